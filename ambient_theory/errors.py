@@ -1,0 +1,43 @@
+"""Errors that a user can cause, each with the exit code its command leaves with."""
+
+from __future__ import annotations
+
+
+class AmbientError(Exception):
+    """One clear sentence for the user: what was given, what is allowed, what to do."""
+
+    exit_code = 1
+
+
+class UsageError(AmbientError, ValueError):
+    """An option, a config or a combination of them is not allowed (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(AmbientError, ValueError):
+    """A data set, a record or another file that was read is unusable (exit code 3)."""
+
+    exit_code = 3
+
+
+class DivergedError(AmbientError, ArithmeticError):
+    """Training met a NaN or an infinity (exit code 4)."""
+
+    exit_code = 4
+
+
+class PartialError(AmbientError):
+    """Some cells of a sweep failed; the others are kept (exit code 5)."""
+
+    exit_code = 5
+
+
+class StoppedError(AmbientError):
+    """Stopped early after saving; the same command continues (exit code 75, or 128 + signal)."""
+
+    exit_code = 75
+
+    def __init__(self, message: str, exit_code: int = 75):
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,36 @@
+"""The command `ambient`: mounts the commands of the two packages. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import ambient_theory
+
+app = typer.Typer(
+    name="ambient",
+    help="How much is a noisy image worth? Train on mixtures of clean and noisy images, simulate the theory, compare.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"ambient {ambient_theory.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    app()
