@@ -1,0 +1,79 @@
+"""Random numbers as pure functions of (seed, purpose, index): no generator state, the same on any worker or rank.
+
+Counter-based generator Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3",
+SC'11), evaluated in 64-bit integer tensors, so that it runs vectorised on the device that needs the numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+
+
+def key(seed: int, purpose: str) -> tuple[int, int]:
+    """Two 32-bit words that stand for (seed, purpose): different purposes give unrelated streams."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+
+
+def philox(k: tuple[int, int], high: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Philox4x32-10 of the 128-bit counter (low, high), each int64: four tensors of 32-bit words (as int64).
+
+    `high` and `low` broadcast against each other.
+    """
+    high, low = torch.broadcast_tensors(high, low)
+    c0, c1 = low & _MASK, (low >> 32) & _MASK
+    c2, c3 = high & _MASK, (high >> 32) & _MASK
+    k0, k1 = k
+    for _ in range(10):
+        p0, p1 = c0 * _M0, c2 * _M1  # products modulo 2^64; their bits are those of the unsigned product
+        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    return c0, c1, c2, c3
+
+
+def uniform(seed: int, purpose: str, index: Tensor, count: int = 1) -> Tensor:
+    """Uniform numbers in (0, 1), float64 with 53 random bits: [B, count] for int64 `index` [B].
+
+    Row b is a function of (seed, purpose, index[b]) alone.
+    """
+    block = torch.arange((count + 1) // 2, device=index.device)
+    a, b, c, d = philox(key(seed, purpose), index[:, None], block)
+    pair = torch.stack([_to_unit(a, b), _to_unit(c, d)], dim=-1)
+    return pair.flatten(1)[:, :count]
+
+
+def _to_unit(a: Tensor, b: Tensor) -> Tensor:
+    return (((a >> 5) * 67108864 + (b >> 6)).to(torch.float64) + 0.5) * 2.0**-53
+
+
+def normal(seed: int, purpose: str, index: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Standard normal numbers [B, *shape] for int64 `index` [B], by Box and Muller (1958) on 32-bit uniforms.
+
+    Row b is a function of (seed, purpose, index[b]) alone.
+    """
+    count = math.prod(shape)
+    block = torch.arange((count + 3) // 4, device=index.device)
+    words = philox(key(seed, purpose), index[:, None], block)
+    u = [(w.to(torch.float64) + 0.5).mul_(2.0**-32).to(torch.float32) for w in words]
+    r0, r1 = (-2.0 * u[0].clamp_max(1 - 2**-24).log()).sqrt(), (-2.0 * u[2].clamp_max(1 - 2**-24).log()).sqrt()
+    t0, t1 = (2.0 * math.pi) * u[1], (2.0 * math.pi) * u[3]
+    z = torch.stack([r0 * t0.cos(), r0 * t0.sin(), r1 * t1.cos(), r1 * t1.sin()], dim=-1)
+    return z.flatten(1)[:, :count].reshape(index.shape[0], *shape).to(dtype)
+
+
+def order(seed: int, purpose: str, index: Tensor) -> Tensor:
+    """A permutation of the positions of `index` [N], by the random key of each element (ties by position).
+
+    The first n elements of a longer list's order are nested in its first m > n, and an element's place relative to
+    another depends on those two alone.
+    """
+    return torch.sort(uniform(seed, purpose, index)[:, 0], stable=True).indices
