@@ -1,0 +1,152 @@
+"""Checkpoints that are either whole or not there: a directory of safetensors and JSON, sealed by a manifest.
+
+Everything is written under a temporary name, flushed to disk, the manifest of SHA-256 hashes last, then renamed once.
+A loader believes only a directory whose manifest holds. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from ambient_theory.cells import fsync_directory, read_sealed, write_sealed
+from ambient_theory.errors import DataError
+
+SCHEMA = "ambient.checkpoint/1"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """groups: named sets of tensors (`network`, `ema`, `optimizer`, ...). meta: JSON state (`nimg`, hashes, ...)."""
+
+    groups: Mapping[str, Mapping[str, Tensor]]
+    meta: Mapping[str, Any]
+
+    @property
+    def nimg(self) -> int:
+        return int(self.meta["nimg"])
+
+
+def directory_name(nimg: int) -> str:
+    """Name of the checkpoint after `nimg` images; names sort like numbers."""
+    return f"{nimg:012d}"
+
+
+def save(parent: Path, checkpoint: Checkpoint) -> Path:
+    """Write `parent/<nimg>/` atomically and return it. An OSError (full disk) leaves earlier checkpoints untouched."""
+    final = parent / directory_name(checkpoint.nimg)
+    temporary = parent / f".{final.name}.{os.getpid()}.tmp"
+    parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        hashes = {}
+        files = {
+            f"{group}.safetensors": save_tensors({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
+            for group, tensors in checkpoint.groups.items()
+        }
+        files["meta.json"] = json.dumps(dict(checkpoint.meta), sort_keys=True, indent=1).encode()
+        for name, data in files.items():
+            _write(temporary / name, data)
+            hashes[name] = hashlib.sha256(data).hexdigest()
+        write_sealed(temporary / MANIFEST, {"schema": SCHEMA, "nimg": checkpoint.nimg, "files": hashes})
+        fsync_directory(temporary)
+        if final.exists():  # the same point reached again after a damaged copy: set the old one aside, then replace it
+            aside = parent / f".{final.name}.old.tmp"
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(final, aside)
+            os.replace(temporary, final)
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.replace(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    fsync_directory(parent)
+    return final
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load(directory: Path) -> Checkpoint:
+    """Read and verify one checkpoint. Raises DataError saying what is wrong with which file."""
+    manifest = read_sealed(directory / MANIFEST)
+    if manifest.get("schema") != SCHEMA:
+        raise DataError(f"{directory}: schema {manifest.get('schema')!r} is not {SCHEMA!r}")
+    groups: dict[str, dict[str, Tensor]] = {}
+    meta: dict[str, Any] = {}
+    for name, expected in manifest["files"].items():
+        try:
+            data = (directory / name).read_bytes()
+        except OSError as error:
+            raise DataError(f"{directory / name}: cannot be read ({error.strerror})") from None
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise DataError(f"{directory / name}: damaged (checksum does not match)")
+        try:
+            if name == "meta.json":
+                meta = json.loads(data)
+            else:
+                groups[Path(name).stem] = load_tensors(data)
+        except (SafetensorError, ValueError) as error:
+            raise DataError(f"{directory / name}: damaged ({error})") from None
+    if "nimg" not in meta:
+        raise DataError(f"{directory}: meta.json does not say after how many images it was taken")
+    return Checkpoint(groups, meta)
+
+
+def available(parent: Path) -> list[Path]:
+    """Checkpoint directories (whole or not), oldest first."""
+    if not parent.is_dir():
+        return []
+    return sorted(p for p in parent.iterdir() if p.is_dir() and p.name.isdigit())
+
+
+def newest_valid(parent: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that holds, and a sentence for each newer one that does not."""
+    complaints = []
+    for directory in reversed(available(parent)):
+        try:
+            return load(directory), complaints
+        except DataError as error:
+            complaints.append(str(error))
+    return None, complaints
+
+
+def prune(parent: Path, keep: int, protected: set[int]) -> None:
+    """Delete all but the newest `keep` checkpoints that hold and those at `protected` image counts.
+
+    keep 0 keeps everything. Nothing is deleted unless the newest one holds.
+    """
+    for directory in _stale(parent):
+        shutil.rmtree(directory, ignore_errors=True)
+    existing = available(parent)
+    if keep <= 0 or len(existing) <= keep:
+        return
+    with contextlib.suppress(DataError):
+        load(existing[-1])
+        for directory in existing[:-keep]:
+            if int(directory.name) not in protected:
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def _stale(parent: Path) -> Iterator[Path]:
+    """Temporary directories that a killed process left behind."""
+    return (p for p in parent.glob(".*.tmp") if p.is_dir())

@@ -1,0 +1,267 @@
+"""The training loop, as a generator of events over one state. It reads top to bottom; listeners do the rest.
+
+Images are the unit: step after step takes the next `batch` global sample indices, and every random draw is a function
+of (seed, purpose, global sample index), so a restart, another number of ranks or of micro-batches sees the same images,
+the same noise and the same sigma.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ambient_theory.errors import DivergedError, UsageError
+from ambient_train import stateless
+from ambient_train.checkpoints import Checkpoint
+from ambient_train.config import TrainConfig
+from ambient_train.data.corruption import TrainingSet
+from ambient_train.distributed import World
+from ambient_train.ema import EMA
+from ambient_train.losses import DenoisingErrorTracker, ambient_loss, diffuse, optimal_weight
+from ambient_train.networks.precond import EDMPrecond
+from ambient_train.noise_levels import LevelTable, draw
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step trains on, on one rank: sample [B] global indices, index [B] positions, sigma, sigma_n [B] float64,
+    y [B, C, H, W] images with their fixed noise, labels [B, label_dim] or None."""
+
+    sample: Tensor
+    index: Tensor
+    sigma: Tensor
+    sigma_n: Tensor
+    y: Tensor
+    labels: Tensor | None
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """After one optimiser step. loss: mean over the global batch, per pixel. grad_norm: of the averaged gradient."""
+
+    nimg: int
+    loss: float
+    grad_norm: float
+    lr: float
+
+
+def build_network(config: TrainConfig, shape: tuple[int, int, int], label_dim: int = 0) -> EDMPrecond:
+    """The denoiser with weights that are a function of (config.seed, architecture) alone."""
+    channels, height, _ = shape
+    keywords = dict(config.network)
+    if config.augment > 0:
+        keywords.setdefault("augment_dim", 9)
+    if config.dropout > 0:
+        keywords.setdefault("dropout", config.dropout)
+    generator_state = torch.random.get_rng_state()
+    try:
+        torch.random.default_generator.manual_seed(stateless.key(config.seed, "weights")[0])
+        return EDMPrecond(height, channels, label_dim=label_dim, model_type=config.arch, **keywords)
+    except TypeError as error:
+        raise UsageError(f"network settings do not fit {config.arch}: {error}") from None
+    finally:
+        torch.random.set_rng_state(generator_state)
+
+
+class TrainState:
+    """All that a training carries from step to step; `checkpoint` and `restore` are exact inverses.
+
+    network, optimizer, ema, errors: the learned state. nimg: images seen. sums: running metrics since the last tick.
+    """
+
+    def __init__(self, config: TrainConfig, shape: tuple[int, int, int], label_dim: int, device: torch.device):
+        self.config = config
+        self.label_dim = label_dim
+        self.network = build_network(config, shape, label_dim).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        kind = torch.optim.AdamW if config.weight_decay > 0 else torch.optim.Adam
+        self.optimizer = kind(
+            self.network.parameters(),
+            lr=config.lr,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=config.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        self.ema = EMA(self.network, config.ema_halflife_nimg, config.ema_ramp)
+        self.errors = DenoisingErrorTracker(sigma_data=self.network.sigma_data)
+        self.nimg = 0
+        self.sums = {"loss": 0.0, "grad_norm": 0.0, "steps": 0.0}
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything, as named tensors and JSON."""
+        names = {p: name for name, p in self.network.named_parameters()}
+        optimizer = {
+            f"{kind}.{names[p]}": value if isinstance(value, Tensor) else torch.tensor(float(value))
+            for p, state in self.optimizer.state.items()
+            for kind, value in state.items()
+        }
+        groups = {
+            "network": dict(self.network.state_dict()),
+            "ema": self.ema.state(),
+            "optimizer": optimizer,
+            "errors": self.errors.state(),
+        }
+        meta = {"nimg": self.nimg, "config": self.config.to_dict(), "config_hash": self.config.hash, "sums": self.sums}
+        return Checkpoint(groups, meta)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint of the same config."""
+        self.network.load_state_dict(dict(checkpoint.groups["network"]))
+        self.ema.load(dict(checkpoint.groups["ema"]))
+        self.errors.load(dict(checkpoint.groups["errors"]))
+        stored = checkpoint.groups["optimizer"]
+        self.optimizer.state.clear()
+        for name, p in self.network.named_parameters():
+            if f"step.{name}" in stored:
+                self.optimizer.state[p] = {
+                    kind: stored[f"{kind}.{name}"].to(torch.float32 if kind == "step" else p.dtype).clone()
+                    if kind == "step"
+                    else stored[f"{kind}.{name}"].to(p.device).clone(memory_format=torch.preserve_format)
+                    for kind in ("step", "exp_avg", "exp_avg_sq")
+                }
+                if p.device.type == "cuda":
+                    self.optimizer.state[p]["step"] = self.optimizer.state[p]["step"].to(p.device)
+        self.nimg = checkpoint.nimg
+        self.sums = {k: float(v) for k, v in checkpoint.meta["sums"].items()}
+
+
+def prepare_batch(
+    config: TrainConfig, data: TrainingSet, table: LevelTable, sample: Tensor, label_dim: int, device: torch.device
+) -> Batch:
+    """The batch of the global sample indices `sample` [B]: a pure function of them, of the config and of the data."""
+    index, sigma = draw(config.draw, config.seed, sample, data.sigma_n, buffer=config.buffer, table=table)
+    labels = None
+    if label_dim:
+        classes = data.labels(index)
+        assert classes is not None
+        labels = nn.functional.one_hot(classes, label_dim).to(device, torch.float32)
+    return Batch(
+        sample.to(device),
+        index,
+        sigma.to(device),
+        data.sigma_n[index].to(device, torch.float64),
+        data.batch(index).to(device, non_blocking=True),
+        labels,
+    )
+
+
+def batch_loss(
+    config: TrainConfig,
+    network: nn.Module,
+    batch: Batch,
+    table: LevelTable,
+    errors: DenoisingErrorTracker,
+) -> tuple[Tensor, Tensor]:
+    """Loss of each image [B] summed over pixels, and this batch's contribution to the denoising-error tracker."""
+    eps = stateless.normal(config.seed, "diffusion-noise", batch.sample, batch.y.shape[1:])
+    x_t = diffuse(batch.y, batch.sigma, batch.sigma_n, eps)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
+    with torch.autocast(x_t.device.type, dtype) if dtype else contextlib.nullcontext():
+        denoised = network(x_t, batch.sigma, class_labels=batch.labels)
+    relative = None
+    if config.weight == "optimal":
+        relative = optimal_weight(
+            batch.sigma,
+            batch.sigma_n,
+            errors(batch.sigma),
+            LevelTable(table.levels.to(batch.sigma.device), table.cumulative.to(batch.sigma.device)),
+            buffer=config.buffer,
+            cap=config.weight_cap,
+        )
+    loss = ambient_loss(
+        denoised, batch.y, x_t, batch.sigma, batch.sigma_n, weight=config.weight, relative=relative
+    )
+    measured = (
+        errors.measure(denoised, batch.y, x_t, batch.sigma, batch.sigma_n)
+        if config.weight == "optimal"
+        else torch.zeros(2, 2, errors.bins, dtype=torch.float64)
+    )
+    return loss, measured
+
+
+def learning_rate(config: TrainConfig, nimg: int) -> float:
+    """Linear ramp over `lr_ramp_nimg` images, then constant: independent of the duration, so that a run can grow."""
+    return config.lr * min((nimg + config.batch) / max(config.lr_ramp_nimg, 1), 1.0)
+
+
+def train(
+    state: TrainState,
+    data: TrainingSet,
+    duration_nimg: int,
+    *,
+    world: World | None = None,
+    micro_batch: int | None = None,
+    compiled: bool = False,
+) -> Iterator[StepEnd]:
+    """Train until `state.nimg >= duration_nimg`, yielding after each step. `state` is valid at every yield.
+
+    micro_batch: images at once on one rank (gradient accumulation), default all of a rank's share.
+    Raises DivergedError before an update that a NaN or an infinity would spoil; UsageError if the batch does not divide.
+    """
+    config, world = state.config, world or World()
+    if config.batch % world.size:
+        raise UsageError(f"batch {config.batch} does not divide into {world.size} processes")
+    share = config.batch // world.size
+    micro = micro_batch or share
+    if micro < 1 or share % micro:
+        raise UsageError(f"micro-batch {micro} does not divide a process's share of {share} images")
+    table = LevelTable.of(data.sigma_n)
+    network: nn.Module = state.network
+    if compiled:
+        network = torch.compile(network)  # type: ignore[assignment]
+    if world.size > 1:
+        network = nn.parallel.DistributedDataParallel(
+            network, device_ids=[world.device] if world.device.type == "cuda" else None
+        )
+    parameters = list(state.network.parameters())
+    pixels = data.shape[0] * data.shape[1] * data.shape[2]
+    state.network.train()
+    while state.nimg < duration_nimg:
+        sample = world.part(torch.arange(state.nimg, state.nimg + config.batch))
+        parts = sample.split(micro)
+        totals = torch.zeros(1, dtype=torch.float64)
+        measured = torch.zeros(2, 2, state.errors.bins, dtype=torch.float64)
+        sigmas = []
+        state.optimizer.zero_grad(set_to_none=True)
+        for number, part in enumerate(parts):
+            batch = prepare_batch(config, data, table, part, state.label_dim, world.device)
+            last = number == len(parts) - 1
+            quiet = isinstance(network, nn.parallel.DistributedDataParallel) and not last
+            with network.no_sync() if quiet else contextlib.nullcontext():  # type: ignore[operator]
+                loss, contribution = batch_loss(config, network, batch, table, state.errors)
+                # DDP averages over ranks: scale so that the sum over all is the mean over the global batch
+                (loss.sum() * (config.loss_scale * world.size / config.batch)).backward()
+            totals += loss.detach().sum().to("cpu", torch.float64)
+            measured += contribution
+            sigmas.append(batch.sigma)
+        if config.loss_scale != 1:
+            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], config.loss_scale)
+        world.sum(totals)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        loss_value, norm_value = float(totals) / (config.batch * pixels), float(norm)
+        if not (torch.isfinite(totals).all() and torch.isfinite(norm)):
+            levels = torch.cat(sigmas)
+            raise DivergedError(
+                f"loss {loss_value} with gradient norm {norm_value} at image {state.nimg}: stopped before the update. "
+                f"Batch: samples {int(sample[0])}-{int(sample[-1])}, sigma {float(levels.min()):.4g} to "
+                f"{float(levels.max()):.4g}. The last checkpoint is intact; try a lower --lr or --precision fp32"
+            )
+        if config.grad_clip > 0:
+            torch.nn.utils.clip_grads_with_norm_(parameters, config.grad_clip, norm)
+        rate = learning_rate(config, state.nimg)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.step()
+        state.nimg += config.batch
+        state.ema.update(state.network, config.batch, state.nimg)
+        if config.weight == "optimal":
+            state.errors.update(world.sum(measured))
+        state.sums["loss"] += loss_value
+        state.sums["grad_norm"] += norm_value
+        state.sums["steps"] += 1
+        yield StepEnd(state.nimg, loss_value, norm_value, rate)
