@@ -1,4 +1,4 @@
-"""The ADM network (Dhariwal and Nichol 2021, arXiv 2105.05233) in EDM's version (Karras et al. 2022, arXiv 2206.00364)."""
+"""The ADM network (Dhariwal and Nichol 2021, arXiv 2105.05233) as EDM has it (Karras et al. 2022, arXiv 2206.00364)."""
 
 from __future__ import annotations
 

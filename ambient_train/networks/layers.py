@@ -329,6 +329,11 @@ class UNetBlock(nn.Module):
 # ---------------------------------------------------------------------------------------------------------- embeddings
 
 
+def at_least_float32(c: Tensor) -> Tensor:
+    """float64 stays, anything narrower becomes float32: angles of the embeddings need the precision."""
+    return c.to(torch.promote_types(c.dtype, torch.float32))
+
+
 class PositionalEmbedding(nn.Module):
     """c [B] -> [B, channels]: cosines and sines of c 10000^(-i/(h - endpoint)), i < h = channels/2 (cos first)."""
 
@@ -338,9 +343,10 @@ class PositionalEmbedding(nn.Module):
         self.endpoint = endpoint
 
     def forward(self, c: Tensor) -> Tensor:
-        i = torch.arange(self.pairs, dtype=torch.float32, device=c.device)
+        c = at_least_float32(c)
+        i = torch.arange(self.pairs, dtype=c.dtype, device=c.device)
         freqs = (1 / 10000) ** (i / (self.pairs - (1 if self.endpoint else 0)))
-        angles = torch.outer(c.to(torch.float32), freqs)
+        angles = torch.outer(c, freqs)
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
@@ -353,7 +359,8 @@ class FourierEmbedding(nn.Module):
         self.register_buffer("freqs", torch.randn(channels // 2) * scale)
 
     def forward(self, c: Tensor) -> Tensor:
-        angles = torch.outer(c.to(torch.float32), 2 * math.pi * self.freqs.to(torch.float32))
+        c = at_least_float32(c)
+        angles = torch.outer(c, 2 * math.pi * self.freqs.to(c.dtype))
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
