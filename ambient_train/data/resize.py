@@ -31,7 +31,7 @@ def area_weights(n_in: int, n_out: int) -> tuple[np.ndarray, int]:
 
 
 def area_resize(images: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
-    """Area average of images [..., H, W] to [..., height, width]; uint8 is rounded (half to even), floats are float32."""
+    """Area average of images [..., H, W] to [..., height, width]; uint8 is rounded (half to even), else float32."""
     width = height if width is None else width
     if images.shape[-2:] == (height, width):
         return images

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ambient_train.data.trees import Tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +19,8 @@ class Source:
     count: images in the full, sorted source; ids are 0 .. count - 1. read(ids) decodes those images to [m, C, H, W],
     uint8 or float32. labels int64 [count], sigma float32 [count] (noise already in the image, 0 = clean), or None.
     heldout: bool [count] where the source comes with a held-out part of its own. regions(share) -> (train, heldout)
-    bool [count] each, where images overlap and a split by image would leak. files: names for messages.
+    bool [count] each, where images overlap and a split by image would leak.
+    tree: the files, where images are files that may differ in size and mode. A label of -1 is unknown.
     """
 
     name: str
@@ -27,3 +32,4 @@ class Source:
     regions: Callable[[float], tuple[np.ndarray, np.ndarray]] | None = None
     default_holdout: float = 0.1
     label_names: tuple[str, ...] | None = None
+    tree: Tree | None = None

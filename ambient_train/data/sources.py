@@ -15,11 +15,13 @@ from typing import Literal
 import numpy as np
 
 from ambient_theory.errors import DataError, UsageError
+from ambient_train.data.limits import check_array_size
 from ambient_train.data.resize import area_resize
 from ambient_train.data.source import Source
 
 BUILT_IN = ("digits", "fashion", "photos32")
 Split = Literal["train", "heldout", "all"]
+_CHUNK_BYTES = 256 * 2**20
 _HOLDOUT, _SUBSET = 0x68656C646F7574, 0x737562736574
 
 
@@ -104,7 +106,7 @@ def hash_uniform(ids: np.ndarray, purpose: int) -> np.ndarray:
 
 def open_source(spec: str) -> Source:
     """The source that a built-in name or a path names, not decoded yet. Raises DataError or UsageError."""
-    from ambient_train.data import arrays, builtin, idx
+    from ambient_train.data import arrays, builtin, cifar, idx, stacks
 
     base, _, argument = str(spec).partition(":")
     if base in ("digits", "fashion") and argument:
@@ -122,6 +124,10 @@ def open_source(spec: str) -> Source:
     lower = path.name.lower()
     if path.is_dir() and idx.find_pair(path, "train") is not None:
         return idx.idx_folder(path, name)
+    if path.is_dir() or lower.endswith(".zip"):
+        return stacks.tree_source(path, name)
+    if lower.endswith((".tar.gz", ".tgz", ".tar")):
+        return cifar.cifar10(path)
     if lower.endswith(".npz"):
         return arrays.npz_file(path, name)
     if lower.endswith(".npy"):
@@ -162,19 +168,30 @@ def load_images(
     ids = _split_ids(source, split, holdout)
     if max_images is not None and len(ids) > max_images:
         ids = np.sort(ids[np.argsort(hash_uniform(ids, _SUBSET), kind="stable")[:max_images]])
-    images = source.read(ids)
-    sigma = None if source.sigma is None else source.sigma[ids]
-    name = source.name
-    height, width = images.shape[-2:]
+    images, size = _read(source, ids, resolution, spec)
+    sigma = None if source.sigma is None else _resized_sigma(source.sigma[ids], size, images.shape[-1], spec)
+    labels = None if source.labels is None else source.labels[ids]
+    if labels is not None and (labels < 0).any():
+        labels = None
+    name = source.name if size == images.shape[-1] else f"{source.name}{resolution}"
+    return ImageSet(name=name, images=images, labels=labels, ids=ids, sigma=sigma)
+
+
+def _read(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int]:
+    """Decode in chunks of bounded memory, resizing as we go: images, and the side they had in the source."""
+    first = source.read(ids[:1])
+    channels, height, width = first.shape[1:]
     if height != width:
         raise DataError(f"{spec}: images of {width} x {height} are not square; `ambient data prepare` crops them")
-    if resolution is not None and resolution != width:
-        sigma = _resized_sigma(sigma, width, resolution, spec)
-        images, name = area_resize(images, resolution), f"{name}{resolution}"
-    elif width % 2:
+    side = resolution or width
+    if side % 2:
         raise DataError(f"{spec}: images of {width} x {width} cannot be halved; give an even resolution to resize them")
-    labels = None if source.labels is None else source.labels[ids]
-    return ImageSet(name=name, images=images, labels=labels, ids=ids, sigma=sigma)
+    check_array_size((len(ids), channels, side, side), first.itemsize, spec)
+    images = np.empty((len(ids), channels, side, side), first.dtype)
+    chunk = max(1, _CHUNK_BYTES // first.nbytes)
+    for start in range(0, len(ids), chunk):
+        images[start : start + chunk] = area_resize(source.read(ids[start : start + chunk]), side)
+    return images, width
 
 
 def _split_ids(source: Source, split: Split, holdout: float | None) -> np.ndarray:
@@ -201,7 +218,7 @@ def _split_ids(source: Source, split: Split, holdout: float | None) -> np.ndarra
 
 def _resized_sigma(sigma: np.ndarray | None, old: int, new: int, spec: str) -> np.ndarray | None:
     """Averaging r x r pixels of white noise divides its standard deviation by r; other ratios would colour it."""
-    if sigma is None or not sigma.any():
+    if sigma is None or old == new or not sigma.any():
         return sigma
     if old % new:
         raise DataError(
