@@ -1,0 +1,195 @@
+"""Error curves that can be fitted: `E = E_inf + a N^-p` with `N = n_clean + c(sigma) n_noisy`, and its relatives.
+
+*Worth* c(sigma): free at each measured noise level, tied to a law, or fixed (the controls c = 1 and c = 0). A law
+`c = (1 + sigma^2/s0^2)^-m` is written with `kappa = m/s0^2` and `q = 1/m`,
+
+    c(sigma) = (1 + q kappa sigma^2)^(-1/q),      q -> 0: exp(-kappa sigma^2),
+
+because kappa is what small noise identifies (`1/c ~ 1 + kappa sigma^2`) and q, the curvature, is what separates the
+laws: q = 1 strong signal, 1/2 subspace, 1/(2k-1) low-dimensional, 0 the exponential limit.
+
+The two-term curve is the bound's *shape* with fitted constants, `E_inf + a1 N1^-p1 + a2 N2^-p2`: it is not the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambient_theory.errors import UsageError
+
+Floats = NDArray[np.float64]
+C_MAX = 4.0
+EXPONENT = (0.02, 4.0)
+
+
+def law_worth(sigma: Floats, kappa: Floats, q: Floats) -> Floats:
+    """`(1 + q kappa sigma^2)^(-1/q)`, its limit `exp(-kappa sigma^2)` at q = 0. Arguments broadcast."""
+    x = kappa * np.square(sigma)
+    small = np.asarray(q) < 1e-7
+    safe = np.where(small, 1.0, q)
+    return np.exp(-np.where(small, x, np.log1p(safe * x) / safe))
+
+
+class Worth(Protocol):
+    """c(sigma) with parameters: names, bounds, starts, and values for a batch of parameters."""
+
+    names: tuple[str, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+
+    def starts(self) -> list[tuple[float, ...]]: ...
+
+    def __call__(self, theta: Floats, sigma: Floats) -> Floats:
+        """theta: (B, W); sigma: (R,). Returns (B, R)."""
+        ...
+
+
+class FreeWorth:
+    """One free c >= 0 at each of the measured noise levels."""
+
+    def __init__(self, sigmas: Sequence[float]):
+        self.sigmas = tuple(float(s) for s in sigmas)
+        self.names = tuple(f"c({s:g})" for s in self.sigmas)
+        self.lower = (0.0,) * len(self.sigmas)
+        self.upper = (C_MAX,) * len(self.sigmas)
+
+    def starts(self) -> list[tuple[float, ...]]:
+        return [(c,) * len(self.sigmas) for c in (0.03, 0.3, 0.9)]
+
+    def __call__(self, theta: Floats, sigma: Floats) -> Floats:
+        out = np.ones((len(theta), len(sigma)))
+        for column, level in enumerate(self.sigmas):
+            out[:, sigma == level] = theta[:, [column]]
+        unknown = (sigma > 0) & ~np.isin(sigma, self.sigmas)
+        if np.any(unknown):
+            raise UsageError(f"no worth was fitted at sigma {sigma[unknown][0]:g}: a law is needed between levels")
+        return out
+
+
+class LawWorth:
+    """One of the theory's laws: kappa free, the curvature q = 1/m fixed, or free when None."""
+
+    def __init__(self, q: float | None, sigmas: Sequence[float]):
+        self.q = q
+        top, bottom = max(sigmas), min(s for s in sigmas if s > 0)
+        self.names = ("log kappa",) + (("q",) if q is None else ())
+        self.lower = (float(np.log(1e-4 / top**2)),) + ((0.0,) if q is None else ())
+        self.upper = (float(np.log(1e4 / bottom**2)),) + ((8.0,) if q is None else ())
+        self._middle = float(np.sqrt(top * bottom))
+
+    def starts(self) -> list[tuple[float, ...]]:
+        kappas = [float(np.log(x / self._middle**2)) for x in (0.1, 0.7, 3.0)]
+        return [(k, q) for k in kappas for q in (0.1, 1.0)] if self.q is None else [(k,) for k in kappas]
+
+    def __call__(self, theta: Floats, sigma: Floats) -> Floats:
+        q = theta[:, 1:2] if self.q is None else np.full((len(theta), 1), self.q)
+        return law_worth(sigma[None, :], np.exp(theta[:, :1]), q)
+
+
+class FixedWorth:
+    """A control: c = 1 (every sample counts) or c = 0 (only clean samples count)."""
+
+    def __init__(self, value: float):
+        self.value = value
+        self.names: tuple[str, ...] = ()
+        self.lower: tuple[float, ...] = ()
+        self.upper: tuple[float, ...] = ()
+
+    def starts(self) -> list[tuple[float, ...]]:
+        return [()]
+
+    def __call__(self, theta: Floats, sigma: Floats) -> Floats:
+        return np.where(sigma[None, :] > 0, self.value, 1.0) * np.ones((len(theta), 1))
+
+
+@dataclass(frozen=True)
+class Units:
+    """Numbers that make the parameters of order one: a typical sample size and the smallest score."""
+
+    n: float
+    error: float
+
+
+class SingleIndex:
+    """`E = e E_min + exp(a) E_min (N / n)^-p`, `N = n_clean + c(sigma) n_noisy`. Parameters (e, a, log p, worth)."""
+
+    def __init__(self, worth: Worth, units: Units):
+        self.worth, self.units = worth, units
+        self.names = ("E_inf", "log a", "log p", *worth.names)
+        low, high = EXPONENT
+        self.lower = np.array([0.0, -12.0, np.log(low), *worth.lower])
+        self.upper = np.array([1.0, 12.0, np.log(high), *worth.upper])
+
+    def starts(self) -> Floats:
+        grid = [(e, 0.5, np.log(p), *w) for e in (0.0, 0.6) for p in (0.25, 0.7, 1.5) for w in self.worth.starts()]
+        return np.array(grid, dtype=float)
+
+    def index(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats:
+        """N, (B, R), in clean samples."""
+        return n_clean + self.worth(theta[:, 3:], sigma) * n_noisy
+
+    def predict(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats:
+        """E, (B, R), in the units of the metric."""
+        n = np.maximum(self.index(theta, n_clean, n_noisy, sigma), 1e-9)
+        decay = np.exp(theta[:, 1:2] - np.exp(theta[:, 2:3]) * np.log(n / self.units.n))
+        return self.units.error * (theta[:, :1] + decay)
+
+
+class TwoTerm:
+    """`E = E_inf + a1 N1^-p1 + a2 N2^-p2`: the bound's shape, constants fitted.
+
+    N1 weighs noisy samples by the subspace law (q = 1/2), N2 by the low-dimensional law (q = 1/(2k-1)), with one s0.
+    Exponents tied to 1/4 and 1/(4k-2), or free. Parameters (e, a1, a2, log 1/s0^2[, log p1, log p2]).
+    """
+
+    def __init__(self, k: int, sigmas: Sequence[float], units: Units, *, free_exponents: bool = False):
+        self.k, self.units, self.free = k, units, free_exponents
+        top, bottom = max(sigmas), min(s for s in sigmas if s > 0)
+        self.names = ("E_inf", "log a1", "log a2", "log 1/s0^2") + (("log p1", "log p2") if free_exponents else ())
+        low, high = (float(np.log(x)) for x in EXPONENT)
+        more = (low, low) if free_exponents else ()
+        self.lower = np.array([0.0, -14.0, -14.0, np.log(1e-4 / top**2), *more])
+        self.upper = np.array([1.0, 12.0, 12.0, np.log(1e4 / bottom**2), *((high, high) if free_exponents else ())])
+        self._middle = float(np.sqrt(top * bottom))
+
+    def starts(self) -> Floats:
+        exponents = [(np.log(0.25), np.log(0.1)), (np.log(1.0), np.log(0.3))] if self.free else [()]
+        return np.array(
+            [
+                (e, a1, a2, np.log(x / self._middle**2), *p)
+                for e in (0.0, 0.5)
+                for a1, a2 in ((0.5, -2.0), (-2.0, 0.5), (0.0, 0.0))
+                for x in (0.05, 0.5, 3.0)
+                for p in exponents
+            ],
+            dtype=float,
+        )
+
+    def predict(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats:
+        """E, (B, R), in the units of the metric."""
+        rate = np.exp(theta[:, 3:4])
+        c1 = law_worth(sigma[None, :], 2 * rate, np.full_like(rate, 0.5))
+        c2 = law_worth(sigma[None, :], (2 * self.k - 1) * rate, np.full_like(rate, 1 / (2 * self.k - 1)))
+        p1 = np.exp(theta[:, 4:5]) if self.free else 0.25
+        p2 = np.exp(theta[:, 5:6]) if self.free else 1 / (4 * self.k - 2)
+        first = np.exp(theta[:, 1:2] - p1 * np.log((n_clean + c1 * n_noisy) / self.units.n))
+        second = np.exp(theta[:, 2:3] - p2 * np.log((n_clean + c2 * n_noisy) / self.units.n))
+        return self.units.error * (theta[:, :1] + first + second)
+
+
+class Curve(Protocol):
+    """What a fit needs of an error curve."""
+
+    names: tuple[str, ...]
+    lower: Floats
+    upper: Floats
+    units: Units
+
+    def starts(self) -> Floats: ...
+
+    def predict(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats: ...

@@ -1,0 +1,304 @@
+"""Least-squares fits of an error curve to the cells of one table, with intervals from the scatter over seeds.
+
+Residuals are `sqrt(n_seeds) (f(E_model) - mean f(E))` with f = log (or the identity where scores may be negative). The
+pooled within-cell variance s^2 (dof degrees of freedom) is the pure error, so with R cells and P parameters
+
+    lack of fit:   F = SSE / (R - P) / s^2        against F(R - P, dof),
+    interval of a parameter:   { t : SSE(t) - SSE_min <= s^2 t_quantile(dof)^2 }    (profile, Bates and Watts, 1988).
+
+Where the curve does not fit (p < .05), s^2 is replaced by the larger SSE/(R - P) with its own R - P degrees of freedom
+and the result says so. From one seed a cell there is no s^2, hence no interval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ambient_theory.compare import least_squares
+from ambient_theory.compare.curves import Curve, FixedWorth, FreeWorth, LawWorth, SingleIndex, TwoTerm, Units
+from ambient_theory.compare.tables import Table
+from ambient_theory.errors import DataError
+
+Floats = NDArray[np.float64]
+
+#: The laws tried, as (name, q = 1/m). k = 2 and k = 3 are the low-dimensional law with m = 2k - 1.
+LAWS: tuple[tuple[str, float | None], ...] = (
+    ("strong signal, m = 1", 1.0),
+    ("subspace, m = 2", 1 / 2),
+    ("low-dimensional k = 2, m = 3", 1 / 3),
+    ("low-dimensional k = 3, m = 5", 1 / 5),
+    ("exponential limit", 0.0),
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its interval at the stated confidence; ends may be infinite, and None means no interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def contains(self, x: float) -> bool | None:
+        return None if self.low is None or self.high is None else bool(self.low <= x <= self.high)
+
+    def inverse(self) -> Interval:
+        """The interval of 1/x for x >= 0."""
+
+        def flip(x: float | None) -> float | None:
+            return None if x is None else (1 / x if x > 0 else math.inf)
+
+        return Interval(flip(self.value) or 0.0, flip(self.high), flip(self.low))
+
+    def to_list(self) -> list[float | None]:
+        return [x if x is not None and math.isfinite(x) else None for x in (self.value, self.low, self.high)]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted curve. sse: weighted; free: (P,) parameters not held on a bound; lack_p: p value of the lack of fit."""
+
+    name: str
+    curve: Curve
+    theta: Floats
+    sse: float
+    table: Table
+    free: int
+    lack_f: float | None
+    lack_p: float | None
+    scale: str
+
+    @property
+    def misfit(self) -> bool:
+        """The curve is rejected at the 5 % level."""
+        return self.lack_p is not None and self.lack_p < 0.05
+
+    @property
+    def residual_dof(self) -> int:
+        return self.table.size - self.free
+
+    @property
+    def variance(self) -> float:
+        """Variance of one seed used for intervals: pure error, or the residual variance where the curve misfits."""
+        return self.sse / self.residual_dof if self.misfit else self.table.variance
+
+    @property
+    def dof(self) -> int:
+        return self.residual_dof if self.misfit else self.table.dof
+
+    @property
+    def floor(self) -> float:
+        """Fitted E_inf: a floor of memorisation or of finite samples, in the units of the metric."""
+        return float(self.theta[0] * self.curve.units.error)
+
+    def predict(self, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats:
+        return self.curve.predict(self.theta[None, :], n_clean, n_noisy, sigma)[0]
+
+
+def units_of(table: Table, scale: str) -> Units:
+    """Typical sample size, and the smallest score (or the spread of the scores where they may be negative)."""
+    total = table.n_clean + table.n_noisy
+    error = float(np.exp(table.y.min())) if scale == "log" else max(float(np.ptp(table.y)), 1e-12)
+    return Units(float(np.exp(np.mean(np.log(total)))), error)
+
+
+def _residuals(curve: Curve, table: Table, scale: str, weights: Floats | None = None) -> least_squares.Residuals:
+    """Residuals of the batch; weights: optional (B, R) multipliers, 0 leaves a cell out of that row."""
+    root = np.sqrt(table.seeds)
+
+    def residuals(theta: Floats, rows: NDArray[np.intp]) -> Floats:
+        error = curve.predict(theta, table.n_clean, table.n_noisy, table.sigma)
+        fitted = np.log(np.maximum(error, 1e-300)) if scale == "log" else error / curve.units.error
+        target = table.y if scale == "log" else table.y / curve.units.error
+        r = root * (fitted - target)
+        return r if weights is None else r * weights[rows]
+
+    return residuals
+
+
+def _unit(curve: Curve, scale: str) -> float:
+    """Size of one residual unit, squared, in the units of the table's variance."""
+    return 1.0 if scale == "log" else curve.units.error**2
+
+
+def fit(name: str, curve: Curve, table: Table, scale: str = "log") -> Fit:
+    """Best of many starts. Raises DataError with fewer cells than parameters."""
+    if table.size < len(curve.names):
+        raise DataError(f"{name}: {table.size} cells cannot determine {len(curve.names)} parameters")
+    found = least_squares.solve(_residuals(curve, table, scale), curve.starts(), curve.lower, curve.upper)
+    theta = found.theta[found.best()]
+    sse = float(found.sse.min()) * _unit(curve, scale)
+    free = int(np.sum((theta > curve.lower) & (theta < curve.upper)))
+    lack_f = lack_p = None
+    if table.size > free and table.dof:
+        lack_f = sse / (table.size - free) / table.variance
+        lack_p = float(stats.f.sf(lack_f, table.size - free, table.dof))
+    return Fit(name, curve, theta, sse, table, free, lack_f, lack_p, scale)
+
+
+def profile(fitted: Fit, column: int, values: Floats) -> Floats:
+    """SSE minimised over the other parameters with parameter `column` held at each of `values` ((V,) -> (V,))."""
+    starts = np.repeat(fitted.theta[None, :], len(values), axis=0)
+    others = starts.copy()
+    others[:, 0], others[:, 2] = 0.0, np.log(0.5)
+    batch = np.concatenate([starts, others])
+    batch[:, column] = np.tile(values, 2)
+    fixed = np.zeros(batch.shape[1], bool)
+    fixed[column] = True
+    curve = fitted.curve
+    found = least_squares.solve(
+        _residuals(curve, fitted.table, fitted.scale), batch, curve.lower, curve.upper, fixed=fixed, iterations=50
+    )
+    return found.sse.reshape(2, -1).min(axis=0) * _unit(curve, fitted.scale)
+
+
+def interval(fitted: Fit, column: int, confidence: float = 0.95) -> Interval:
+    """Profile interval of one parameter. No interval (None, None) from one seed a cell, or without a spare cell."""
+    best = float(fitted.theta[column])
+    if fitted.dof < 1 or not np.isfinite(fitted.variance):
+        return Interval(best, None, None)
+    limit = fitted.sse + fitted.variance * float(stats.t.ppf(0.5 + confidence / 2, fitted.dof)) ** 2
+    low, high = float(fitted.curve.lower[column]), float(fitted.curve.upper[column])
+    return Interval(best, _end(fitted, column, best, low, limit), _end(fitted, column, best, high, limit))
+
+
+def _end(fitted: Fit, column: int, best: float, bound: float, limit: float) -> float:
+    """Where the profile crosses `limit` between the estimate and the bound; the bound if it does not."""
+    inside, outside = best, bound
+    steps = np.concatenate([np.geomspace(1e-3, 1.0, 16), [1.0]])[:-1]
+    for _ in range(3):
+        grid = inside + (outside - inside) * steps
+        above = np.nonzero(profile(fitted, column, grid) > limit)[0]
+        if not len(above):
+            return outside
+        first = int(above[0])
+        inside, outside = (inside if first == 0 else float(grid[first - 1])), float(grid[first])
+        steps = np.linspace(1 / 8, 1.0, 8)
+    return 0.5 * (inside + outside)
+
+
+def resample(fitted: Fit, draws: int, rng: np.random.Generator) -> Floats:
+    """(draws, P) parameters refitted to cell means drawn about the curve: `y* = fit + t-noise * s / sqrt(n_seeds)`.
+
+    One draw shares one `sqrt(dof / chi2)` factor (multivariate t), so uncertainty of s itself is in the spread. Raises
+    DataError where there is no variance to draw from (one seed a cell).
+    """
+    if fitted.dof < 1 or not np.isfinite(fitted.variance):
+        raise DataError("one training seed a cell leaves no scatter to draw from, so there is no interval")
+    table, curve = fitted.table, fitted.curve
+    error = fitted.predict(table.n_clean, table.n_noisy, table.sigma)
+    centre = np.log(error) if fitted.scale == "log" else error
+    heavy = np.sqrt(fitted.dof / rng.chisquare(fitted.dof, size=(draws, 1)))
+    noise = heavy * rng.standard_normal((draws, table.size)) * np.sqrt(fitted.variance / table.seeds)
+    target = (centre + noise) if fitted.scale == "log" else (centre + noise) / curve.units.error
+    root = np.sqrt(table.seeds)
+
+    def residuals(theta: Floats, rows: NDArray[np.intp]) -> Floats:
+        e = curve.predict(theta, table.n_clean, table.n_noisy, table.sigma)
+        return root * ((np.log(np.maximum(e, 1e-300)) if fitted.scale == "log" else e / curve.units.error) - target[rows])
+
+    start = np.repeat(fitted.theta[None, :], draws, axis=0)
+    return least_squares.solve(residuals, start, curve.lower, curve.upper, iterations=30, tolerance=1e-7).theta
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A curve nested in the free single-c fit, tested against it: F = (dSSE / d parameters) / s^2."""
+
+    fit: Fit
+    f: float | None
+    p: float | None
+
+    @property
+    def verdict(self) -> str:
+        if self.p is None:
+            return "not testable"
+        return "rejected" if self.p < 0.05 else "not rejected"
+
+
+def compare_nested(nested: Fit, full: Fit) -> Comparison:
+    """F test of a nested curve against the free one, with the free fit's variance."""
+    extra = full.free - nested.free
+    if extra <= 0 or full.dof < 1 or not np.isfinite(full.variance):
+        return Comparison(nested, None, None)
+    f = max(nested.sse - full.sse, 0.0) / extra / full.variance
+    return Comparison(nested, f, float(stats.f.sf(f, extra, full.dof)))
+
+
+@dataclass(frozen=True)
+class SingleC:
+    """The single-c analysis: the free fit, the worth at each noise level, controls and laws tested against it."""
+
+    free: Fit
+    worth: dict[float, Interval]
+    exponent: Interval
+    controls: dict[str, Comparison]
+    laws: dict[str, Comparison]
+    confidence: float
+
+
+def analyse(table: Table, scale: str, confidence: float = 0.95) -> SingleC:
+    """Free c at each noise level with profile intervals; naive n, clean only and the laws tested against it.
+
+    Raises DataError where the cells cannot determine the curve: it needs two clean-only sizes or more cells than
+    parameters.
+    """
+    sigmas = sorted({float(s) for s, n in zip(table.sigma, table.n_noisy, strict=True) if n > 0})
+    if not sigmas:
+        raise DataError("no cell has both clean and noisy samples, so nothing prices a noisy one")
+    units = units_of(table, scale)
+    free = fit("free c at each σ", SingleIndex(FreeWorth(sigmas), units), table, scale)
+    worth = {s: interval(free, 3 + i, confidence) for i, s in enumerate(sigmas)}
+    log_p = interval(free, 2, confidence)
+    exponent = Interval(*(None if x is None else math.exp(x) for x in (log_p.value, log_p.low, log_p.high)))  # type: ignore[arg-type]
+    controls = {
+        name: compare_nested(fit(name, SingleIndex(FixedWorth(value), units), table, scale), free)
+        for name, value in (("naive n (c = 1)", 1.0), ("clean only (c = 0)", 0.0))
+    }
+    laws = {}
+    if any(s > 0 for s in sigmas):
+        laws = {
+            name: compare_nested(fit(name, SingleIndex(LawWorth(q, sigmas), units), table, scale), free)
+            for name, q in LAWS
+        }
+    return SingleC(free, worth, exponent, controls, laws, confidence)
+
+
+def two_term_fits(table: Table, scale: str, ks: tuple[int, ...] = (2, 3)) -> dict[str, Fit]:
+    """The bound's shape with fitted constants, exponents tied and (with enough cells) free."""
+    sigmas = sorted({float(s) for s, n in zip(table.sigma, table.n_noisy, strict=True) if n > 0 and s > 0})
+    units = units_of(table, scale)
+    found = {}
+    for k in ks:
+        for free_exponents in (False, True):
+            curve = TwoTerm(k, sigmas, units, free_exponents=free_exponents)
+            if table.size > len(curve.names) and sigmas:
+                name = f"two terms, k = {k}, exponents {'free' if free_exponents else f'1/4 and 1/{4 * k - 2}'}"
+                found[name] = fit(name, curve, table, scale)
+    return found
+
+
+def to_dict(single: SingleC) -> dict[str, Any]:
+    """JSON-ready summary."""
+    free = single.free
+    return {
+        "curve": "E_inf + a (n_clean + c(sigma) n_noisy)^-p, cells with n_clean > 0 only",
+        "confidence": single.confidence,
+        "cells": free.table.size,
+        "scatter_of_one_seed": None if not free.table.dof else math.sqrt(free.table.variance),
+        "scale": free.scale,
+        "dof": free.table.dof,
+        "e_inf": free.floor,
+        "exponent_p": single.exponent.to_list(),
+        "lack_of_fit": {"F": free.lack_f, "p": free.lack_p, "misfit": free.misfit},
+        "worth_c": {f"{s:g}": c.to_list() for s, c in single.worth.items()},
+        "price_1_over_c": {f"{s:g}": c.inverse().to_list() for s, c in single.worth.items()},
+        "controls": {n: {"F": c.f, "p": c.p, "verdict": c.verdict} for n, c in single.controls.items()},
+        "laws": {n: {"F": c.f, "p": c.p, "verdict": c.verdict} for n, c in single.laws.items()},
+    }
