@@ -1,0 +1,1 @@
+"""Scores of generated images: features -> statistics -> distance, each with its extractor, n and standard error."""

@@ -1,0 +1,210 @@
+"""Scores of generated images: each a value with its standard error, extractor, reference, n and method.
+
+Frechet distance (`fd`, or `fid` in Inception features) with a delete-a-group jackknife, kernel distance (`kid`) with
+the spread of its blocks. Both errors are those of the generated images for a fixed model and a fixed reference; the
+spread over training seeds is for the caller to add. No bootstrap: resampling images with replacement biases a
+Frechet distance upward. The finite-sample bias is not subtracted but reported (`bias`), and `floor` gives the score
+that real images would get at the same n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from ambient_theory.errors import DataError, UsageError
+from ambient_train.evaluation.features import Extractor, to_uint8
+from ambient_train.evaluation.frechet import jackknife_frechet
+from ambient_train.evaluation.kid import MIN_BLOCKS, kernel_distance
+from ambient_train.evaluation.references import KERNEL_IMAGES, Reference, as_references
+from ambient_train.evaluation.statistics import GroupedStatistics
+
+SCHEMA = "ambient.score/1"
+METRICS = ("fd", "kid")
+GROUPS = 20
+WIDE_GROUPS, WIDE = 10, 1024
+MAX_DIM = 4096
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number with its uncertainty.
+
+    metric: `fd`, `fid` (Inception only), `kid`, `is`. extractor: `name:hash8`. reference: name of what the images
+    were compared with. stderr: standard error from the generated images. n: generated images; n_reference: images
+    behind the reference, None if unknown. method: how the standard error came about. df: its degrees of freedom.
+    bias: jackknife estimate of the finite-n bias contained in `value` (not subtracted), None where the estimator is
+    unbiased.
+    """
+
+    metric: str
+    extractor: str
+    reference: str
+    value: float
+    stderr: float
+    n: int
+    n_reference: int | None
+    method: str
+    df: int
+    bias: float | None = None
+    schema: str = SCHEMA
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Two-sided interval `value -+ t stderr` with Student's t of `df` degrees of freedom."""
+        if not 0 < confidence < 1:
+            raise UsageError(f"confidence must lie between 0 and 1, not {confidence}")
+        half = float(stats.t.ppf((1 + confidence) / 2, self.df)) * self.stderr
+        return self.value - half, self.value + half
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary, `schema` first, with the 95 % interval."""
+        d = asdict(self)
+        return {"schema": d.pop("schema"), **d, "interval95": list(self.interval())}
+
+
+def score_images(
+    generated: npt.NDArray[np.uint8] | Iterable[npt.NDArray[np.uint8]],
+    references: Mapping[str, npt.NDArray[np.uint8] | Reference],
+    extractors: Sequence[Extractor],
+    metrics: Sequence[str] = METRICS,
+) -> list[Score]:
+    """Score generated images against every reference in every extractor's features.
+
+    generated: uint8 [n, C, H, W], or an iterable of such batches (each seen once; memory does not grow with n).
+    references: images uint8 or `Reference` objects by name; pass `Reference` objects to keep their features
+    between calls. metrics: `fd`, `kid`. KID uses the first 10,000 generated images, and is left out for
+    references that are known by statistics alone. Ordered by extractor, reference, metric.
+
+    Raises UsageError for unknown metrics, DataError for images that an extractor or a metric cannot use.
+    """
+    if unknown := [m for m in metrics if m not in METRICS]:
+        raise UsageError(f"unknown metric {unknown[0]!r}: choose from {', '.join(METRICS)}")
+    if not extractors:
+        raise UsageError("no extractor given")
+    targets = as_references(references)
+    collectors = [_Collector(extractor, metrics) for extractor in extractors]
+    for batch in _batches(generated):
+        for collector in collectors:
+            collector.update(batch)
+    return [score for collector in collectors for reference in targets for score in collector.scores(reference)]
+
+
+def floor(
+    real: npt.NDArray[np.uint8],
+    reference: npt.NDArray[np.uint8] | Reference,
+    n: int,
+    extractor: Extractor,
+    *,
+    seed: int = 0,
+    metrics: Sequence[str] = METRICS,
+) -> list[Score]:
+    """The score of a generator that resamples `real`: n images drawn from it, against `reference`.
+
+    Drawn without replacement if `real` holds n images or more, else with. With all clean images this is the floor that
+    n and the reference's own finite size leave to a perfect model; with the small clean subset of a training run
+    it is the memorisation floor: what a model reaches that does nothing but repeat those images.
+    """
+    if n < 2:
+        raise UsageError(f"a floor needs at least 2 images, not {n}")
+    if len(real) < 1:
+        raise DataError("a floor needs real images to draw from, there are none")
+    replace = len(real) < n
+    chosen = np.random.default_rng([seed, 0x666C6F6F72]).choice(len(real), size=n, replace=replace)
+    target = reference if isinstance(reference, Reference) else Reference("reference", reference)
+    how = f"{n} drawn from {len(real)} real images {'with' if replace else 'without'} replacement"
+    scores = score_images(real[chosen], {target.name: target}, [extractor], metrics)
+    return [Score(**{**asdict(score), "method": f"floor: {how}; {score.method}"}) for score in scores]
+
+
+class _Collector:
+    """Grouped sums of one extractor's features, and the first of the features themselves for KID."""
+
+    def __init__(self, extractor: Extractor, metrics: Sequence[str]):
+        self.extractor = extractor
+        self.metrics = tuple(metrics)
+        self.n = 0
+        self._groups: GroupedStatistics | None = None
+        self._kept: list[npt.NDArray[np.float32]] = []
+        self._kept_n = 0
+
+    def update(self, images: npt.NDArray[np.uint8]) -> None:
+        features = self.extractor(images)
+        d = features.shape[1]
+        if "fd" in self.metrics:
+            if d > MAX_DIM:
+                raise DataError(
+                    f"extractor {self.extractor.name!r} gives {d} features an image: a Frechet distance takes at most "
+                    f"{MAX_DIM}; use an extractor of lower dimension for images of this size"
+                )
+            if self._groups is None:
+                self._groups = GroupedStatistics(d, GROUPS if d <= WIDE else WIDE_GROUPS)
+            self._groups.update(features)
+        if "kid" in self.metrics and self._kept_n < KERNEL_IMAGES:
+            part = np.asarray(features[: KERNEL_IMAGES - self._kept_n], np.float32)
+            self._kept.append(part)
+            self._kept_n += len(part)
+        self.n += len(features)
+
+    def scores(self, reference: Reference) -> Iterator[Score]:
+        for metric in self.metrics:
+            if metric == "fd":
+                yield self._frechet(reference)
+            elif reference.images is not None:
+                yield self._kernel(reference)
+
+    def _frechet(self, reference: Reference) -> Score:
+        assert self._groups is not None
+        groups = self._groups.groups
+        if self.n < 2 * len(groups):
+            raise DataError(f"{self.n} generated images are too few for a Frechet distance: give {2 * len(groups)}")
+        result = jackknife_frechet(reference.frechet(self.extractor), groups, self.extractor.label)
+        return Score(
+            metric=self.extractor.metric_name,
+            extractor=self.extractor.label,
+            reference=reference.name,
+            value=result.value,
+            stderr=result.stderr,
+            n=self.n,
+            n_reference=reference.n(self.extractor),
+            method=f"delete-a-group jackknife, {result.groups} groups of generated images",
+            df=result.groups - 1,
+            bias=result.bias,
+        )
+
+    def _kernel(self, reference: Reference) -> Score:
+        if self._kept_n < 2 * MIN_BLOCKS:
+            raise DataError(f"{self.n} generated images are too few for KID: give {2 * MIN_BLOCKS}")
+        kernel_reference = reference.features(self.extractor)
+        result = kernel_distance(np.concatenate(self._kept), kernel_reference)
+        return Score(
+            metric="kid",
+            extractor=self.extractor.label,
+            reference=reference.name,
+            value=result.value,
+            stderr=result.stderr,
+            n=result.n,
+            n_reference=len(kernel_reference),
+            method=f"unbiased MMD^2, cubic kernel, mean over {result.blocks} disjoint blocks",
+            df=result.blocks - 1,
+        )
+
+
+def _batches(
+    generated: npt.NDArray[np.uint8] | Iterable[npt.NDArray[np.uint8]],
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Batches of at most 1000 uint8 images. Raises DataError if there is no image at all."""
+    parts = [generated] if isinstance(generated, np.ndarray) else generated
+    seen = 0
+    for part in parts:
+        images = to_uint8(part) if isinstance(part, np.ndarray) and part.dtype.kind == "f" else part
+        for start in range(0, len(images), _CHUNK):
+            seen += 1
+            yield images[start : start + _CHUNK]
+    if not seen:
+        raise DataError("no generated images to score")
