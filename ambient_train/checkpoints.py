@@ -121,7 +121,7 @@ def available(parent: Path) -> list[Path]:
 
 def newest_valid(parent: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that holds, and a sentence for each newer one that does not."""
-    complaints = []
+    complaints: list[str] = []
     for directory in reversed(available(parent)):
         try:
             return load(directory), complaints

@@ -68,15 +68,15 @@ class TrainConfig:
         _require(_finite(self.lr) and self.lr > 0, f"lr {self.lr} must be a finite number > 0")
         _require(_finite(self.sigma) and self.sigma >= 0, f"sigma {self.sigma} must be a finite number >= 0")
         _require(self.lr_ramp_nimg >= 0, f"lr_ramp_nimg {self.lr_ramp_nimg} must be >= 0")
-        _require(_finite(self.weight_decay) and self.weight_decay >= 0, f"weight_decay {self.weight_decay} must be >= 0")
+        _require(
+            _finite(self.weight_decay) and self.weight_decay >= 0, f"weight_decay {self.weight_decay} must be >= 0"
+        )
         _require(_finite(self.grad_clip) and self.grad_clip >= 0, f"grad_clip {self.grad_clip} must be >= 0")
         _require(self.ema_halflife_nimg >= 0, f"ema {self.ema_halflife_nimg} must be >= 0 images")
         _require(0 <= self.ema_ramp < math.inf, f"ema_ramp {self.ema_ramp} must be >= 0")
         _require(self.weight in WEIGHTS, f"weight {self.weight!r} is not one of {', '.join(WEIGHTS)}")
         _require(self.draw in DRAWS, f"draw {self.draw!r} is not one of {', '.join(DRAWS)}")
-        _require(
-            self.precision in PRECISIONS, f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}"
-        )
+        _require(self.precision in PRECISIONS, f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         _require(_finite(self.buffer) and self.buffer >= 1, f"buffer {self.buffer} must be a finite number >= 1")
         _require(
             self.weight == "y" or self.draw != "paper",

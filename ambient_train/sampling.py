@@ -54,7 +54,7 @@ class SamplerConfig:
 
 
 def sigma_schedule(config: SamplerConfig) -> Tensor:
-    """[steps + 1] float64, descending, last 0: sigma_i = (max^(1/rho) + i/(steps-1) (min^(1/rho) - max^(1/rho)))^rho."""
+    """[steps + 1] float64, descending to 0: sigma_i = (max^(1/rho) + i/(steps-1) (min^(1/rho) - max^(1/rho)))^rho."""
     ramp = torch.linspace(0, 1, config.steps, dtype=torch.float64)
     high, low = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
     return torch.cat([(high + ramp * (low - high)) ** config.rho, torch.zeros(1, dtype=torch.float64)])

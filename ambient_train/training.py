@@ -59,7 +59,7 @@ def build_network(config: TrainConfig, shape: tuple[int, int, int], label_dim: i
         keywords.setdefault("dropout", config.dropout)
     generator_state = torch.random.get_rng_state()
     try:
-        torch.random.default_generator.manual_seed(stateless.key(config.seed, "weights")[0])
+        torch.default_generator.manual_seed(stateless.key(config.seed, "weights")[0])
         return EDMPrecond(height, channels, label_dim=label_dim, model_type=config.arch, **keywords)
     except TypeError as error:
         raise UsageError(f"network settings do not fit {config.arch}: {error}") from None
@@ -172,9 +172,7 @@ def batch_loss(
             buffer=config.buffer,
             cap=config.weight_cap,
         )
-    loss = ambient_loss(
-        denoised, batch.y, x_t, batch.sigma, batch.sigma_n, weight=config.weight, relative=relative
-    )
+    loss = ambient_loss(denoised, batch.y, x_t, batch.sigma, batch.sigma_n, weight=config.weight, relative=relative)
     measured = (
         errors.measure(denoised, batch.y, x_t, batch.sigma, batch.sigma_n)
         if config.weight == "optimal"
@@ -200,7 +198,8 @@ def train(
     """Train until `state.nimg >= duration_nimg`, yielding after each step. `state` is valid at every yield.
 
     micro_batch: images at once on one rank (gradient accumulation), default all of a rank's share.
-    Raises DivergedError before an update that a NaN or an infinity would spoil; UsageError if the batch does not divide.
+    Raises DivergedError before an update that a NaN or an infinity would spoil, UsageError if the batch does not
+    divide.
     """
     config, world = state.config, world or World()
     if config.batch % world.size:

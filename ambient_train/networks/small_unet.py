@@ -114,16 +114,18 @@ class SmallUNet(nn.Module):
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
         skips = []
         for level, blocks in enumerate(self.encoder):
+            assert isinstance(blocks, nn.ModuleList)
             if level:
                 x = F.avg_pool2d(x, 2)
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:
                 x = block(x, emb)
             skips.append(x)
         x = self.middle(x, emb)
         for level, blocks in enumerate(self.decoder):
+            assert isinstance(blocks, nn.ModuleList)
             if level:
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = torch.cat([x, skips.pop()], dim=1)
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:
                 x = block(x, emb)
         return self.conv_out(F.silu(self.norm_out(x)))
