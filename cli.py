@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import ambient_theory
+from ambient_theory.commands import simulate_gmm
 
 app = typer.Typer(
     name="ambient",
@@ -30,6 +31,9 @@ def main(
     ] = False,
 ) -> None:
     pass
+
+
+app.command("simulate-gmm")(simulate_gmm)
 
 
 if __name__ == "__main__":

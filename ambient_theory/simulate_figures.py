@@ -1,0 +1,83 @@
+"""Figures of a simulation: W1 against n and against n_l. Reads rows only; SVG and PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ambient_theory.slopes import group_rows, theory_slope
+
+Row = Mapping[str, Any]
+# Okabe and Ito's palette, safe for colour-blind readers.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write `path`.svg and `path`.png; reproducible bytes (fixed ids, no date)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = []
+    with matplotlib.rc_context({"svg.hashsalt": "ambient", "svg.fonttype": "none"}):
+        for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
+            file = path.with_suffix(suffix)
+            figure.savefig(file, dpi=150, metadata=metadata)
+            files.append(file)
+    return files
+
+
+def error_figure(rows: Sequence[Row]) -> Figure:
+    """One row of panels for each (family, k, d): left against n, right against n_l (n_d for the pca families).
+
+    Lines: mixes (colour) and estimators (style; the mean-only control is dotted grey-toned); bars are 95 %
+    intervals; the dashed line has the slope of the theory and is laid through the first clean point.
+    """
+    panels = list(dict.fromkeys((r["family"], r["k"], r["d"]) for r in rows))
+    figure = Figure(figsize=(10, 3.4 * max(1, len(panels)) + 0.3), layout="constrained")
+    axes = figure.subplots(max(1, len(panels)), 2, squeeze=False)
+    groups = group_rows(rows)
+    mixes = list(dict.fromkeys(r["mix"] for r in rows))
+    for row_axes, (family, k, d) in zip(axes, panels, strict=False):
+        size = "n_d" if family.startswith("pca") else "n_l"
+        for axis, ax in zip(("n", size), row_axes, strict=True):
+            for (f, kk, dd, mix, estimator, weights), group in groups.items():
+                if (f, kk, dd) != (family, k, d):
+                    continue
+                control = estimator == "mean-only"
+                label = f"{mix}, {estimator}" + ("" if weights == "-" else f" ({weights})")
+                colour = PALETTE[mixes.index(mix) % len(PALETTE)]
+                ax.errorbar(
+                    [r[axis] for r in group],
+                    [r["w1_mean"] for r in group],
+                    yerr=[1.96 * r["w1_se"] for r in group],
+                    color=colour,
+                    alpha=0.45 if control else 1.0,
+                    linestyle=":" if control else "-",
+                    marker=MARKERS[mixes.index(mix) % len(MARKERS)],
+                    markersize=3.5,
+                    linewidth=1.2,
+                    capsize=2,
+                    label=label,
+                )
+            slope = theory_slope(family, k)
+            base = [
+                r for r in rows if (r["family"], r["k"], r["d"]) == (family, k, d) and r["estimator"] != "mean-only"
+            ]
+            if slope is not None and base:
+                first = min(base, key=lambda r: r[axis])
+                x = np.array([min(r[axis] for r in base), max(r[axis] for r in base)], dtype=float)
+                ax.plot(
+                    x, first["w1_mean"] * (x / first[axis]) ** slope, "k--", linewidth=1, label=f"slope {slope:.3f}"
+                )
+            ax.set(xscale="log", yscale="log", ylabel="W1 (units of the atoms)")
+            ax.set_xlabel(
+                {"n": "n (samples)", "n_l": "n_l (effective samples)", "n_d": "n_d (effective samples)"}[axis]
+            )
+            ax.set_title(f"{family}, k = {k}, d = {d}", fontsize=10)
+            ax.grid(True, which="major", linewidth=0.3)
+        row_axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
