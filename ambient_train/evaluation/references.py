@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ambient_theory.errors import DataError, UsageError
 from ambient_train.evaluation.features import Extractor, Features
 from ambient_train.evaluation.frechet import FrechetReference
+from ambient_train.evaluation.kid import kernel_mean_within
 from ambient_train.evaluation.statistics import FeatureStatistics, RunningStatistics
 
 KERNEL_IMAGES = 10_000
@@ -38,6 +39,7 @@ class Reference:
         self.images = images
         self._frechet: dict[str, FrechetReference] = {}
         self._features: dict[str, Features] = {}
+        self._kernel_mean: dict[str, float] = {}
 
     @classmethod
     def from_statistics(cls, name: str, statistics: FeatureStatistics, extractor: Extractor) -> Reference:
@@ -83,6 +85,12 @@ class Reference:
             chosen = np.random.default_rng(0).permutation(len(images))[:KERNEL_IMAGES]
             self._features[extractor.label] = extractor(images[chosen])
         return self._features[extractor.label]
+
+    def kernel_mean(self, extractor: Extractor) -> float:
+        """Mean kernel over pairs of different images among `features`, for KID."""
+        if extractor.label not in self._kernel_mean:
+            self._kernel_mean[extractor.label] = kernel_mean_within(self.features(extractor))
+        return self._kernel_mean[extractor.label]
 
     def n(self, extractor: Extractor) -> int | None:
         """Images behind the statistics (None if a file does not say)."""

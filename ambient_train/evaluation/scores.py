@@ -1,7 +1,7 @@
 """Scores of generated images: each a value with its standard error, extractor, reference, n and method.
 
-Frechet distance (`fd`, or `fid` in Inception features) with a delete-a-group jackknife, kernel distance (`kid`) with
-the spread of its blocks. Both errors are those of the generated images for a fixed model and a fixed reference; the
+Frechet distance (`fd`, or `fid` in Inception features) and kernel distance (`kid`), each with a delete-a-group
+jackknife. The errors are those of the generated images for a fixed model and a fixed reference; the
 spread over training seeds is for the caller to add. No bootstrap: resampling images with replacement biases a
 Frechet distance upward. The finite-sample bias is not subtracted but reported (`bias`), and `floor` gives the score
 that real images would get at the same n.
@@ -20,7 +20,7 @@ from scipy import stats
 from ambient_theory.errors import DataError, UsageError
 from ambient_train.evaluation.features import Extractor, to_uint8
 from ambient_train.evaluation.frechet import jackknife_frechet
-from ambient_train.evaluation.kid import MIN_BLOCKS, kernel_distance
+from ambient_train.evaluation.kid import kernel_distance
 from ambient_train.evaluation.references import KERNEL_IMAGES, Reference, as_references
 from ambient_train.evaluation.statistics import GroupedStatistics
 
@@ -178,20 +178,20 @@ class _Collector:
         )
 
     def _kernel(self, reference: Reference) -> Score:
-        if self._kept_n < 2 * MIN_BLOCKS:
-            raise DataError(f"{self.n} generated images are too few for KID: give {2 * MIN_BLOCKS}")
-        kernel_reference = reference.features(self.extractor)
-        result = kernel_distance(np.concatenate(self._kept), kernel_reference)
+        real = reference.features(self.extractor)
+        result = kernel_distance(
+            np.concatenate(self._kept), real, reference_mean=reference.kernel_mean(self.extractor), groups=GROUPS
+        )
         return Score(
             metric="kid",
             extractor=self.extractor.label,
             reference=reference.name,
             value=result.value,
             stderr=result.stderr,
-            n=result.n,
-            n_reference=len(kernel_reference),
-            method=f"unbiased MMD^2, cubic kernel, mean over {result.blocks} disjoint blocks",
-            df=result.blocks - 1,
+            n=self._kept_n,
+            n_reference=len(real),
+            method=f"unbiased MMD^2, all pairs; delete-a-group jackknife, {result.groups} groups of generated images",
+            df=result.groups - 1,
         )
 
 

@@ -156,24 +156,18 @@ class RunningStatistics:
 
 
 class GroupedStatistics:
-    """Running statistics of g random groups of nearly equal size, for a delete-a-group jackknife.
+    """Running statistics of g groups of nearly equal size (`deal_groups`), for a delete-a-group jackknife."""
 
-    Rows are dealt out in blocks of g, each block in an order of its own drawn from `seed`: the sizes differ by at most
-    one, the grouping depends on a row's position only (never on how the rows were cut into batches), and no
-    periodic order of the rows, such as labels 0-9 in turn, can line up with the groups.
-    """
-
-    def __init__(self, dim: int, groups: int, seed: int = 0):
+    def __init__(self, dim: int, groups: int):
         if groups < 2:
             raise UsageError(f"a jackknife needs at least 2 groups, not {groups}")
         self.groups = [RunningStatistics(dim) for _ in range(groups)]
-        self._seed = seed
         self._position = 0
 
     def update(self, features: npt.ArrayLike) -> GroupedStatistics:
         """Add rows [m, d]."""
         rows = np.asarray(features)
-        labels = self._labels(len(rows))
+        labels = deal_groups(self._position, len(rows), len(self.groups))
         for k, group in enumerate(self.groups):
             group.update(rows[labels == k])
         self._position += len(rows)
@@ -183,12 +177,18 @@ class GroupedStatistics:
     def total(self) -> RunningStatistics:
         return merge_all(self.groups)
 
-    def _labels(self, count: int) -> npt.NDArray[np.int64]:
-        g = len(self.groups)
-        first, last = self._position // g, (self._position + count - 1) // g
-        blocks = [np.random.default_rng([self._seed, block]).permutation(g) for block in range(first, last + 1)]
-        start = self._position - first * g
-        return np.concatenate(blocks)[start : start + count] if blocks else np.empty(0, np.int64)
+
+def deal_groups(position: int, count: int, groups: int) -> npt.NDArray[np.int64]:
+    """Group 0..g-1 of each of the rows position..position+count-1.
+
+    Rows are dealt out in blocks of g, each block in a random order of its own: the sizes differ by at most one, the
+    group depends on a row's position only (never on how the rows were cut into batches), and no periodic order of
+    the rows, such as labels 0-9 in turn, can line up with the groups.
+    """
+    first, last = position // groups, (position + count - 1) // groups
+    blocks = [np.random.default_rng([0x67726F7570, block]).permutation(groups) for block in range(first, last + 1)]
+    start = position - first * groups
+    return np.concatenate(blocks)[start : start + count] if blocks else np.empty(0, np.int64)
 
 
 def merge_all(parts: Iterable[RunningStatistics]) -> RunningStatistics:

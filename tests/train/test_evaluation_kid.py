@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from ambient_theory.errors import DataError
-from ambient_train.evaluation.kid import kernel_distance, mmd_squared
+from ambient_train.evaluation.frechet import jackknife
+from ambient_train.evaluation.kid import kernel_distance, kernel_mean_within, mmd_squared
+from ambient_train.evaluation.statistics import deal_groups
 
 
 def test_it_equals_the_double_sum_over_all_distinct_pairs():
@@ -46,28 +48,31 @@ def test_a_shift_of_one_feature_has_the_closed_form_value():
     assert np.mean(values) == pytest.approx(expected, abs=4 * np.std(values, ddof=1) / np.sqrt(repeats))
 
 
-def test_standard_error_over_blocks_matches_the_spread_of_repeated_draws():
+def test_standard_error_matches_the_spread_of_repeated_generations():
+    reference = np.random.default_rng(5).normal(size=(600, 4))
     values, errors = [], []
     for k in range(150):
-        rng = np.random.default_rng([5, k])
-        reference, generated = rng.normal(size=(1000, 4)), rng.normal(size=(1000, 4)) * 1.1 + 0.2
-        result = kernel_distance(generated, reference, block=100)
+        result = kernel_distance(np.random.default_rng([5, k]).normal(size=(400, 4)) * 1.1 + 0.2, reference)
         values.append(result.value)
         errors.append(result.stderr)
     spread = np.std(values, ddof=1)
-    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(spread, rel=4 / np.sqrt(2 * 150))
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(spread, rel=4 * np.sqrt(1 / 300 + 1 / (2 * 19 * 150)))
 
 
-def test_it_uses_every_image_in_at_least_ten_blocks():
+def test_leave_one_group_out_values_equal_recomputing_them():
     rng = np.random.default_rng(6)
-    result = kernel_distance(rng.normal(size=(2003, 3)), rng.normal(size=(450, 3)))
-    assert (result.n, result.blocks) == (2003, 10)
-    assert kernel_distance(rng.normal(size=(12_500, 3)), rng.normal(size=(450, 3))).blocks == 13
+    x, y = rng.normal(size=(113, 3)) + 0.5, rng.normal(size=(1100, 3))
+    labels = deal_groups(0, 113, 7)
+    direct = jackknife(mmd_squared(x, y), [mmd_squared(x[labels != k], y) for k in range(7)])
+    fast = kernel_distance(x, y, groups=7)
+    assert fast.value == pytest.approx(direct.value, rel=1e-9)
+    assert fast.stderr == pytest.approx(direct.stderr, rel=1e-9)
+    assert kernel_distance(x, y, groups=7, reference_mean=kernel_mean_within(y)) == fast
 
 
 def test_too_few_or_non_finite_features_are_refused():
     with pytest.raises(DataError, match="too few"):
-        kernel_distance(np.zeros((19, 2)), np.zeros((100, 2)))
+        kernel_distance(np.zeros((39, 2)), np.zeros((100, 2)))
     with pytest.raises(DataError, match="at least 2"):
         kernel_distance(np.zeros((50, 2)), np.zeros((1, 2)))
     with pytest.raises(DataError, match="not finite"):
