@@ -76,6 +76,7 @@ class TrainState:
     def __init__(self, config: TrainConfig, shape: tuple[int, int, int], label_dim: int, device: torch.device):
         self.config = config
         self.label_dim = label_dim
+        self.shape = shape
         self.network = build_network(config, shape, label_dim).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         kind = torch.optim.AdamW if config.weight_decay > 0 else torch.optim.Adam
         self.optimizer = kind(
@@ -105,7 +106,13 @@ class TrainState:
             "optimizer": optimizer,
             "errors": self.errors.state(),
         }
-        meta = {"nimg": self.nimg, "config": self.config.to_dict(), "config_hash": self.config.hash, "sums": self.sums}
+        meta = {
+            "nimg": self.nimg,
+            "config": self.config.to_dict(),
+            "config_hash": self.config.hash,
+            "architecture": self.network.config,
+            "sums": self.sums,
+        }
         return Checkpoint(groups, meta)
 
     def restore(self, checkpoint: Checkpoint) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ambient_theory.errors import UsageError
-from ambient_train.keyed import uniform
 from ambient_train.networks.layers import (
     Conv2d,
     GroupNorm,
@@ -22,6 +21,7 @@ from ambient_train.networks.layers import (
     apply_block,
     check_levels,
     compute_dtype,
+    kept_labels,
     number_dropout_layers,
 )
 
@@ -132,10 +132,7 @@ class DhariwalUNet(nn.Module):
         if self.map_label is not None and class_labels is not None:
             labels = class_labels.to(emb.dtype)
             if self.training and self.label_dropout:
-                keys = active_dropout_keys()
-                if keys is None or keys.shape[0] != labels.shape[0]:
-                    raise RuntimeError("label dropout needs keys: call inside dropout_context(seed, sample_ids)")
-                labels = labels * (uniform(keys, 1) >= self.label_dropout).to(labels.dtype)
+                labels = kept_labels(labels, self.label_dropout, active_dropout_keys())
             emb = emb + self.map_label(labels)
         return F.silu(emb)
 

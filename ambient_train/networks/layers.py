@@ -18,9 +18,14 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ambient_theory.errors import UsageError
-from ambient_train.keyed import mix64, sample_keys
+from ambient_train.stateless import key as stateless_key
+from ambient_train.stateless import philox
 
 # ---------------------------------------------------------------------------------------------------------- dropout
+
+
+MAX_LAYERS = 255
+"""Dropout layers that a network can have; one more key of each sample is for its label dropout."""
 
 
 class _ActiveKeys:
@@ -33,15 +38,18 @@ _active = _ActiveKeys()
 
 
 @contextlib.contextmanager
-def dropout_context(seed: int, sample_ids: Tensor, stream: int = 0) -> Iterator[Tensor]:
+def dropout_context(seed: int, sample_ids: Tensor, purpose: str = "dropout") -> Iterator[Tensor]:
     """Give the forward passes inside the keys of their dropout masks.
 
-    sample_ids: [B] integers, the global sample index of each image of the batch, on the network's device. stream:
-    tells several passes over the same samples apart. Yields the keys [B] int64. Masks are a function of
-    (seed, stream, sample index, layer index), whatever the batch, the rank or the device.
+    sample_ids: [B] integers, the global sample index of each image of the batch, on the network's device. purpose:
+    tells several passes over the same samples apart. Yields the keys [B, MAX_LAYERS + 1] int64 of the layers. Masks
+    are a function of (seed, purpose, sample index, layer index), whatever the batch, the rank or the device.
     """
+    ids = sample_ids.reshape(-1, 1).to(torch.int64)
+    layers = torch.arange(MAX_LAYERS + 1, device=ids.device)
+    low, high, _, _ = philox(stateless_key(seed, purpose), ids, layers)
     before = _active.keys
-    _active.keys = sample_keys(seed, sample_ids.reshape(-1), stream)
+    _active.keys = low | (high << 32)
     try:
         yield _active.keys
     finally:
@@ -49,23 +57,38 @@ def dropout_context(seed: int, sample_ids: Tensor, stream: int = 0) -> Iterator[
 
 
 def active_dropout_keys() -> Tensor | None:
-    """The keys [B] of the enclosing `dropout_context`, or None outside of one."""
+    """The keys [B, MAX_LAYERS + 1] of the enclosing `dropout_context`, or None outside of one."""
     return _active.keys
 
 
-def keyed_bits(keys: Tensor, layer: int, n: int) -> Tensor:
-    """keys [B] int64 -> [B, n] int16, uniform bits: a keyed hash of the element's index, two elements a 32-bit hash.
+def require_keys(keys: Tensor | None, batch: int) -> Tensor:
+    """Raise RuntimeError without keys and ValueError for keys of another batch size: errors of the caller's code."""
+    if keys is None:
+        raise RuntimeError("dropout in training mode needs keys: call inside dropout_context(seed, sample_ids)")
+    if keys.shape[0] != batch:
+        raise ValueError(f"dropout keys for {keys.shape[0]} samples, batch of {batch}")
+    return keys
 
-    Two multiply-xorshift rounds in wrapping int32 arithmetic with a key word before each; all passes after the first
-    are in place, because on a CPU the cost is memory traffic.
+
+def keyed_bits(key: Tensor, n: int) -> Tensor:
+    """key [B] int64 -> [B, n] int16, uniform bits: a keyed hash of the element's index, two elements a 32-bit hash.
+
+    Two multiply-xorshift rounds in wrapping int32 arithmetic with one half of the key before each; passes are in
+    place where they can be, because on a CPU the cost is memory traffic.
     """
-    key = mix64(keys + mix64(torch.full_like(keys, layer + 1)))
     low, high = key.to(torch.int32)[:, None], (key >> 32).to(torch.int32)[:, None]
-    x = torch.arange((n + 1) // 2, device=keys.device, dtype=torch.int32)[None] ^ low
+    x = torch.arange((n + 1) // 2, device=key.device, dtype=torch.int32)[None] ^ low
     x = x * 0x7FEB352D
     x = (x ^ ((x >> 15) & 0x1FFFF)).add_(high).mul_(-0x7B935975)  # 0x846ca68b as int32
     x = x ^ ((x >> 16) & 0xFFFF)
     return x.view(torch.int16)[:, :n]
+
+
+def kept_labels(labels: Tensor, p: float, keys: Tensor | None) -> Tensor:
+    """labels [B, L] with the rows of a share p of the samples zeroed (Ho and Salimans 2022), by the samples' keys."""
+    key = require_keys(keys, labels.shape[0])[:, MAX_LAYERS]
+    u = ((key >> 11) & ((1 << 53) - 1)).to(torch.float64) * 2.0**-53
+    return labels * (u >= p)[:, None].to(labels.dtype)
 
 
 class KeyedDropout(nn.Module):
@@ -89,15 +112,12 @@ class KeyedDropout(nn.Module):
         return f"p={self.p}, layer_index={self.layer_index}"
 
     def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
-        """x: [B, ...]; keys: [B] int64, by default those of the enclosing context. Element order: pixels, channels."""
+        """x: [B, C, ...]; keys: those of `dropout_context`, by default the enclosing one's. Order: pixels, channels."""
         if not self.training or self._threshold == 0:
             return x
         keys = active_dropout_keys() if keys is None else keys
-        if keys is None:
-            raise RuntimeError("dropout in training mode needs keys: call inside dropout_context(seed, sample_ids)")
-        if keys.shape[0] != x.shape[0]:
-            raise ValueError(f"dropout keys for {keys.shape[0]} samples, batch of {x.shape[0]}")
-        bits = keyed_bits(keys, self.layer_index, math.prod(x.shape[1:]))
+        key = require_keys(keys, x.shape[0])[:, self.layer_index]
+        bits = keyed_bits(key, math.prod(x.shape[1:]))
         drop = bits < self._threshold - 32768
         last = drop.view(x.shape[0], *x.shape[2:], x.shape[1])
         return (x * (1 / (1 - self._threshold / 65536))).masked_fill(last.movedim(-1, 1), 0)
@@ -105,7 +125,10 @@ class KeyedDropout(nn.Module):
 
 def number_dropout_layers(network: nn.Module) -> None:
     """Give every KeyedDropout of a network its index in the order of definition."""
-    for index, layer in enumerate(m for m in network.modules() if isinstance(m, KeyedDropout)):
+    layers = [m for m in network.modules() if isinstance(m, KeyedDropout)]
+    if len(layers) > MAX_LAYERS:
+        raise UsageError(f"the network has {len(layers)} blocks with dropout, more than {MAX_LAYERS}: use fewer blocks")
+    for index, layer in enumerate(layers):
         layer.layer_index = index
 
 

@@ -40,6 +40,17 @@ class EDMPrecond(nn.Module):
 
         if model_type not in ARCHITECTURES:
             raise UsageError(f"unknown architecture {model_type!r}: choose one of {', '.join(sorted(ARCHITECTURES))}")
+        self.config: dict[str, Any] = {
+            "img_resolution": img_resolution,
+            "img_channels": img_channels,
+            "label_dim": label_dim,
+            "use_fp16": use_fp16,
+            "sigma_min": sigma_min,
+            "sigma_max": sigma_max,
+            "sigma_data": sigma_data,
+            "model_type": model_type,
+            **model_kwargs,
+        }  # flat constructor arguments, as in a hub config.json
         self.img_resolution = img_resolution
         self.img_channels = img_channels
         self.label_dim = label_dim

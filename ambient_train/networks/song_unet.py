@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ambient_theory.errors import UsageError
-from ambient_train.keyed import uniform
 from ambient_train.networks.layers import (
     Conv2d,
     FourierEmbedding,
@@ -27,6 +26,7 @@ from ambient_train.networks.layers import (
     apply_block,
     check_levels,
     compute_dtype,
+    kept_labels,
     number_dropout_layers,
     swap_halves,
 )
@@ -161,17 +161,11 @@ class SongUNet(nn.Module):
         if self.map_label is not None and class_labels is not None:
             labels = class_labels.to(emb.dtype)
             if self.training and self.label_dropout:
-                labels = labels * self._kept_labels(labels.shape[0])[:, None].to(labels.dtype)
+                labels = kept_labels(labels, self.label_dropout, active_dropout_keys())
             emb = emb + self.map_label(labels * math.sqrt(self.label_dim))
         if self.map_augment is not None and augment_labels is not None:
             emb = emb + self.map_augment(augment_labels.to(emb.dtype))
         return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
-
-    def _kept_labels(self, batch: int) -> Tensor:
-        keys = active_dropout_keys()
-        if keys is None or keys.shape[0] != batch:
-            raise RuntimeError("label dropout needs keys: call inside dropout_context(seed, sample_ids)")
-        return uniform(keys, 1)[:, 0] >= self.label_dropout
 
     def forward(
         self,

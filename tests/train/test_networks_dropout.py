@@ -7,8 +7,7 @@ import torch
 from edm_formula import FIXTURES, fixture_config, load_formula_weights
 from safetensors.torch import load_file
 
-from ambient_train.keyed import normal, sample_keys, uniform
-from ambient_train.networks.layers import KeyedDropout, dropout_context, keyed_bits
+from ambient_train.networks.layers import KeyedDropout, dropout_context, kept_labels, keyed_bits
 from ambient_train.networks.precond import EDMPrecond
 
 torch.set_num_threads(1)
@@ -64,7 +63,8 @@ def test_masks_of_neighbours_in_every_coordinate_are_uncorrelated() -> None:
 
 
 def test_sixteen_bit_words_are_uniform_and_their_pairs_independent() -> None:
-    bits = keyed_bits(sample_keys(5, torch.arange(256)), 3, 4096).to(torch.int64) + 32768
+    with dropout_context(5, torch.arange(256)) as keys:
+        bits = keyed_bits(keys[:, 3], 4096).to(torch.int64) + 32768
     high = bits >> 12
     expected = bits.numel() / 16
     chi2 = ((torch.bincount(high.flatten(), minlength=16) - expected) ** 2 / expected).sum()
@@ -88,7 +88,7 @@ def test_evaluation_mode_is_the_identity_and_training_needs_keys() -> None:
 
 def test_contexts_nest_and_end() -> None:
     with dropout_context(0, torch.arange(2)) as outer:
-        with dropout_context(0, torch.arange(2), stream=1) as inner:
+        with dropout_context(0, torch.arange(2), purpose="second pass") as inner:
             assert not torch.equal(outer, inner)
         assert torch.equal(masks(0, torch.arange(2)), masks(0, torch.arange(2)))
     with pytest.raises(RuntimeError):
@@ -121,24 +121,18 @@ def test_network_in_training_does_not_depend_on_the_split_into_micro_batches() -
     assert len(indices) > 5
 
 
-def test_keyed_uniforms_and_normals_have_their_law() -> None:
-    keys = sample_keys(11, torch.arange(2000))
-    u, z = uniform(keys, 50).flatten(), normal(keys, 50).flatten()
-    n = u.numel()
-    assert u.min() > 0
-    assert u.max() < 1
-    ordered = u.sort().values
-    ks = (ordered - torch.arange(1, n + 1) / n).abs().max()
-    assert ks < 2.2 / n**0.5  # probability 1e-4 under the law
-    assert abs(z.mean()) < 5 / n**0.5
-    assert abs(z.var() - 1) < 5 * (2 / n) ** 0.5
-    assert torch.equal(uniform(keys[5:6], 50)[0], uniform(keys, 50)[5])
+def test_label_dropout_zeroes_its_share_of_the_samples() -> None:
+    with dropout_context(11, torch.arange(20_000)) as keys:
+        kept = kept_labels(torch.ones(20_000, 3), 0.1, keys)
+    assert torch.equal(kept.amin(1), kept.amax(1))  # whole rows
+    assert abs(kept[:, 0].mean().item() - 0.9) < 5 * (0.09 / 20_000) ** 0.5
 
 
-def test_keys_are_pinned() -> None:
-    """A change of these numbers breaks exact resume of every run in progress."""
-    keys = sample_keys(0, torch.tensor([0, 1]))
-    again = sample_keys(0, torch.tensor([0, 1], dtype=torch.int32))
-    assert torch.equal(keys, again)
-    assert keys.tolist() == [2558736989570252433, 3400964856525257824]
-    assert keyed_bits(keys, 0, 4)[0].tolist() == [22558, -32293, 1053, 18334]
+def test_keys_and_masks_are_pinned() -> None:
+    """A change of these numbers breaks the exact resume of every run in progress."""
+    with dropout_context(0, torch.tensor([0, 1])) as keys:
+        assert keys[:, :2].tolist() == [
+            [-2312464043073031138, 7091523381727073992],
+            [613114052652977708, -404064599521678325],
+        ]
+        assert keyed_bits(keys[:, 0], 4)[0].tolist() == [-17010, 11281, 10390, -8843]
