@@ -8,6 +8,7 @@ import typer
 
 import ambient_theory
 from ambient_theory.commands import simulate_gmm
+from ambient_train.data.commands import app as data_app
 
 app = typer.Typer(
     name="ambient",
@@ -34,6 +35,7 @@ def main(
 
 
 app.command("simulate-gmm")(simulate_gmm)
+app.add_typer(data_app)
 
 
 if __name__ == "__main__":

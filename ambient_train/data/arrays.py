@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
@@ -59,14 +60,16 @@ def load_npy(path: Path) -> np.ndarray:
         raise DataError(f"{path}: cannot be read ({error})") from None
 
 
-def load_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file, by name."""
+def load_npz(path: Path, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Arrays of an .npz file by name: all of them, or those among `only`."""
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
                 if not info.filename.endswith(".npy"):
                     raise DataError(f"{path}: {info.filename!r} is not a .npy array")
+                if only is not None and info.filename[: -len(".npy")] not in only:
+                    continue
                 where = f"{path}:{info.filename}"
                 check_expansion(info.compress_size, info.file_size, where)
                 with archive.open(info) as stream:

@@ -8,13 +8,11 @@ the same on every machine and with every linear algebra library.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 
 from ambient_theory.errors import UsageError
 
-Transform = Literal["none", "center-crop", "center-crop-wide", "resize"]
 _EXACT_FLOAT32 = 2**24
 
 

@@ -74,13 +74,7 @@ class ImageSet:
 
     def pixels(self, index: np.ndarray | slice | None = None) -> np.ndarray:
         """float32 [n, C, H, W] in units of [-1, 1], of all images or of those at `index`."""
-        images = self.images if index is None else self.images[index]
-        if images.dtype != np.uint8:
-            return images.copy()
-        out = images.astype(np.float32)
-        out /= np.float32(127.5)
-        out -= np.float32(1)
-        return out
+        return to_pixels(self.images if index is None else self.images[index])
 
     def subset(self, index: np.ndarray | slice) -> ImageSet:
         """The images at `index` (whole numbers, a mask or a slice), with their ids."""
@@ -91,6 +85,16 @@ class ImageSet:
             ids=self.ids[index],
             sigma=None if self.sigma is None else self.sigma[index],
         )
+
+
+def to_pixels(images: np.ndarray) -> np.ndarray:
+    """float32 in units of [-1, 1]: uint8/127.5 - 1; floats are in these units already and are copied."""
+    if images.dtype != np.uint8:
+        return images.astype(np.float32)
+    out = images.astype(np.float32)
+    out /= np.float32(127.5)
+    out -= np.float32(1)
+    return out
 
 
 def hash_uniform(ids: np.ndarray, purpose: int) -> np.ndarray:
@@ -165,9 +169,7 @@ def load_images(
     if max_images is not None and max_images < 1:
         raise UsageError(f"max_images must be at least 1, not {max_images}")
     source = open_source(spec)
-    ids = _split_ids(source, split, holdout)
-    if max_images is not None and len(ids) > max_images:
-        ids = np.sort(ids[np.argsort(hash_uniform(ids, _SUBSET), kind="stable")[:max_images]])
+    ids = subset_ids(split_ids(source, split, holdout), max_images)
     images, size = _read(source, ids, resolution, spec)
     sigma = None if source.sigma is None else _resized_sigma(source.sigma[ids], size, images.shape[-1], spec)
     labels = None if source.labels is None else source.labels[ids]
@@ -194,7 +196,15 @@ def _read(source: Source, ids: np.ndarray, resolution: int | None, spec: str) ->
     return images, width
 
 
-def _split_ids(source: Source, split: Split, holdout: float | None) -> np.ndarray:
+def subset_ids(ids: np.ndarray, count: int | None) -> np.ndarray:
+    """`count` of the ids, drawn by a hash of each and therefore nested in the count, in ascending order."""
+    if count is None or len(ids) <= count:
+        return ids
+    return np.sort(ids[np.argsort(hash_uniform(ids, _SUBSET), kind="stable")[:count]])
+
+
+def split_ids(source: Source, split: Split, holdout: float | None) -> np.ndarray:
+    """Ids of a part of the source, ascending: see `load_images`."""
     ids = np.arange(source.count, dtype=np.int64)
     if source.heldout is not None:
         if holdout is not None:
