@@ -8,6 +8,7 @@ import typer
 
 import ambient_theory
 from ambient_theory.commands import simulate_gmm
+from ambient_train.commands import evaluate, generate, sweep_app, train
 from ambient_train.data.commands import app as data_app
 
 app = typer.Typer(
@@ -34,6 +35,10 @@ def main(
     pass
 
 
+app.command("train")(train)
+app.command("generate")(generate)
+app.command("evaluate")(evaluate)
+app.add_typer(sweep_app, name="sweep")
 app.command("simulate-gmm")(simulate_gmm)
 app.add_typer(data_app)
 

@@ -1,0 +1,305 @@
+"""The trainer's commands: train, generate, evaluate, sweep. Heavy modules are imported when a command runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ambient_theory.console import command, print_json
+from ambient_theory.errors import UsageError
+
+sweep_app = typer.Typer(
+    help="Grids of trainings: plan, run, status.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no talk.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def parse_images(text: str | None, name: str) -> int | None:
+    """`200000`, `200k` or `1.5M` images. Raises UsageError on anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kM]?)(?:img)?\s*", text)
+    if not match:
+        raise UsageError(f"{name} {text!r}: give a number of images such as 200000, 200k or 1.5M")
+    return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
+
+
+@command
+def train(
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits, fashion, photos32, or a path: folder, zip, npz, npy, idx, tarball. Default digits."),
+    ] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise added to the noisy images, standard deviation in units of [-1, 1].")
+    ] = None,
+    corruption: Annotated[float | None, typer.Option(help="Share of noisy images, 0 to 1. Default 0.")] = None,
+    keep: Annotated[float | None, typer.Option(help="Share of the data set that is used, 0 to 1. Default 1.")] = None,
+    n_clean: Annotated[int | None, typer.Option(help="Clean images (instead of --keep and --corruption).")] = None,
+    n_noisy: Annotated[int | None, typer.Option(help="Noisy images (instead of --keep and --corruption).")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Area-resize to this side in pixels. Default: as is.")] = None,
+    holdout: Annotated[
+        float | None, typer.Option(help="Share held out for scores. Default: the data's own test part, .2 or .1.")
+    ] = None,
+    max_images: Annotated[int | None, typer.Option(help="Use at most so many training images. Default all.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings. Default: by --data, else small.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings; flags win over it.")] = None,
+    duration: Annotated[
+        str | None, typer.Option(help="Images to train on: 200000, 200k, 1.5M. May grow later. Default by preset.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Images a step. Default by preset.")] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Images at once (gradient accumulation). Default: the whole batch.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate of Adam. Default by preset.")] = None,
+    ema: Annotated[str | None, typer.Option(help="EMA half-life in images: 20k, 0.5M. Default by preset.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Loss weight: x0, y (the paper's) or optimal. Default x0.")] = None,
+    draw: Annotated[
+        str | None, typer.Option(help="How sigma and image are drawn: sigma-first, image-first, paper.")
+    ] = None,
+    buffer: Annotated[
+        float | None, typer.Option(help="A noisy image is used above buffer * its noise. Default 1.05.")
+    ] = None,
+    compat: Annotated[str | None, typer.Option(help="'paper': loss and draws as in the paper's code.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16. Default by preset.")] = None,
+    seed: Annotated[int, typer.Option(help="Keys every random draw.")] = 0,
+    device: Device = "auto",
+    compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    keep_checkpoints: Annotated[int, typer.Option(help="Newest checkpoints to keep, 0 = all.")] = 2,
+    outdir: Annotated[
+        Path | None, typer.Option(help="Run directory. Default runs/<dataset>-s<sigma>-c<share>-seed<k>-<hash>.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, with time and memory.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a diffusion model on a mixture of clean and noisy images, and score it.
+
+    The same command again continues, or says that it is done.
+    """
+    from ambient_train.workflow import train_from_settings
+
+    flags: dict[str, Any] = {
+        "data": data,
+        "sigma": sigma,
+        "corruption": corruption,
+        "keep": keep,
+        "n_clean": n_clean,
+        "n_noisy": n_noisy,
+        "resolution": resolution,
+        "holdout": holdout,
+        "max_images": max_images,
+        "preset": preset,
+        "duration_nimg": parse_images(duration, "--duration"),
+        "batch": batch,
+        "lr": lr,
+        "ema_halflife_nimg": parse_images(ema, "--ema"),
+        "weight": weight,
+        "draw": draw,
+        "buffer": buffer,
+        "compat": compat,
+        "precision": precision,
+        "seed": seed,
+    }
+    result = train_from_settings(
+        flags,
+        config_file=config,
+        outdir=outdir,
+        device=device,
+        micro_batch=micro_batch,
+        compiled=compile_,
+        keep_checkpoints=keep_checkpoints,
+        dry_run=dry_run,
+        quiet=quiet,
+    )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        result.show()
+
+
+@command
+def generate(
+    network: Annotated[Path, typer.Argument(help="Run directory, exported network or EDM .pkl.")],
+    outdir: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("generated"),
+    seeds: Annotated[str, typer.Option(help="One image a seed: 0-63, or 1,5,9-12.")] = "0-63",
+    format_: Annotated[str, typer.Option("--format", help="png (one an image), npz, or grid.")] = "png",
+    subdirs: Annotated[bool, typer.Option("--subdirs", help="A sub-folder for every 1000 seeds.")] = False,
+    class_: Annotated[int | None, typer.Option("--class", help="Class label. Default: seed modulo classes.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampler steps. Default 18.")] = None,
+    sigma_min: Annotated[float | None, typer.Option(help="Lowest noise level. Default 0.002.")] = None,
+    sigma_max: Annotated[float | None, typer.Option(help="Highest noise level. Default 80.")] = None,
+    rho: Annotated[float | None, typer.Option(help="Schedule exponent. Default 7.")] = None,
+    churn: Annotated[float | None, typer.Option(help="Stochasticity, 0 = none. Default 0.")] = None,
+    s_min: Annotated[float | None, typer.Option(help="Lowest level with churn. Default 0.")] = None,
+    s_max: Annotated[float | None, typer.Option(help="Highest level with churn. Default infinity.")] = None,
+    s_noise: Annotated[float | None, typer.Option(help="Noise inflation of churn. Default 1.")] = None,
+    solver: Annotated[str | None, typer.Option(help="heun or euler. Default heun.")] = None,
+    stop_sigma: Annotated[
+        float | None, typer.Option(help="Return the denoised image below this level; 0 = never. Default 0.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images at once.")] = 256,
+    at: Annotated[str | None, typer.Option(help="Checkpoint after so many images, e.g. 100k. Default newest.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Generate images. Image k is a function of seed k alone."""
+    from ambient_train.workflow import generate_images
+
+    sampler = {
+        "steps": steps,
+        "sigma_min": sigma_min,
+        "sigma_max": sigma_max,
+        "rho": rho,
+        "churn": churn,
+        "s_min": s_min,
+        "s_max": s_max,
+        "s_noise": s_noise,
+        "solver": solver,
+        "stop_sigma": stop_sigma,
+    }
+    result = generate_images(
+        network,
+        outdir,
+        seeds=seeds,
+        form=format_,
+        subdirs=subdirs,
+        label=class_,
+        sampler={k: v for k, v in sampler.items() if v is not None},
+        batch=batch,
+        nimg=parse_images(at, "--at"),
+        device=device,
+        quiet=quiet,
+    )
+    if as_json:
+        print_json(result)
+    else:
+        print(f"{result['images']} images in {result['path']}")
+
+
+@command
+def evaluate(
+    target: Annotated[
+        Path, typer.Argument(help="Run directory, exported network or .pkl; or images: folder, zip, npz.")
+    ],
+    data: Annotated[
+        str | None, typer.Option(help="Data set to compare with (a name or a path). Default: the run's own.")
+    ] = None,
+    resolution: Annotated[int | None, typer.Option(help="Area-resize --data to this side. Default: the run's.")] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="Images to generate. Default: the run's preset, else 5000.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first image.")] = 0,
+    repeats: Annotated[
+        int, typer.Option(help="Independent sets of images; gives mean, spread and standard error.")
+    ] = 1,
+    extractor: Annotated[
+        list[str] | None, typer.Option(help="Features; may be given several times. Default pixels and smallcnn.")
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="fd, kid; several times. Default both.")] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="heldout-clean, train-clean, or an .npz of statistics; several times. Default the first two."
+        ),
+    ] = None,
+    save_stats: Annotated[Path | None, typer.Option(help="Write the reference statistics (EDM .npz) here.")] = None,
+    memorisation: Annotated[
+        bool, typer.Option("--memorisation", help="Also compare distances to training and to held-out images.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Sampler steps. Default: the run's preset, else 18.")] = None,
+    stop_sigma: Annotated[float | None, typer.Option(help="Return the denoised image below this level.")] = None,
+    at: Annotated[str | None, typer.Option(help="Checkpoint after so many images. Default newest.")] = None,
+    device: Device = "auto",
+    outdir: Annotated[Path | None, typer.Option(help="Also write records.jsonl here.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a model, or a set of images, by Frechet and kernel distance with intervals and floors."""
+    from ambient_train.workflow import evaluate_target
+
+    result = evaluate_target(
+        target,
+        data=data,
+        resolution=resolution,
+        n=n,
+        seed=seed,
+        repeats=repeats,
+        extractors=tuple(extractor or ("pixels", "smallcnn")),
+        metrics=tuple(metric or ("fd", "kid")),
+        references=tuple(reference or ("heldout-clean", "train-clean")),
+        save_stats=save_stats,
+        memorisation=memorisation,
+        sampler={k: v for k, v in {"steps": steps, "stop_sigma": stop_sigma}.items() if v is not None},
+        nimg=parse_images(at, "--at"),
+        device=device,
+        outdir=outdir,
+        quiet=quiet,
+    )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        result.show()
+
+
+GridFile = Annotated[Path, typer.Argument(help="Grid file (TOML).")]
+Runs = Annotated[Path, typer.Option(help="Folder of run directories.")]
+
+
+@sweep_app.command("run")
+@command
+def sweep_run(
+    grid: GridFile,
+    runs: Runs = Path("runs"),
+    workers: Annotated[int, typer.Option(help="Trainings at a time, one process each.")] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads of each training.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    outdir: Annotated[
+        Path | None, typer.Option(help="Where records and table go. Default: beside the runs, named like the grid.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the cells of a grid that are not done; write records (JSONL) and a table (CSV); print the table."""
+    from ambient_train.sweep_report import run_grid
+
+    result = run_grid(grid, runs, workers=workers, threads=threads, device=device, outdir=outdir, quiet=quiet)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        result.show()
+    result.check()
+
+
+@sweep_app.command("plan")
+@command
+def sweep_plan(grid: GridFile, as_json: Json = False) -> None:
+    """Print the cells of a grid, images to train and to generate, parameters and estimated time."""
+    from ambient_train.sweep_report import plan_grid
+
+    plan = plan_grid(grid)
+    if as_json:
+        print_json(plan.to_dict())
+    else:
+        plan.show()
+
+
+@sweep_app.command("status")
+@command
+def sweep_status(grid: GridFile, runs: Runs = Path("runs"), as_json: Json = False) -> None:
+    """Say which cells of a grid are done, started or missing."""
+    from ambient_train.sweep_report import status_grid
+
+    status = status_grid(grid, runs)
+    if as_json:
+        print_json(status.to_dict())
+    else:
+        status.show()
+

@@ -1,0 +1,299 @@
+"""Plan, status and report of a sweep: the table with standard errors, the records, the CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ambient_theory.cells import atomic_write_text
+from ambient_theory.console import talk
+from ambient_theory.records import Record, write_records
+from ambient_train.config import TrainConfig
+from ambient_train.distributed import choose_device
+from ambient_train.runs import make_training_set
+from ambient_train.sweep import (
+    CellOutcome,
+    Grid,
+    Summary,
+    cell_state,
+    check,
+    read_grid,
+    resolve_cell,
+    run_sweep,
+    summarise,
+)
+from ambient_train.training import TrainState, train
+from ambient_train.workflow import duration_text
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """Outcomes of all cells, and where the records and the table were written."""
+
+    grid: Grid
+    outcomes: list[CellOutcome]
+    records: list[Record]
+    summaries: list[Summary]
+    outdir: Path
+    wall_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "grid": self.grid.name,
+            "cells": dict(Counter(o.state for o in self.outcomes)),
+            "outdir": str(self.outdir),
+            "wall_s": self.wall_s,
+            "failed": [{"cell": o.cell.label, "message": o.message} for o in self.outcomes if o.state == "failed"],
+            "summary": [asdict(s) for s in self.summaries],
+        }
+
+    def show(self) -> None:
+        show_summaries(self.summaries)
+        counts = Counter(o.state for o in self.outcomes)
+        print(", ".join(f"{n} {state}" for state, n in counts.items()) + f" of {len(self.grid.cells)} cells")
+        for outcome in self.outcomes:
+            if outcome.state == "failed":
+                print(f"failed: {outcome.cell.label}: {outcome.message}")
+        print(f"records: {self.outdir / 'records.jsonl'}")
+
+    def check(self) -> None:
+        check(self.outcomes, self.grid)
+
+
+def run_grid(
+    path: Path,
+    runs: Path,
+    *,
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    outdir: Path | None = None,
+    quiet: bool = False,
+) -> SweepResult:
+    """Run what is not done of a grid and write `records.jsonl` and `table.csv` of all that is done."""
+    grid = read_grid(path)
+    kind = choose_device(device).type
+    started = time.monotonic()
+
+    def listen(outcome: CellOutcome, done: int, total: int) -> None:
+        elapsed = time.monotonic() - started
+        left = elapsed / done * (total - done)
+        detail = f" ({outcome.message})" if outcome.message else ""
+        talk(
+            f"[{done}/{total}] {outcome.cell.label}: {outcome.state}{detail}, "
+            f"{outcome.wall_s:,.0f} s; about {duration_text(left)} left",
+            quiet=quiet,
+        )
+
+    outcomes = run_sweep(grid, runs, workers=workers, device=kind, threads=threads, listener=listen)
+    records = [record for outcome in outcomes for record in outcome.records]
+    summaries = summarise(records, grid.order)
+    where = outdir or runs / f"sweep-{grid.name}"
+    write_records(where / "records.jsonl", records)
+    atomic_write_text(where / "table.csv", table_csv(summaries))
+    return SweepResult(grid, outcomes, records, summaries, where, round(time.monotonic() - started, 1))
+
+
+def table_csv(summaries: list[Summary]) -> str:
+    """Comma-separated values, one line a cell, duration and score."""
+    out = io.StringIO()
+    names = list(Summary.__dataclass_fields__)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for s in summaries:
+        row = asdict(s)
+        writer.writerow(["" if row[n] is None else row[n] for n in names])
+    return out.getvalue()
+
+
+def show_summaries(summaries: list[Summary], reference: str = "heldout-clean", metric: str = "fd") -> None:
+    """The table people read: cells in rows, mean +- standard error over seeds for each duration and extractor."""
+    from rich.console import Console
+    from rich.table import Table
+
+    chosen = [s for s in summaries if s.metric == metric and s.reference == reference]
+    if not chosen:
+        chosen = [s for s in summaries if s.metric == metric]
+    columns = list(dict.fromkeys((s.extractor, s.duration_nimg) for s in chosen))
+    table = Table(title=f"Frechet distance against {reference} images, mean +- standard error over seeds")
+    table.add_column("cell")
+    table.add_column("clean", justify="right")
+    table.add_column("noisy", justify="right")
+    table.add_column("sigma", justify="right")
+    table.add_column("seeds", justify="right")
+    for extractor, nimg in columns:
+        table.add_column(f"{extractor.split(':')[0]}\n{nimg:,} img", justify="right")
+    memory_extractors = list(dict.fromkeys(e for e, _ in columns))
+    for extractor in memory_extractors:
+        table.add_column(f"repeat the\nclean ones\n({extractor.split(':')[0]})", justify="right")
+    rows: dict[str, dict[tuple[str, int], Summary]] = {}
+    for s in chosen:
+        rows.setdefault(s.cell, {})[s.extractor, s.duration_nimg] = s
+    for cell, values in rows.items():
+        first = next(iter(values.values()))
+        table.add_row(
+            cell,
+            f"{first.n_clean:,}",
+            f"{first.n_noisy:,}",
+            "" if first.sigma is None else str(first.sigma),
+            str(first.seeds),
+            *(_number(values.get(c)) for c in columns),
+            *(
+                next(
+                    (f"{v.memorisation_floor:.3g}" for k, v in values.items() if k[0] == e and v.memorisation_floor), ""
+                )
+                for e in memory_extractors
+            ),
+        )
+    Console(width=None).print(table)
+    floors = {s.extractor.split(":")[0]: s.floor for s in chosen if s.floor is not None}
+    print("score of as many clean images: " + ", ".join(f"{k} {v:.3g}" for k, v in floors.items()))
+
+
+def _number(s: Summary | None) -> str:
+    if s is None:
+        return ""
+    return f"{s.mean:.3g}" + (f" ± {s.stderr:.1g}" if s.stderr is not None else "")
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    cell: str
+    seeds: int
+    n_clean: int
+    n_noisy: int
+    sigma: float
+    train_nimg: int
+    generate_nimg: int
+    parameters: int
+    hours: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a grid would do. hours: of one device of this machine (`unit`), None where the data is not here."""
+
+    grid: str
+    rows: list[PlanRow]
+    unit: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"grid": self.grid, "unit": self.unit, "cells": [asdict(r) for r in self.rows]}
+
+    def show(self) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table()
+        names = ("cell", "seeds", "clean", "noisy", "sigma", "train images", "generate", "parameters", "time")
+        for name in names:
+            table.add_column(name, justify="left" if name == "cell" else "right")
+        for r in self.rows:
+            table.add_row(
+                r.cell,
+                str(r.seeds),
+                f"{r.n_clean:,}",
+                f"{r.n_noisy:,}",
+                f"{r.sigma:g}",
+                f"{r.train_nimg:,}",
+                f"{r.generate_nimg:,}",
+                f"{r.parameters:,}",
+                "?" if r.hours is None else duration_text(r.hours * 3600),
+            )
+        Console().print(table)
+        total = sum(r.hours or 0.0 for r in self.rows)
+        print(f"{sum(r.seeds for r in self.rows)} trainings, {duration_text(total * 3600)} of {self.unit}")
+
+
+def plan_grid(path: Path) -> Plan:
+    """Time three steps of each distinct network on this machine and add up."""
+    grid = read_grid(path)
+    device = choose_device("auto")
+    speeds: dict[tuple[Any, ...], tuple[int, float, float]] = {}
+    rows = []
+    seeds = Counter(c.name for c in grid.cells)
+    for name in grid.order:
+        cell = next(c for c in grid.cells if c.name == name)
+        resolved = resolve_cell(cell)
+        key = (
+            resolved.config.arch,
+            str(dict(resolved.config.network)),
+            resolved.config.batch,
+            resolved.config.precision,
+        )
+        if key not in speeds:
+            speeds[key] = _measure(resolved.config, resolved.source, device)
+        parameters, train_rate, sample_rate = speeds[key]
+        points = len({*resolved.score_at, resolved.duration_nimg})
+        evaluations = 2 * resolved.evaluation.sampler.steps - 1
+        generated = points * resolved.evaluation.n
+        seconds = resolved.duration_nimg / train_rate + generated * evaluations / sample_rate
+        rows.append(
+            PlanRow(
+                name,
+                seeds[name],
+                resolved.config.n_clean,
+                resolved.config.n_noisy,
+                resolved.config.sigma,
+                resolved.duration_nimg * seeds[name],
+                generated * seeds[name],
+                parameters,
+                seconds * seeds[name] / 3600,
+            )
+        )
+    unit = "one GPU of this machine" if device.type == "cuda" else "one CPU thread of this machine"
+    return Plan(grid.name, rows, unit)
+
+
+def _measure(config: TrainConfig, source: Any, device: torch.device) -> tuple[int, float, float]:
+    """Parameters, training images per second, network evaluations per second."""
+    from ambient_train.distributed import World
+
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    data = make_training_set(config, source)
+    label_dim = int(source.labels.max()) + 1 if config.cond and source.labels is not None else 0
+    state = TrainState(config, data.shape, label_dim, device)
+    steps = train(state, data, 5 * config.batch, world=World(device=device))
+    next(steps)
+    clock = time.monotonic()
+    for _ in steps:
+        pass
+    train_rate = 4 * config.batch / (time.monotonic() - clock)
+    from ambient_train.scoring import denoiser
+
+    denoise = denoiser(state.network.eval(), config.precision)
+    x = torch.zeros(min(config.batch, 256), *data.shape, device=device)
+    with torch.no_grad():
+        denoise(x, torch.tensor(1.0, device=device))
+        clock = time.monotonic()
+        for _ in range(3):
+            denoise(x, torch.tensor(1.0, device=device))
+    return sum(p.numel() for p in state.network.parameters()), train_rate, 3 * len(x) / (time.monotonic() - clock)
+
+
+@dataclass(frozen=True)
+class Status:
+    grid: str
+    states: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"grid": self.grid, "counts": dict(Counter(self.states.values())), "cells": self.states}
+
+    def show(self) -> None:
+        for cell, state in self.states.items():
+            print(f"{state:8} {cell}")
+        print(", ".join(f"{n} {s}" for s, n in Counter(self.states.values()).items()))
+
+
+def status_grid(path: Path, runs: Path) -> Status:
+    """State of every cell of a grid."""
+    grid = read_grid(path)
+    return Status(grid.name, {cell.label: cell_state(cell, runs)[0] for cell in grid.cells})
