@@ -10,6 +10,7 @@ import ambient_theory
 from ambient_theory.commands import simulate_gmm
 from ambient_train.commands import evaluate, generate, sweep_app, train
 from ambient_train.data.commands import app as data_app
+from ambient_train.hub_commands import export
 
 app = typer.Typer(
     name="ambient",
@@ -41,6 +42,7 @@ app.command("evaluate")(evaluate)
 app.add_typer(sweep_app, name="sweep")
 app.command("simulate-gmm")(simulate_gmm)
 app.add_typer(data_app)
+app.command("export")(export)
 
 
 if __name__ == "__main__":
