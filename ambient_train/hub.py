@@ -184,6 +184,10 @@ def _filters(network: torch.nn.Module) -> dict[str, Tensor]:
     return found
 
 
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _some(what: str, names: list[str]) -> str:
     if not names:
         return ""
@@ -221,7 +225,7 @@ def _read_old_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: not a readable file of weights ({str(error).splitlines()[0]})") from None
+        raise DataError(f"{path}: not a readable file of weights ({_first_line(error)})") from None
     except (AttributeError, IndexError, OverflowError, MemoryError, AssertionError) as error:
         raise DataError(f"{path}: damaged ({error})") from None
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
@@ -261,5 +265,5 @@ def _download(name: str) -> Path:
     try:
         path = snapshot_download(repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, OLD_WEIGHTS])
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise DataError(f"hf:{name}: cannot be fetched ({str(error).splitlines()[0]})") from None
+        raise DataError(f"hf:{name}: cannot be fetched ({_first_line(error)})") from None
     return Path(path)
