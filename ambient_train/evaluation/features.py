@@ -75,22 +75,31 @@ class Extractor(ABC):
         batch = self._check(images)
         parts = [self._features(part) for part in batch.split(self.batch_size)]
         features: Features = np.concatenate(parts) if parts else np.empty((0, self.dim or 0), np.float32)
-        if not np.isfinite(features).all():
-            raise DataError(f"{self.label} gave features that are not finite")
-        return features
+        return self._finite(features)
 
     def probabilities(self, images: Images) -> npt.NDArray[np.float64]:
         """Class probabilities [N, classes]. Raises UsageError if this extractor has no classifier."""
+        return self.with_probabilities(images)[1]
+
+    def with_probabilities(self, images: Images) -> tuple[Features, npt.NDArray[np.float64]]:
+        """Features [N, d] and class probabilities [N, classes] from one pass. Raises as the two alone do."""
         if self.classes is None:
             raise UsageError(f"extractor {self.name!r} has no class probabilities, so no Inception Score")
-        parts = [self._probabilities(part) for part in self._check(images).split(self.batch_size)]
-        return np.concatenate(parts) if parts else np.empty((0, self.classes))
+        parts = [self._both(part) for part in self._check(images).split(self.batch_size)]
+        if not parts:
+            return np.empty((0, self.dim or 0), np.float32), np.empty((0, self.classes))
+        return self._finite(np.concatenate([f for f, _ in parts])), np.concatenate([p for _, p in parts])
 
     @abstractmethod
     def _features(self, batch: torch.Tensor) -> Features: ...
 
-    def _probabilities(self, batch: torch.Tensor) -> npt.NDArray[np.float64]:
-        raise NotImplementedError
+    def _both(self, batch: torch.Tensor) -> tuple[Features, npt.NDArray[np.float64]]:
+        raise NotImplementedError(f"{type(self).__name__} sets `classes` without `_both`")
+
+    def _finite(self, features: Features) -> Features:
+        if not np.isfinite(features).all():
+            raise DataError(f"{self.label} gave features that are not finite")
+        return features
 
     def _check(self, images: Images) -> torch.Tensor:
         dtype = getattr(images, "dtype", type(images).__name__)
@@ -140,20 +149,34 @@ class SmallCNNFeatures(Extractor):
         return self._forward(batch).cpu().numpy()
 
     @torch.inference_mode()
-    def _probabilities(self, batch: torch.Tensor) -> npt.NDArray[np.float64]:
-        return self._network.logits(self._forward(batch)).double().softmax(1).cpu().numpy()
+    def _both(self, batch: torch.Tensor) -> tuple[Features, npt.NDArray[np.float64]]:
+        features = self._forward(batch)
+        return features.cpu().numpy(), self._network.logits(features).double().softmax(1).cpu().numpy()
 
 
-EXTRACTORS = ("pixels", "smallcnn")
+EXTRACTORS = ("pixels", "smallcnn", "effnet-lite0", "inception", "inception:PATH", "torchscript:PATH")
 
 
 def get_extractor(spec: str, *, device: str | torch.device = "cpu") -> Extractor:
-    """The extractor of a name such as `pixels` or `smallcnn`.
+    """The extractor of a name.
 
-    Raises UsageError for an unknown name, DataError if its weights cannot be read.
+    `pixels`; `smallcnn` (embedded, grey images); `effnet-lite0` (extra `features`); `inception` or `inception:PATH`
+    (extra `fid`, and a weights file); `torchscript:PATH`. Raises UsageError for an unknown name or one whose package or
+    weights are not there, saying what to do, and DataError if weights cannot be read.
     """
+    from ambient_train.evaluation import pretrained
+
+    kind, separator, path = spec.partition(":")
+    if separator and not path:
+        raise UsageError(f"extractor {spec!r} names no file after the colon")
     if spec == "pixels":
         return Pixels()
     if spec == "smallcnn":
         return SmallCNNFeatures(device)
+    if spec == "effnet-lite0":
+        return pretrained.EffNetLite0(device)
+    if kind == "inception":
+        return pretrained.InceptionFeatures(path or None, device)
+    if kind == "torchscript" and path:
+        return pretrained.TorchScriptFeatures(path, device)
     raise UsageError(f"unknown extractor {spec!r}: choose one of {', '.join(EXTRACTORS)}")

@@ -8,7 +8,9 @@ and rank-deficient covariances are no special case. Float64 throughout.
 
 With n images, FD is biased upward by about c / n even if both distributions are equal: for d-dimensional Gaussian
 features a perfect generator has E[n FD] -> d (d + 5) / 4 (in whitened features, n >> d). The bias is never subtracted
-here; the jackknife reports an estimate of it, and scores come with a floor computed at the same n.
+here; the jackknife reports an estimate of it, and scores come with a floor computed at the same n. Near that floor the
+linear term of the distance vanishes and the jackknife's standard error is too wide (by 1.25 to 1.5 times, measured at
+d = 16 and 64, n = 1000 and 10,000); away from it, it covers as it says.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ that real images would get at the same n.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ from scipy import stats
 from ambient_theory.errors import DataError, UsageError
 from ambient_train.evaluation.features import Extractor, to_uint8
 from ambient_train.evaluation.frechet import jackknife_frechet
+from ambient_train.evaluation.inception_score import SPLITS, RunningInceptionScore
 from ambient_train.evaluation.kid import kernel_distance
 from ambient_train.evaluation.references import KERNEL_IMAGES, Reference, as_references
 from ambient_train.evaluation.statistics import GroupedStatistics
 
 SCHEMA = "ambient.score/1"
 METRICS = ("fd", "kid")
+ALL_METRICS = (*METRICS, "is")
 GROUPS = 20
 WIDE_GROUPS, WIDE = 10, 1024
 MAX_DIM = 4096
@@ -40,7 +43,7 @@ class Score:
     were compared with. stderr: standard error from the generated images. n: generated images; n_reference: images
     behind the reference, None if unknown. method: how the standard error came about. df: its degrees of freedom.
     bias: jackknife estimate of the finite-n bias contained in `value` (not subtracted), None where the estimator is
-    unbiased.
+    unbiased or unknown. values: the scores of several generation seeds, where `value` is their mean.
     """
 
     metric: str
@@ -53,6 +56,7 @@ class Score:
     method: str
     df: int
     bias: float | None = None
+    values: tuple[float, ...] = ()
     schema: str = SCHEMA
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
@@ -63,9 +67,16 @@ class Score:
         return self.value - half, self.value + half
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready dictionary, `schema` first, with the 95 % interval."""
+        """JSON-ready dictionary, `schema` first, with the 95 % interval; with several seeds also their spread."""
         d = asdict(self)
-        return {"schema": d.pop("schema"), **d, "interval95": list(self.interval())}
+        values = list(d.pop("values"))
+        seeds = {"values": values, "spread": self.spread, "min": min(values)} if values else {}
+        return {"schema": d.pop("schema"), **d, "interval95": list(self.interval()), **seeds}
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over generation seeds, None for one seed. Published tables often give this, not stderr."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
 
 
 def score_images(
@@ -78,21 +89,55 @@ def score_images(
 
     generated: uint8 [n, C, H, W], or an iterable of such batches (each seen once; memory does not grow with n).
     references: images uint8 or `Reference` objects by name; pass `Reference` objects to keep their features
-    between calls. metrics: `fd`, `kid`. KID uses the first 10,000 generated images, and is left out for
-    references that are known by statistics alone. Ordered by extractor, reference, metric.
+    between calls. metrics: `fd`, `kid`, `is`. KID uses the first 10,000 generated images, and is left out for
+    references that are known by statistics alone. `is` needs no reference (its `reference` is `none`) and is left
+    out for extractors without a classifier. Ordered by extractor, reference, metric; `is` first.
 
     Raises UsageError for unknown metrics, DataError for images that an extractor or a metric cannot use.
     """
-    if unknown := [m for m in metrics if m not in METRICS]:
-        raise UsageError(f"unknown metric {unknown[0]!r}: choose from {', '.join(METRICS)}")
+    if unknown := [m for m in metrics if m not in ALL_METRICS]:
+        raise UsageError(f"unknown metric {unknown[0]!r}: choose from {', '.join(ALL_METRICS)}")
     if not extractors:
         raise UsageError("no extractor given")
-    targets = as_references(references)
+    targets = as_references(references) if set(metrics) & set(METRICS) else []
     collectors = [_Collector(extractor, metrics) for extractor in extractors]
     for batch in _batches(generated):
         for collector in collectors:
             collector.update(batch)
-    return [score for collector in collectors for reference in targets for score in collector.scores(reference)]
+    return [
+        score
+        for collector in collectors
+        for part in (collector.without_reference(), *(collector.scores(reference) for reference in targets))
+        for score in part
+    ]
+
+
+def average_seeds(scores: Sequence[Score]) -> Score:
+    """One score from those of several generation seeds: value = mean, stderr = spread / sqrt(seeds), df = seeds - 1.
+
+    The seeds' own spread replaces the jackknife: it is free of its assumptions. `bias` is the mean of the biases: each
+    seed's finite-n bias stays in the mean. One score is returned as it is. Raises UsageError if the scores
+    are not of one metric, extractor, reference and n.
+    """
+    if not scores:
+        raise UsageError("no scores to average")
+    first = scores[0]
+    for name in ("metric", "extractor", "reference", "n", "n_reference"):
+        if len(found := {getattr(score, name) for score in scores}) > 1:
+            raise UsageError(f"scores of different {name} cannot be averaged: {', '.join(map(str, sorted(found)))}")
+    if len(scores) == 1:
+        return first
+    values = np.array([score.value for score in scores])
+    biases = [score.bias for score in scores if score.bias is not None]
+    return replace(
+        first,
+        value=float(values.mean()),
+        stderr=float(values.std(ddof=1) / math.sqrt(len(values))),
+        method=f"mean of {len(values)} generation seeds",
+        df=len(values) - 1,
+        bias=float(np.mean(biases)) if len(biases) == len(scores) else None,
+        values=tuple(values.tolist()),
+    )
 
 
 def floor(
@@ -114,12 +159,12 @@ def floor(
         raise UsageError(f"a floor needs at least 2 images, not {n}")
     if len(real) < 1:
         raise DataError("a floor needs real images to draw from, there are none")
-    replace = len(real) < n
-    chosen = np.random.default_rng([seed, 0x666C6F6F72]).choice(len(real), size=n, replace=replace)
+    repeat = len(real) < n
+    chosen = np.random.default_rng([seed, 0x666C6F6F72]).choice(len(real), size=n, replace=repeat)
     target = reference if isinstance(reference, Reference) else Reference("reference", reference)
-    how = f"{n} drawn from {len(real)} real images {'with' if replace else 'without'} replacement"
+    how = f"{n} drawn from {len(real)} real images {'with' if repeat else 'without'} replacement"
     scores = score_images(real[chosen], {target.name: target}, [extractor], metrics)
-    return [Score(**{**asdict(score), "method": f"floor: {how}; {score.method}"}) for score in scores]
+    return [replace(score, method=f"floor: {how}; {score.method}") for score in scores]
 
 
 class _Collector:
@@ -132,9 +177,15 @@ class _Collector:
         self._groups: GroupedStatistics | None = None
         self._kept: list[npt.NDArray[np.float32]] = []
         self._kept_n = 0
+        wanted = "is" in self.metrics and extractor.classes is not None
+        self._inception = RunningInceptionScore(extractor.classes or 0) if wanted else None
 
     def update(self, images: npt.NDArray[np.uint8]) -> None:
-        features = self.extractor(images)
+        if self._inception is not None:
+            features, probabilities = self.extractor.with_probabilities(images)
+            self._inception.update(probabilities)
+        else:
+            features = self.extractor(images)
         d = features.shape[1]
         if "fd" in self.metrics:
             if d > MAX_DIM:
@@ -155,8 +206,23 @@ class _Collector:
         for metric in self.metrics:
             if metric == "fd":
                 yield self._frechet(reference)
-            elif reference.images is not None:
+            elif metric == "kid" and reference.images is not None:
                 yield self._kernel(reference)
+
+    def without_reference(self) -> Iterator[Score]:
+        if self._inception is not None:
+            value, stderr = self._inception.mean_and_stderr()
+            yield Score(
+                metric="is",
+                extractor=self.extractor.label,
+                reference="none",
+                value=value,
+                stderr=stderr,
+                n=self.n,
+                n_reference=None,
+                method=f"Inception Score, mean of {SPLITS} splits",
+                df=SPLITS - 1,
+            )
 
     def _frechet(self, reference: Reference) -> Score:
         assert self._groups is not None
