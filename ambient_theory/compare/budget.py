@@ -1,15 +1,16 @@
 """What to buy: the mix of clean and noisy samples that minimises the predicted error at a budget.
 
 Candidates spend a share x of the budget on noisy samples: `n_noisy = x M / price_noisy`,
-`n_clean = (1 - x) M / price_clean`. With one worth c the best mix is a corner: noisy samples pay where c(sigma) is more
-than price_noisy / price_clean. Uncertainty comes from curves refitted to data drawn about the fit: a share is *excluded*
-where at least `confidence` of the curves say that it is worse than the recommended one; the shares that remain are the
-region in which the answer is not determined. Outside the measured sizes, shares and noise levels the answer is an
-extrapolation and says so.
+`n_clean = (1 - x) M / price_clean`. With one worth c the best mix is a corner: noisy samples pay where c(sigma) is
+more than price_noisy / price_clean. Uncertainty comes from curves refitted to data drawn about the fit: a share is
+*excluded* where at least `confidence` of the curves say that it is worse than the recommended one; the shares that
+remain are the region in which the answer is not determined. Outside the measured sizes, shares and noise levels the
+answer is an extrapolation and says so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambient_theory.compare.curves import LawWorth, SingleIndex
-from ambient_theory.compare.fits import Fit, SingleC, resample
-from ambient_theory.compare.tables import Group
+from ambient_theory.compare.fits import Fit, SingleC, analyse, resample
+from ambient_theory.compare.tables import Group, group_records, select, table_of
 from ambient_theory.errors import DataError, UsageError
+from ambient_theory.records import Record
 
 Floats = NDArray[np.float64]
 SHARES = 101
@@ -77,7 +79,9 @@ class BudgetAnswer:
             text += "; the data exclude clearly different mixes"
         else:
             low, high = self.open_shares
-            text += f"; not determined: any share from {low:.0%} to {high:.0%} of the budget on noisy images may be best"
+            text += (
+                f"; not determined: any share from {low:.0%} to {high:.0%} of the budget on noisy images may be best"
+            )
         return text + (f" (extrapolated: {', '.join(b.extrapolated)})" if b.extrapolated else "") + "."
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,7 +152,7 @@ class Planner:
             out.append(f"fewer clean images than measured ({self._least if n_noisy else self._clean[0]:,})")
         if n_noisy > self._noisy:
             out.append(f"more noisy images than measured ({self._noisy:,})")
-        if n_noisy and n_noisy / (n_clean + n_noisy) > self._share * (1 + 1e-9):
+        if n_noisy and n_noisy / (n_clean + n_noisy) > self._share * (1 + 1e-3):
             out.append(f"a greater noisy share than measured ({self._share:.1%})")
         return tuple(out)
 
@@ -164,8 +168,8 @@ class Planner:
         n_noisy = np.floor(shares * budget / price_noisy)
         if n_clean[-1] < 1:
             raise UsageError(
-                f"a budget of {budget:g} buys no clean image at {price_clean:g} beside noisy ones in the measured shares; "
-                "models of noisy images alone follow another law and are not predicted"
+                f"a budget of {budget:g} buys no clean image at {price_clean:g} beside noisy ones in the measured "
+                "shares; models of noisy images alone follow another law and are not predicted"
             )
         point, draws = self.errors(n_clean, n_noisy)
         best = int(np.argmin(point))
@@ -179,9 +183,9 @@ class Planner:
             low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
 
         def mix(i: int) -> Mix:
-            ends = (None, None) if low is None or high is None else (float(low[i]), float(high[i]))
+            bottom, top = (None, None) if low is None or high is None else (float(low[i]), float(high[i]))
             outside = self.outside(float(n_clean[i]), float(n_noisy[i]))
-            return Mix(int(n_clean[i]), int(n_noisy[i]), float(shares[i]), float(point[i]), *ends, outside)
+            return Mix(int(n_clean[i]), int(n_noisy[i]), float(shares[i]), float(point[i]), bottom, top, outside)
 
         return BudgetAnswer(
             group=self.group.key.label(),
@@ -203,7 +207,9 @@ class Planner:
         """
         floor = max(f.floor for f in self.fits)
         if target <= floor:
-            raise DataError(f"a target of {target:g} lies below the fitted floor {floor:.3g}: no number of images reaches it")
+            raise DataError(
+                f"a target of {target:g} lies below the fitted floor {floor:.3g}: no number of images reaches it"
+            )
         low = price_clean
         while True:
             try:
@@ -246,3 +252,51 @@ def law_interval(fitted: Fit, sigma: float, kappa: tuple[float, float, float]) -
     theta = np.array([[x] for x in kappa])
     value, low, high = fitted.curve.worth(theta, np.array([sigma]))[:, 0]
     return float(value), float(high), float(low)
+
+
+def answer_budget(
+    records: Iterable[Record],
+    *,
+    price_clean: float,
+    price_noisy: float,
+    budget: float | None = None,
+    target: float | None = None,
+    sigma: float | None = None,
+    metric: str | None = None,
+    extractor: str | None = None,
+    confidence: float = 0.95,
+) -> list[BudgetAnswer]:
+    """The best mix by the best-supported group of comparable scores, one answer a noise level.
+
+    Give `budget` or `target` (the score to reach), not both. sigma None: every measured level. Raises UsageError for
+    bad prices or options, DataError where the records price nothing.
+    """
+    if (budget is None) == (target is None):
+        raise UsageError("give either --budget or --target-fd: what may be spent, or the score to reach")
+    if target is not None and not (np.isfinite(target) and target > 0):
+        raise UsageError(f"--target-fd must be a number > 0, not {target}")
+    for name, value in (("price-clean", price_clean), ("price-noisy", price_noisy)):
+        if not (np.isfinite(value) and value > 0):
+            raise UsageError(f"--{name} must be a number > 0, not {value}")
+    if sigma is not None and not (np.isfinite(sigma) and sigma >= 0):
+        raise UsageError(f"--sigma must be a number >= 0, not {sigma}")
+    problems = []
+    for group in select(group_records(records), metric=metric, extractor=extractor):
+        if group.key.source == "published" or not group.sigmas:
+            problems.append(f"{group.key.label()}: scores without seeds or without mixtures")
+            continue
+        try:
+            single = analyse(table_of(group), group.scale, confidence)
+        except DataError as error:
+            problems.append(f"{group.key.label()}: {error}")
+            continue
+        answers = []
+        for level in [sigma] if sigma is not None else list(single.worth):
+            planner = Planner(group, single, level)
+            if budget is not None:
+                answers.append(planner.plan(price_clean, price_noisy, budget, confidence))
+            elif target is not None:
+                answers.append(planner.cheapest(price_clean, price_noisy, target, confidence))
+        return answers
+    why = f" ({problems[0]})" if problems else ""
+    raise DataError(f"no group of these records prices a noisy image{why}: give records of a sweep with mixtures")

@@ -144,11 +144,14 @@ class TwoTerm:
     """`E = E_inf + a1 N1^-p1 + a2 N2^-p2`: the bound's shape, constants fitted.
 
     N1 weighs noisy samples by the subspace law (q = 1/2), N2 by the low-dimensional law (q = 1/(2k-1)), with one s0.
-    Exponents tied to 1/4 and 1/(4k-2), or free. Parameters (e, a1, a2, log 1/s0^2[, log p1, log p2]).
+    Exponents tied to `power` times 1/4 and 1/(4k-2) (power 2: the score as the square of a distance), or free.
+    Parameters (e, a1, a2, log 1/s0^2[, log p1, log p2]).
     """
 
-    def __init__(self, k: int, sigmas: Sequence[float], units: Units, *, free_exponents: bool = False):
-        self.k, self.units, self.free = k, units, free_exponents
+    def __init__(
+        self, k: int, sigmas: Sequence[float], units: Units, *, free_exponents: bool = False, power: float = 1
+    ):
+        self.k, self.units, self.free, self.power = k, units, free_exponents, power
         top, bottom = max(sigmas), min(s for s in sigmas if s > 0)
         self.names = ("E_inf", "log a1", "log a2", "log 1/s0^2") + (("log p1", "log p2") if free_exponents else ())
         low, high = (float(np.log(x)) for x in EXPONENT)
@@ -175,8 +178,8 @@ class TwoTerm:
         rate = np.exp(theta[:, 3:4])
         c1 = law_worth(sigma[None, :], 2 * rate, np.full_like(rate, 0.5))
         c2 = law_worth(sigma[None, :], (2 * self.k - 1) * rate, np.full_like(rate, 1 / (2 * self.k - 1)))
-        p1 = np.exp(theta[:, 4:5]) if self.free else 0.25
-        p2 = np.exp(theta[:, 5:6]) if self.free else 1 / (4 * self.k - 2)
+        p1 = np.exp(theta[:, 4:5]) if self.free else self.power / 4
+        p2 = np.exp(theta[:, 5:6]) if self.free else self.power / (4 * self.k - 2)
         first = np.exp(theta[:, 1:2] - p1 * np.log((n_clean + c1 * n_noisy) / self.units.n))
         second = np.exp(theta[:, 2:3] - p2 * np.log((n_clean + c2 * n_noisy) / self.units.n))
         return self.units.error * (theta[:, :1] + first + second)

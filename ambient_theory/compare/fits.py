@@ -13,6 +13,7 @@ and the result says so. From one seed a cell there is no s^2, hence no interval.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,16 +49,19 @@ class Interval:
     def contains(self, x: float) -> bool | None:
         return None if self.low is None or self.high is None else bool(self.low <= x <= self.high)
 
+    def map(self, f: Callable[[float], float]) -> Interval:
+        """The interval of f(x) for rising f."""
+        return Interval(
+            f(self.value), None if self.low is None else f(self.low), None if self.high is None else f(self.high)
+        )
+
     def inverse(self) -> Interval:
-        """The interval of 1/x for x >= 0."""
-
-        def flip(x: float | None) -> float | None:
-            return None if x is None else (1 / x if x > 0 else math.inf)
-
-        return Interval(flip(self.value) or 0.0, flip(self.high), flip(self.low))
+        """The interval of 1/x for x >= 0, inf where x is 0."""
+        flipped = self.map(lambda x: 1 / x if x > 0 else math.inf)
+        return Interval(flipped.value, flipped.high, flipped.low)
 
     def to_list(self) -> list[float | None]:
-        return [x if x is not None and math.isfinite(x) else None for x in (self.value, self.low, self.high)]
+        return [float(x) if x is not None and math.isfinite(x) else None for x in (self.value, self.low, self.high)]
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def units_of(table: Table, scale: str) -> Units:
     return Units(float(np.exp(np.mean(np.log(total)))), error)
 
 
-def _residuals(curve: Curve, table: Table, scale: str, weights: Floats | None = None) -> least_squares.Residuals:
+def residuals_of(curve: Curve, table: Table, scale: str, weights: Floats | None = None) -> least_squares.Residuals:
     """Residuals of the batch; weights: optional (B, R) multipliers, 0 leaves a cell out of that row."""
     root = np.sqrt(table.seeds)
 
@@ -131,7 +135,7 @@ def fit(name: str, curve: Curve, table: Table, scale: str = "log") -> Fit:
     """Best of many starts. Raises DataError with fewer cells than parameters."""
     if table.size < len(curve.names):
         raise DataError(f"{name}: {table.size} cells cannot determine {len(curve.names)} parameters")
-    found = least_squares.solve(_residuals(curve, table, scale), curve.starts(), curve.lower, curve.upper)
+    found = least_squares.solve(residuals_of(curve, table, scale), curve.starts(), curve.lower, curve.upper)
     theta = found.theta[found.best()]
     sse = float(found.sse.min()) * _unit(curve, scale)
     free = int(np.sum((theta > curve.lower) & (theta < curve.upper)))
@@ -153,7 +157,7 @@ def profile(fitted: Fit, column: int, values: Floats) -> Floats:
     fixed[column] = True
     curve = fitted.curve
     found = least_squares.solve(
-        _residuals(curve, fitted.table, fitted.scale), batch, curve.lower, curve.upper, fixed=fixed, iterations=50
+        residuals_of(curve, fitted.table, fitted.scale), batch, curve.lower, curve.upper, fixed=fixed, iterations=50
     )
     return found.sse.reshape(2, -1).min(axis=0) * _unit(curve, fitted.scale)
 
@@ -201,7 +205,9 @@ def resample(fitted: Fit, draws: int, rng: np.random.Generator) -> Floats:
 
     def residuals(theta: Floats, rows: NDArray[np.intp]) -> Floats:
         e = curve.predict(theta, table.n_clean, table.n_noisy, table.sigma)
-        return root * ((np.log(np.maximum(e, 1e-300)) if fitted.scale == "log" else e / curve.units.error) - target[rows])
+        return root * (
+            (np.log(np.maximum(e, 1e-300)) if fitted.scale == "log" else e / curve.units.error) - target[rows]
+        )
 
     start = np.repeat(fitted.theta[None, :], draws, axis=0)
     return least_squares.solve(residuals, start, curve.lower, curve.upper, iterations=30, tolerance=1e-7).theta
@@ -256,7 +262,7 @@ def analyse(table: Table, scale: str, confidence: float = 0.95) -> SingleC:
     free = fit("free c at each σ", SingleIndex(FreeWorth(sigmas), units), table, scale)
     worth = {s: interval(free, 3 + i, confidence) for i, s in enumerate(sigmas)}
     log_p = interval(free, 2, confidence)
-    exponent = Interval(*(None if x is None else math.exp(x) for x in (log_p.value, log_p.low, log_p.high)))  # type: ignore[arg-type]
+    exponent = log_p.map(math.exp)
     controls = {
         name: compare_nested(fit(name, SingleIndex(FixedWorth(value), units), table, scale), free)
         for name, value in (("naive n (c = 1)", 1.0), ("clean only (c = 0)", 0.0))
@@ -275,13 +281,20 @@ def two_term_fits(table: Table, scale: str, ks: tuple[int, ...] = (2, 3)) -> dic
     sigmas = sorted({float(s) for s, n in zip(table.sigma, table.n_noisy, strict=True) if n > 0 and s > 0})
     units = units_of(table, scale)
     found = {}
-    for k in ks:
-        for free_exponents in (False, True):
-            curve = TwoTerm(k, sigmas, units, free_exponents=free_exponents)
-            if table.size > len(curve.names) and sigmas:
-                name = f"two terms, k = {k}, exponents {'free' if free_exponents else f'1/4 and 1/{4 * k - 2}'}"
+    for k in ks if sigmas else ():
+        for name, curve in two_term_curves(k, sigmas, units).items():
+            if table.size > len(curve.names):
                 found[name] = fit(name, curve, table, scale)
     return found
+
+
+def two_term_curves(k: int, sigmas: Sequence[float], units: Units) -> dict[str, TwoTerm]:
+    """The variants tried: exponents of W1, their doubles (a Frechet distance is a squared distance), and free."""
+    return {
+        f"two terms, k = {k}, exponents 1/4, 1/{4 * k - 2}": TwoTerm(k, sigmas, units),
+        f"two terms, k = {k}, exponents 1/2, 1/{2 * k - 1} (squared)": TwoTerm(k, sigmas, units, power=2),
+        f"two terms, k = {k}, exponents free": TwoTerm(k, sigmas, units, free_exponents=True),
+    }
 
 
 def to_dict(single: SingleC) -> dict[str, Any]:

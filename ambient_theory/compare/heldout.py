@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ambient_theory.compare import least_squares
-from ambient_theory.compare.curves import Curve, FixedWorth, FreeWorth, LawWorth, SingleIndex, TwoTerm, Units
-from ambient_theory.compare.fits import LAWS, _residuals, units_of
+from ambient_theory.compare.curves import Curve, FixedWorth, FreeWorth, LawWorth, SingleIndex, Units
+from ambient_theory.compare.fits import LAWS, residuals_of, two_term_curves, units_of
 from ambient_theory.compare.tables import Table
 
 Floats = NDArray[np.float64]
@@ -49,8 +49,7 @@ def candidates(sigmas: Sequence[float], units: Units) -> dict[str, Curve]:
     curves: dict[str, Curve] = {"free c at each σ": SingleIndex(FreeWorth(sigmas), units)}
     if any(s > 0 for s in sigmas):
         curves |= {name: SingleIndex(LawWorth(q, sigmas), units) for name, q in LAWS}
-        curves["two terms, k = 2, exponents 1/4 and 1/6"] = TwoTerm(2, sigmas, units)
-        curves["two terms, k = 2, exponents free"] = TwoTerm(2, sigmas, units, free_exponents=True)
+        curves |= two_term_curves(2, sigmas, units)
     curves["naive n (c = 1)"] = SingleIndex(FixedWorth(1.0), units)
     curves["clean only (c = 0)"] = SingleIndex(FixedWorth(0.0), units)
     return curves
@@ -62,7 +61,7 @@ def _score(name: str, split: str, curve: Curve, table: Table, scale: str, seen: 
     splits, count = len(seen), len(starts)
     weights = np.repeat(seen.astype(float), count, axis=0)
     batch = np.tile(starts, (splits, 1))
-    residuals = _residuals(curve, table, scale, weights)
+    residuals = residuals_of(curve, table, scale, weights)
     found = least_squares.solve(residuals, batch, curve.lower, curve.upper, iterations=40, tolerance=1e-7)
     best = found.sse.reshape(splits, count).argmin(axis=1) + np.arange(splits) * count
     predicted = curve.predict(found.theta[best], table.n_clean, table.n_noisy, table.sigma)

@@ -11,6 +11,7 @@ pairs. The inequalities are then intersected by linear programming, jointly over
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,11 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+@functools.lru_cache(maxsize=64)
+def _studentised(confidence: float, means: int, dof: int) -> float:
+    return float(stats.studentized_range.ppf(confidence, means, dof))
+
+
 def certain_order(table: Table, confidence: float = 0.95) -> tuple[NDArray[np.bool_], float]:
     """(R, R) mask `certain[i, j]`: cell i is better (lower) than cell j, simultaneously over all pairs.
 
@@ -106,7 +112,7 @@ def certain_order(table: Table, confidence: float = 0.95) -> tuple[NDArray[np.bo
     """
     if table.dof == 0 or table.size < 2:
         return np.zeros((table.size, table.size), bool), math.inf
-    critical = float(stats.studentized_range.ppf(confidence, table.size, table.dof)) / math.sqrt(2)
+    critical = _studentised(confidence, table.size, table.dof) / math.sqrt(2)
     spread = np.sqrt(table.variance * (1 / table.seeds[:, None] + 1 / table.seeds[None, :]))
     return table.y[None, :] - table.y[:, None] > critical * spread, critical
 
@@ -141,7 +147,8 @@ def price_bounds(table: Table, confidence: float = 0.95) -> PairwiseResult:
     )
     keep = ~bad
     bounds = tuple(
-        _bounds_of(i, sigma, left[keep], right[keep], better[keep], worse[keep], table) for i, sigma in enumerate(sigmas)
+        _bounds_of(i, sigma, left[keep], right[keep], better[keep], worse[keep], table)
+        for i, sigma in enumerate(sigmas)
     )
     return PairwiseResult(bounds, contradictions, total, len(better), confidence, critical)
 

@@ -60,8 +60,17 @@ class GroupKey:
         parts.append(f"{self.n_eval:,} generated" if self.n_eval else "number generated not stated")
         return ", ".join(parts)
 
+    def short(self) -> str:
+        """In few words, for terminal tables."""
+        duration = f", {_thousands(self.duration_nimg)} nimg" if self.duration_nimg else ""
+        return f"{self.dataset}: {self.metric} {self.extractor_name}, {self.reference}{duration}"
+
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def _thousands(n: int) -> str:
+    return f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:g}k" if n >= 1e4 else str(n)
 
 
 METRIC_NAMES = {"fd": "Fréchet distance", "fid": "FID", "kid": "KID", "w1": "Wasserstein distance W1"}

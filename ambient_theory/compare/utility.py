@@ -1,6 +1,6 @@
 """What a noisy sample was worth along the measured cells, without any curve: finite differences with intervals.
 
-Two measures. *Equivalent clean samples*: the clean-only cells, joined by straight lines in (log n, score), say how many
+Two measures. *Equivalent clean samples*: the clean-only cells, joined by a curve through all of them, say how many
 clean samples reach the score of a mixture; `(N_eq - n_clean) / n_noisy` is the average worth of its noisy samples.
 *Exchange rate*: on a rectangle of cells (n_clean A, B) x (n_noisy P, Q) at one noise level,
 
@@ -27,6 +27,7 @@ from ambient_theory.compare.fits import Interval
 from ambient_theory.compare.tables import Table
 
 Floats = NDArray[np.float64]
+GRID = 160
 
 
 @dataclass(frozen=True)
@@ -77,24 +78,47 @@ def draws_of(table: Table, count: int, rng: np.random.Generator) -> Floats:
     return table.y + heavy * rng.standard_normal((count, table.size)) * np.sqrt(table.variance / table.seeds)
 
 
-def invert_clean_curve(log_n: Floats, y_clean: Floats, target: Floats) -> Floats:
+def clean_curve(log_n: Floats, y: Floats) -> Callable[[Floats], Floats]:
+    """A smooth guide for interpolation: a parabola in (log n, y), a straight line with fewer than four sizes.
+
+    With decades between clean sizes a straight line in (log n, log E) would overstate N_eq wherever the curve levels
+    off. The guide only bends the interpolation: every measured point is still passed through (see `equivalents`).
+    """
+    x = log_n - log_n.mean()
+    if len(log_n) < 4:
+        line = np.polyfit(x, y, 1)
+        return lambda at: np.polyval(line, at - log_n.mean())
+    parabola = np.polyfit(x, y, 2)
+    return lambda at: np.polyval(parabola, at - log_n.mean())
+
+
+def invert_clean_curve(log_n: Floats, y_clean: Floats, target: Floats, guide: Callable[[Floats], Floats]) -> Floats:
     """n at which the clean-only curve first reaches `target`; inf below its last point, 0 above its first.
 
-    log_n: (K,) ascending; y_clean: (D, K) scores; target: (D, M). Returns (D, M). A rise of the curve with n is
+    log_n: (K,) ascending; y_clean: (D, K) scores; target: (D, M). Returns (D, M). Between the clean sizes the curve is
+    the guide plus straight-line interpolation of the points' distances from it, on GRID points; a rise with n is
     levelled (the running minimum), since more clean samples cannot be worth less here.
     """
-    level = np.minimum.accumulate(y_clean, axis=1)
-    out = np.full(target.shape, np.inf)
-    for k in range(len(log_n) - 1, 0, -1):
-        left, right = level[:, [k - 1]], level[:, [k]]
-        drop = left - right
-        share = np.where(drop > 0, (left - target) / np.where(drop > 0, drop, 1.0), 0.0)
-        here = (target >= right) & (target <= left)
-        out = np.where(here, np.exp(log_n[k - 1] + share * (log_n[k] - log_n[k - 1])), out)
-    return np.where(target > level[:, [0]], 0.0, out)
+    grid = np.union1d(np.linspace(log_n[0], log_n[-1], GRID), log_n)
+    right = np.clip(np.searchsorted(log_n, grid), 1, len(log_n) - 1)
+    share = (grid - log_n[right - 1]) / (log_n[right] - log_n[right - 1])
+    rest = y_clean - guide(log_n)
+    curve = np.minimum.accumulate(guide(grid) + rest[:, right - 1] * (1 - share) + rest[:, right] * share, axis=1)
+    out = np.empty(target.shape)
+    rows = np.arange(len(curve))
+    for m in range(target.shape[1]):
+        goal = target[:, m]
+        above = np.sum(curve > goal[:, None], axis=1)
+        i = np.clip(above, 1, len(grid) - 1)
+        left_y, right_y = curve[rows, i - 1], curve[rows, i]
+        drop = left_y - right_y
+        part = np.where(drop > 0, (left_y - goal) / np.where(drop > 0, drop, 1.0), 1.0)
+        n = np.exp(grid[i - 1] + np.clip(part, 0.0, 1.0) * (grid[i] - grid[i - 1]))
+        out[:, m] = np.where(above == len(grid), np.inf, np.where(goal > curve[:, 0], 0.0, n))
+    return out
 
 
-def equivalents(table: Table, confidence: float = 0.95, draws: int = 4000, seed: int = 0) -> list[Equivalent]:
+def equivalents(table: Table, confidence: float = 0.95, draws: int = 2000, seed: int = 0) -> list[Equivalent]:
     """Every mixture in clean samples. Empty without two clean-only sizes; no interval from one seed a cell."""
     clean = np.nonzero(table.n_noisy == 0)[0]
     mixed = np.nonzero(table.n_noisy > 0)[0]
@@ -102,19 +126,22 @@ def equivalents(table: Table, confidence: float = 0.95, draws: int = 4000, seed:
         return []
     clean = clean[np.argsort(table.n_clean[clean])]
     log_n = np.log(table.n_clean[clean])
-    point = invert_clean_curve(log_n, table.y[None, clean], table.y[None, mixed])[0]
+    guide = clean_curve(log_n, table.y[clean])
+    point = invert_clean_curve(log_n, table.y[None, clean], table.y[None, mixed], guide)[0]
     low = high = None
     if table.dof:
         y = draws_of(table, draws, np.random.default_rng(seed))
-        spread = invert_clean_curve(log_n, y[:, clean], y[:, mixed])
+        spread = invert_clean_curve(log_n, y[:, clean], y[:, mixed], guide)
         tail = (1 - confidence) / 2
         low, high = np.quantile(spread, [tail, 1 - tail], axis=0, method="nearest")
     found = []
     for i, cell in enumerate(mixed):
         n_clean, n_noisy = float(table.n_clean[cell]), float(table.n_noisy[cell])
-        ends = (None, None) if low is None or high is None else (float(low[i]), float(high[i]))
-        n_eq = Interval(float(point[i]), *ends)
-        worth = Interval(*(None if x is None else (x - n_clean) / n_noisy for x in (n_eq.value, *ends)))  # type: ignore[arg-type]
+        bottom, top = (None, None) if low is None or high is None else (float(low[i]), float(high[i]))
+        worths = [None if x is None else (x - n_clean) / n_noisy for x in (point[i], bottom, top)]
+        assert worths[0] is not None
+        worth = Interval(float(worths[0]), worths[1], worths[2])
+        n_eq = Interval(float(point[i]), bottom, top)
         found.append(Equivalent(table.names[cell], n_clean, n_noisy, float(table.sigma[cell]), n_eq, worth))
     return found
 

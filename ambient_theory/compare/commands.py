@@ -1,0 +1,164 @@
+"""The commands `compare`, `price` and `budget`. Heavy modules are imported inside the functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ambient_theory.console import command, print_json, talk
+
+if TYPE_CHECKING:
+    from ambient_theory.records import Record
+
+Records = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="JSONL files of records, or directories that hold some; none = the records that ship with ambient."
+    ),
+]
+Metric = Annotated[str | None, typer.Option(help="Only scores of this metric: fd, kid, fid. Default: all.")]
+Extractor = Annotated[
+    str | None, typer.Option(help="Only scores of this feature extractor, NAME or NAME:HASH. Default: all.")
+]
+Confidence = Annotated[float, typer.Option(help="Confidence of intervals, in [.5, 1).")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.")]
+
+
+def _load(records: list[Path] | None) -> list[Record]:
+    from ambient_theory.compare.tables import shipped_records
+    from ambient_theory.records import read_records
+
+    return read_records(*records) if records else shipped_records()
+
+
+def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    found = Table(title=title, title_justify="left")
+    for column in columns:
+        found.add_column(column, overflow="fold")
+    for row in rows:
+        found.add_row(*row)
+    console = Console()
+    console.print(found, width=None if console.is_terminal else 132)
+
+
+@command
+def compare(
+    records: Records = None,
+    outdir: Annotated[Path, typer.Option(help="Where to write index.html, table.csv, fit.json, figures/.")] = Path(
+        "report"
+    ),
+    gallery: Annotated[
+        list[Path] | None,
+        typer.Option("--gallery", help="PNG of samples to show, captioned by its name; repeat for several."),
+    ] = None,
+    metric: Metric = None,
+    extractor: Extractor = None,
+    confidence: Confidence = 0.95,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What is a noisy image worth? Prices, fits, controls and theory from records, as one page and a table."""
+    from ambient_theory.compare.page import overview_rows
+    from ambient_theory.compare.report import build_report, finite
+
+    rows = _load(records)
+    talk(f"{len(rows):,} records; working out prices and figures", quiet=quiet)
+    report = build_report(
+        rows, outdir, gallery=gallery or (), confidence=confidence, metric=metric, extractor=extractor
+    )
+    if json:
+        print_json(finite({**report.findings.to_dict(), "page": str(report.page)}))
+        return
+    for sentence in report.findings.to_dict()["answers"]:
+        print(sentence)
+    _print_table(
+        "Prices by group of comparable scores",
+        ["group", "σ", "price 1/c", "by pairs", "fit"],
+        overview_rows(report.findings),
+    )
+    talk(f"page: {report.page}", quiet=quiet)
+
+
+@command
+def price(
+    sigma: Annotated[
+        float, typer.Option(help="Noise level of the noisy images (standard deviation, pixels in [-1, 1]).")
+    ],
+    records: Records = None,
+    metric: Metric = None,
+    extractor: Extractor = None,
+    confidence: Confidence = 0.95,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked)."""
+    from ambient_theory.compare.analysis import analyse_group, price_at
+    from ambient_theory.compare.page import price_rows
+    from ambient_theory.compare.published import published_prices
+    from ambient_theory.compare.report import finite
+    from ambient_theory.compare.tables import group_records, select
+
+    rows = _load(records)
+    groups = select(group_records(rows), metric=metric, extractor=extractor)
+    talk(f"{len(groups)} groups of comparable scores", quiet=quiet)
+    found = price_at([analyse_group(g, confidence, deep=False) for g in groups], published_prices(rows), sigma)
+    if json:
+        print_json(finite({"schema": "ambient.price/1", "sigma": sigma, "prices": [p.to_dict() for p in found]}))
+        return
+    _print_table(
+        f"Price of one clean image in noisy images, σ {sigma:g}", ["from", "price 1/c", "how"], price_rows(found)
+    )
+
+
+@command
+def budget(
+    price_clean: Annotated[float, typer.Option(help="Cost of one clean image, > 0 (any currency).")],
+    price_noisy: Annotated[float, typer.Option(help="Cost of one noisy image, > 0 (same currency).")],
+    budget: Annotated[float | None, typer.Option(help="What may be spent, > 0 (same currency).")] = None,
+    target_fd: Annotated[
+        float | None, typer.Option(help="Score to reach instead: the smallest budget is worked out.")
+    ] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise level of the images for sale. Default: every measured level.")
+    ] = None,
+    records: Records = None,
+    metric: Metric = None,
+    extractor: Extractor = None,
+    confidence: Confidence = 0.95,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is."""
+    from ambient_theory.compare.budget import answer_budget
+    from ambient_theory.compare.page import budget_rows
+    from ambient_theory.compare.report import finite
+
+    answers = answer_budget(
+        _load(records),
+        price_clean=price_clean,
+        price_noisy=price_noisy,
+        budget=budget,
+        target=target_fd,
+        sigma=sigma,
+        metric=metric,
+        extractor=extractor,
+        confidence=confidence,
+    )
+    if json:
+        result: dict[str, Any] = {"schema": "ambient.budget/1", "answers": [a.to_dict() for a in answers]}
+        print_json(finite(result))
+        return
+    talk(f"from {answers[0].group}", quiet=quiet)
+    for a in answers:
+        print(a.sentence())
+    _print_table(
+        "Mixes",
+        ["σ", "mix", "clean", "noisy", "on noisy", "predicted error", "extrapolated"],
+        budget_rows(answers),
+    )
