@@ -8,6 +8,7 @@ import typer
 
 import ambient_theory
 from ambient_theory.commands import simulate_gmm
+from ambient_theory.compare.commands import budget, compare, price
 from ambient_train.commands import evaluate, generate, sweep_app, train
 from ambient_train.data.commands import app as data_app
 from ambient_train.hub_commands import export
@@ -41,6 +42,9 @@ app.command("generate")(generate)
 app.command("evaluate")(evaluate)
 app.add_typer(sweep_app, name="sweep")
 app.command("simulate-gmm")(simulate_gmm)
+app.command("compare")(compare)
+app.command("price")(price)
+app.command("budget")(budget)
 app.add_typer(data_app)
 app.command("export")(export)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,8 +44,7 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         found.add_column(column, overflow="fold")
     for row in rows:
         found.add_row(*row)
-    console = Console()
-    console.print(found, width=None if console.is_terminal else 132)
+    Console(width=None if sys.stdout.isatty() else 132).print(found)
 
 
 @command
