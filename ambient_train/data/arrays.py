@@ -88,7 +88,7 @@ def load_npz(path: Path, only: Collection[str] | None = None) -> dict[str, np.nd
 def as_images(array: np.ndarray, where: str) -> np.ndarray:
     """[N, H, W], [N, C, H, W] or [N, H, W, C] of uint8, or of floats in units of [-1, 1], as [N, C, H, W].
 
-    Raises DataError for other shapes and types, values that are not finite, and floats that are clearly 0..255.
+    Raises DataError for other shapes and types, values that are not finite, and floats that are 0..255 or 0..1.
     """
     if array.ndim == 3:
         array = array[:, None]
@@ -108,11 +108,13 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     array = np.ascontiguousarray(array, np.float32)
     if not np.isfinite(array).all():
         raise DataError(f"{where}: {int((~np.isfinite(array)).sum())} values are not finite")
-    if array.min() >= 0 and array.max() > 16:
+    low, high = float(array.min()), float(array.max())
+    if low >= 0 and high > 16:
         raise DataError(
-            f"{where}: floats from {array.min():g} to {array.max():g}; floats must be in units of [-1, 1], "
-            "0..255 must be stored as uint8"
+            f"{where}: floats from {low:g} to {high:g}; floats must be in units of [-1, 1], store 0..255 as uint8"
         )
+    if low >= 0 and 0 < high <= 1:
+        raise DataError(f"{where}: floats from {low:g} to {high:g} seem to be in [0, 1]; store 2 x - 1, in [-1, 1]")
     return array
 
 

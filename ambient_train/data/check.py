@@ -15,6 +15,7 @@ import numpy as np
 from ambient_theory.errors import DataError
 from ambient_train.data.source import Source
 from ambient_train.data.sources import open_source, to_pixels
+from ambient_train.data.trees import printable
 
 SCHEMA = "ambient.data-check/1"
 _CHUNK = 256
@@ -94,8 +95,12 @@ def check(
     workers: int | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> CheckReport:
-    """Read every image of a source once and report. Raises DataError only where there is nothing to report on."""
-    source = open_source(spec)
+    """Read every image of a source once and report; a source that cannot be opened is a report of that one problem."""
+    try:
+        source = open_source(spec)
+    except DataError as error:
+        problem = {"file": spec, "problem": str(error).removeprefix(f"{spec}: ")}
+        return CheckReport(spec, 0, 0, {}, {}, "", [], [], None, None, 0, None, [], 0, [], [problem])
     ids = np.arange(source.count, dtype=np.int64)
     chunks = [ids[a : a + _CHUNK] for a in range(0, len(ids), _CHUNK)]
     total = _Part()
@@ -151,10 +156,10 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
     names = source.tree.images if source.tree is not None else None
 
     def name(index: int) -> str:
-        return names[index] if names is not None else f"image {index}"
+        return printable(names[index]) if names is not None else f"image {index}"
 
     prefix = "" if source.tree is None else source.tree.where("")
-    problems = [{"file": name(i), "problem": _tidy(text, prefix + name(i))} for i, text in total.problems]
+    problems = [{"file": name(i), "problem": text.removeprefix(f"{prefix}{name(i)}: ")} for i, text in total.problems]
     problems += _shape_problems(total, name)
     places: dict[bytes, list[int]] = {}
     for index, digest in zip(total.ids, total.hashes, strict=True):
@@ -190,10 +195,6 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
     return report
 
 
-def _tidy(text: str, where: str) -> str:
-    return text.removeprefix(f"{where}: ")
-
-
 def _counted(shapes: Counter[tuple[int, ...]], key: Callable[[tuple[int, ...]], Any]) -> list[tuple[Any, int]]:
     out: Counter[Any] = Counter()
     for shape, count in shapes.items():
@@ -215,6 +216,10 @@ def _shape_problems(total: _Part, name: Callable[[int], str]) -> list[dict[str, 
             continue
         problems.append({"file": name(total.first[shape]), "problem": problem})
     return problems
+
+
+def _numbers(classes: int | None) -> list[str]:
+    return [str(k) for k in range(classes or 0)]
 
 
 def _levels(source: Source, total: _Part) -> list[dict[str, float | int | None]]:
@@ -249,10 +254,10 @@ def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
         notes.append(
             "noisy images stored in 8 bits: their noise is rounded and clipped; npz with float32 keeps it whole"
         )
-    if report.dtype == "float32" and total.low >= 0 and total.high <= 1:
-        notes.append("all floats lie in [0, 1]; they are taken as units of [-1, 1], so scale them by 2 x - 1 first")
+    if report.labels is not None and source.label_names is None and list(report.labels) != _numbers(report.classes):
+        notes.append("the labels are not 0, 1, ..., classes - 1; class-conditional training counts up to the largest")
     if report.dtype == "float32" and not noisy and max(-total.low, total.high) > 1.001:
         notes.append(f"floats reach from {total.low:.2f} to {total.high:.2f}, but no noise level is stated")
-    if len(np.unique(source.sigma)) > 20 if source.sigma is not None else False:
+    if source.sigma is not None and len(np.unique(source.sigma)) > 20:
         notes.append("more than 20 noise levels; the table shows the lowest 20")
     return notes

@@ -40,6 +40,9 @@ def prepare(
             help="How to get there (default with --resolution: center-crop).",
         ),
     ] = None,
+    filter: Annotated[
+        str, typer.Option(metavar="area|lanczos", help="Exact area average, or Pillow's Lanczos as EDM's tool uses.")
+    ] = "area",
     max_images: Annotated[
         int | None, typer.Option(min=1, help="At most this many images, drawn by a hash of their place (default: all).")
     ] = None,
@@ -75,7 +78,7 @@ def prepare(
     config = PrepareConfig(
         source=source,
         dest=dest,
-        geometry=Geometry.parse(transform, resolution),
+        geometry=Geometry.parse(transform, resolution, filter),
         colour=colour,
         split=split,  # type: ignore[arg-type]  # checked by the config
         max_images=max_images,
@@ -122,10 +125,12 @@ def check(
         report = run(source, workers=workers, progress=progress)
     if json_output:
         print_json(report.to_dict())
-    else:
+    elif report.count:
         _show(report)
     if not report.usable:
         first = report.problems[0]
+        if report.count == 0:
+            raise DataError(f"{first['file']}: {first['problem']}")
         more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
         raise DataError(f"{source} cannot be used as it is: {first['file']}: {first['problem']}{more}")
 

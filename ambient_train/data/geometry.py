@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from PIL import Image
 
 from ambient_theory.errors import DataError, UsageError
 from ambient_train.data.resize import area_resize
 
 Transform = Literal["none", "center-crop", "center-crop-wide", "resize"]
 TRANSFORMS: tuple[str, ...] = get_args(Transform)
+FILTERS = ("area", "lanczos")
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,20 @@ class Geometry:
 
     none: leave it, it must be square and even. resize: stretch to width x width. center-crop: the largest centred
     square, then resize. center-crop-wide: the largest centred part of aspect width : height, resized to that and set
-    between black bars to width x width (float images, too: black is -1).
+    between black bars to width x width (float images, too: black is -1). filter: `area` averages areas exactly;
+    `lanczos` is Pillow's, as EDM's and StyleGAN's tools resize, for uint8 images, and may vary with Pillow's version.
     """
 
     transform: str
     width: int | None = None
     height: int | None = None
+    filter: str = "area"
 
     def __post_init__(self) -> None:
         if self.transform not in TRANSFORMS:
             raise UsageError(f"transform {self.transform!r} is not one of {', '.join(TRANSFORMS)}")
+        if self.filter not in FILTERS:
+            raise UsageError(f"filter {self.filter!r} is not one of {', '.join(FILTERS)}")
         if (self.transform == "none") != (self.width is None):
             raise UsageError("a resolution and a transform (center-crop, center-crop-wide or resize) go together")
         if self.width is not None and (self.width < 2 or self.width % 2 or self.width > 4096):
@@ -42,14 +48,14 @@ class Geometry:
             raise UsageError(f"resolution {self.width}x{self.height} is not square; only center-crop-wide takes that")
 
     @classmethod
-    def parse(cls, transform: str | None, resolution: str | int | None) -> Geometry:
+    def parse(cls, transform: str | None, resolution: str | int | None, filter: str = "area") -> Geometry:
         """From command-line words: a resolution such as `64` or `64x48`; with one, the default is center-crop."""
         if resolution is None:
-            return cls(transform or "none")
+            return cls(transform or "none", filter=filter)
         match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", str(resolution))
         if match is None:
             raise UsageError(f"resolution {resolution!r} must be a number of pixels such as 64, or 64x48")
-        return cls(transform or "center-crop", int(match[1]), int(match[2]) if match[2] else None)
+        return cls(transform or "center-crop", int(match[1]), int(match[2]) if match[2] else None, filter)
 
     def apply(self, images: np.ndarray, where: str) -> np.ndarray:
         """Images [..., H, W] to [..., R, R]. Raises DataError naming `where` for what cannot be used as it is."""
@@ -63,17 +69,28 @@ class Geometry:
             return images
         assert self.width is not None
         if self.transform == "resize":
-            return area_resize(images, self.width)
+            return self._resize(images, self.width, self.width, where)
         if self.transform == "center-crop":
-            return area_resize(_crop(images, min(height, width), min(height, width)), self.width)
+            side = min(height, width)
+            return self._resize(_crop(images, side, side), self.width, self.width, where)
         assert self.height is not None
         crop_height = min(height, max(1, round(width * self.height / self.width)))
         crop_width = min(width, max(1, round(crop_height * self.width / self.height)))
-        content = area_resize(_crop(images, crop_height, crop_width), self.height, self.width)
+        content = self._resize(_crop(images, crop_height, crop_width), self.height, self.width, where)
         black = 0 if images.dtype == np.uint8 else -1
         out = np.full((*images.shape[:-2], self.width, self.width), black, content.dtype)
         top = (self.width - self.height) // 2
         out[..., top : top + self.height, :] = content
+        return out
+
+    def _resize(self, images: np.ndarray, height: int, width: int, where: str) -> np.ndarray:
+        if self.filter == "area" or images.shape[-2:] == (height, width):
+            return area_resize(images, height, width)
+        if images.dtype != np.uint8:
+            raise DataError(f"{where}: holds floats, which --filter lanczos cannot resize; use --filter area")
+        out = np.empty((*images.shape[:-2], height, width), np.uint8)
+        for target, plane in zip(out.reshape(-1, height, width), images.reshape(-1, *images.shape[-2:]), strict=True):
+            target[:] = Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS)
         return out
 
     def noise_factor(self, height: int, width: int, where: str) -> float:
@@ -82,7 +99,7 @@ class Geometry:
             return 1.0
         if self.transform == "center-crop":
             height = width = min(height, width)
-        if self.transform == "center-crop-wide" or height % self.width or width % self.width:
+        if self.transform == "center-crop-wide" or self.filter != "area" or height % self.width or width % self.width:
             raise DataError(
                 f"{where}: it is noisy, and bringing {width} x {height} to {self.width} pixels would correlate the "
                 "noise of neighbours; noisy images can be resized by whole factors only"

@@ -92,7 +92,10 @@ def _from_json(tree: Tree, file: str, names: Sequence[str]) -> Known:
     labels = _json_column(content.get("labels"), names, where, "labels")
     sigma = _json_column(content.get("sigma"), names, where, "sigma")
     count = len(names)
+    classes = content.get("label_names")
+    known_classes = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     return Known(
+        label_names=tuple(classes) if known_classes and classes else None,
         labels=None if labels is None else as_labels(labels, count, where),
         sigma=None if sigma is None else as_sigma(sigma, count, where),
     )

@@ -145,7 +145,7 @@ class Preparation:
             "schema": SCHEMA,
             "source": fingerprint(self.source, config.source),
             "kind": config.kind,
-            "transform": [geometry.transform, geometry.width, geometry.height],
+            "transform": [geometry.transform, geometry.width, geometry.height, geometry.filter],
             "colour": self.colour,
             "asked_colour": config.colour,
             "split": config.split,

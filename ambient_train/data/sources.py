@@ -110,7 +110,7 @@ def hash_uniform(ids: np.ndarray, purpose: int) -> np.ndarray:
 
 def open_source(spec: str) -> Source:
     """The source that a built-in name or a path names, not decoded yet. Raises DataError or UsageError."""
-    from ambient_train.data import arrays, builtin, cifar, idx, stacks
+    from ambient_train.data import arrays, builtin, cifar, extras, idx, stacks
 
     base, _, argument = str(spec).partition(":")
     if base in ("digits", "fashion") and argument:
@@ -121,6 +121,8 @@ def open_source(spec: str) -> Source:
         return builtin.fashion()
     if base == "photos32":
         return builtin.photos32(argument)
+    if base == "hf":
+        return extras.hugging_face_source(spec)
     path = Path(spec).expanduser()
     if not path.exists():
         raise DataError(f"{spec}: neither a file or directory nor a built-in set ({', '.join(BUILT_IN)})")
@@ -128,6 +130,8 @@ def open_source(spec: str) -> Source:
     lower = path.name.lower()
     if path.is_dir() and idx.find_pair(path, "train") is not None:
         return idx.idx_folder(path, name)
+    if extras.is_lmdb(path):
+        return extras.lmdb_source(path, name)
     if path.is_dir() or lower.endswith(".zip"):
         return stacks.tree_source(path, name)
     if lower.endswith((".tar.gz", ".tgz", ".tar")):

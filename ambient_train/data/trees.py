@@ -25,15 +25,16 @@ from ambient_train.data.limits import MAX_MEMBER_BYTES, check_expansion
 class Tree:
     """Files by relative POSIX name, sorted; `read(name)` gives the bytes of one. other: files that are no images."""
 
-    path: Path
+    root: str
     images: tuple[str, ...]
     other: tuple[str, ...]
     sizes: dict[str, int] = field(repr=False)
     read: Callable[[str], bytes] = field(repr=False)
+    folder: bool = True
 
     def where(self, name: str) -> str:
-        """The file's name for messages."""
-        return f"{self.path}:{name}" if self.path.is_file() else str(self.path / name)
+        """The file's name for messages: root/name in a folder, root:name in an archive."""
+        return printable(f"{self.root}{'/' if self.folder else ':'}{name}")
 
     def fingerprint(self) -> str:
         """SHA-256 of names and sizes of all files: whether a listing is still the same."""
@@ -46,6 +47,11 @@ class Tree:
         return decode_image(self.read(name), self.where(name), convert)
 
 
+def printable(text: str) -> str:
+    """Text without control characters and undecodable bytes, which are escaped: names in archives can hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _sort(path: Path, sizes: dict[str, int], read: Callable[[str], bytes]) -> Tree:
     hidden = {name for name in sizes if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))}
     names = sorted(set(sizes) - hidden)
@@ -53,7 +59,8 @@ def _sort(path: Path, sizes: dict[str, int], read: Callable[[str], bytes]) -> Tr
     if not images:
         raise DataError(f"{path}: no image files in it (looked for {', '.join(sorted(EXTENSIONS))})")
     chosen = set(images)
-    return Tree(path, images, tuple(name for name in names if name not in chosen), sizes, read)
+    others = tuple(name for name in names if name not in chosen)
+    return Tree(str(path), images, others, sizes, read, folder=path.is_dir())
 
 
 def open_folder(path: Path) -> Tree:
