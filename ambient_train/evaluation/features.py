@@ -154,7 +154,33 @@ class SmallCNNFeatures(Extractor):
         return features.cpu().numpy(), self._network.logits(features).double().softmax(1).cpu().numpy()
 
 
+MAX_DIM = 4096
 EXTRACTORS = ("pixels", "smallcnn", "effnet-lite0", "inception", "inception:PATH", "torchscript:PATH")
+
+
+def default_extractors(channels: int, resolution: int) -> tuple[list[str], list[str]]:
+    """Names of the extractors to use when none is asked for, and a sentence for each one that cannot be used.
+
+    `pixels` where its covariance fits (C H W <= 4096), `smallcnn` for grey images, and for colour `inception` if its
+    weights are at hand, else `effnet-lite0` if that package is, else pixels alone.
+    """
+    from ambient_train.evaluation import pretrained
+
+    names, notes = [], []
+    if channels * resolution**2 <= MAX_DIM:
+        names.append("pixels")
+    else:
+        notes.append(f"pixels: {channels * resolution**2} of them are more than a covariance takes ({MAX_DIM})")
+    if channels == 1:
+        return [*names, "smallcnn"], notes
+    for name, check in (
+        ("inception", pretrained.inception_missing),
+        ("effnet-lite0", pretrained.effnet_missing),
+    ):
+        if (reason := check()) is None:
+            return [*names, name], notes
+        notes.append(f"{name}: {reason}")
+    return names, notes
 
 
 def get_extractor(spec: str, *, device: str | torch.device = "cpu") -> Extractor:

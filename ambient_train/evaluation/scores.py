@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ambient_theory.errors import DataError, UsageError
-from ambient_train.evaluation.features import Extractor, to_uint8
+from ambient_train.evaluation.features import MAX_DIM, Extractor, to_uint8
 from ambient_train.evaluation.frechet import jackknife_frechet
 from ambient_train.evaluation.inception_score import SPLITS, RunningInceptionScore
 from ambient_train.evaluation.kid import kernel_distance
@@ -31,7 +31,6 @@ METRICS = ("fd", "kid")
 ALL_METRICS = (*METRICS, "is")
 GROUPS = 20
 WIDE_GROUPS, WIDE = 10, 1024
-MAX_DIM = 4096
 _CHUNK = 1000
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from ambient_theory.errors import DataError, UsageError
+from ambient_train.data.sources import load_images
 from ambient_train.evaluation.features import Extractor, get_extractor
 from ambient_train.evaluation.frechet import frechet_distance
-from ambient_train.evaluation.references import Reference
-from ambient_train.evaluation.scores import Score, floor, score_images
+from ambient_train.evaluation.references import Reference, open_reference
+from ambient_train.evaluation.scores import Score, average_seeds, floor, score_images
 from ambient_train.evaluation.statistics import FeatureStatistics
 
 
@@ -127,3 +128,53 @@ def test_unusable_requests_are_refused():
         score_images(np.zeros((50, 3, 64, 64), np.uint8), real, [pixels], ["fd"])
     with pytest.raises(DataError, match="uint8"):
         Reference("real", np.zeros((9, 1, 4, 4), np.float32))
+
+
+def test_the_mean_of_seeds_has_the_textbook_error_and_keeps_the_values():
+    real = {"real": images(1, 500)}
+    seeds = [score_images(images(10 + k, 400), real, [get_extractor("pixels")], ["fd"])[0] for k in range(4)]
+    mean = average_seeds(seeds)
+    values = np.array([s.value for s in seeds])
+    assert mean.value == pytest.approx(values.mean())
+    assert mean.stderr == pytest.approx(values.std(ddof=1) / 2)
+    assert mean.spread == pytest.approx(values.std(ddof=1))
+    assert (mean.df, mean.n, mean.values) == (3, 400, tuple(values))
+    assert mean.to_dict()["min"] == values.min()
+    assert average_seeds(seeds[:1]) == seeds[0]
+    with pytest.raises(UsageError, match="different n "):
+        average_seeds([seeds[0], score_images(images(9, 300), real, [get_extractor("pixels")], ["fd"])[0]])
+
+
+def test_a_reference_opens_from_a_data_source_or_from_statistics(tmp_path):
+    extractor = get_extractor("smallcnn")
+    digits = open_reference("digits", extractor, split="heldout")
+    assert digits.name == "digits"
+    assert len(digits.images) == len(load_images("digits", split="heldout"))
+    digits.save(tmp_path / "digits.npz", extractor)
+    stored = open_reference(str(tmp_path / "digits.npz"), extractor, name="file")
+    assert (stored.name, stored.images, stored.n(extractor)) == ("file", None, len(digits.images))
+    np.savez(tmp_path / "images.npz", images=digits.images)
+    assert open_reference(str(tmp_path / "images.npz"), extractor).content_hash == digits.content_hash
+    with pytest.raises(UsageError, match="statistics, not images"):
+        open_reference(str(tmp_path / "digits.npz"), extractor, resolution=8)
+    with pytest.raises(UsageError, match="holds only statistics"):
+        stored.frechet(get_extractor("pixels"))
+
+
+def test_memory_does_not_grow_with_the_number_of_images():
+    import tracemalloc
+
+    def peak(n):
+        batches = (images(k, 1000) for k in range(n // 1000))
+        tracemalloc.start()
+        try:
+            score_images(batches, {"real": reference}, [get_extractor("pixels")], ["fd"])
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    reference = Reference("real", images(1, 2000))
+    score_images(images(2, 100), {"real": reference}, [get_extractor("pixels")], ["fd"])
+    small, large = peak(5000), peak(50_000)
+    assert large < 1.5 * small
+    assert large < 50_000 * 16 * 4  # less than the features of all images alone
