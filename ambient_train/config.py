@@ -28,7 +28,8 @@ class TrainConfig:
     data, resolution, holdout, max_images: see `load_images`. data_hash: content of the training images. n_clean,
     n_noisy: images of each kind. sigma: noise added to the noisy ones, in units of [-1, 1]. arch, network: name in
     `ARCHITECTURES` and its keywords. cond: train with class labels. batch: images a step. lr: peak learning rate of
-    Adam. lr_ramp_nimg: images of linear warm-up. weight_decay: of AdamW. ema_halflife_nimg, ema_ramp: see `EMA`.
+    Adam. lr_ramp_nimg: images of linear warm-up. lr_decay_nimg: from there lr falls like 1/sqrt(images), 0 = never
+    (Karras et al. 2024, arXiv 2312.02696). weight_decay: of AdamW. ema_halflife_nimg, ema_ramp: see `EMA`.
     weight, draw, buffer, weight_cap: see `losses` and `noise_levels`. grad_clip: largest gradient norm, 0 = none.
     precision: fp32, bf16 or fp16 autocast. loss_scale: factor on the loss in fp16. dropout: probability. augment:
     probability of each augmentation. xflip: mirror at random. seed: keys every draw.
@@ -48,6 +49,7 @@ class TrainConfig:
     batch: int = 128
     lr: float = 2e-3
     lr_ramp_nimg: int = 10_000
+    lr_decay_nimg: int = 0
     weight_decay: float = 0.0
     grad_clip: float = 0.0
     ema_halflife_nimg: int = 20_000
@@ -67,6 +69,7 @@ class TrainConfig:
         _require(self.batch >= 1, f"batch {self.batch} must be >= 1")
         _require(_finite(self.lr) and self.lr > 0, f"lr {self.lr} must be a finite number > 0")
         _require(_finite(self.sigma) and self.sigma >= 0, f"sigma {self.sigma} must be a finite number >= 0")
+        _require(self.lr_decay_nimg >= 0, f"lr_decay_nimg {self.lr_decay_nimg} must be >= 0")
         _require(self.lr_ramp_nimg >= 0, f"lr_ramp_nimg {self.lr_ramp_nimg} must be >= 0")
         _require(
             _finite(self.weight_decay) and self.weight_decay >= 0, f"weight_decay {self.weight_decay} must be >= 0"

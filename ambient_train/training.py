@@ -189,8 +189,14 @@ def batch_loss(
 
 
 def learning_rate(config: TrainConfig, nimg: int) -> float:
-    """Linear ramp over `lr_ramp_nimg` images, then constant: independent of the duration, so that a run can grow."""
-    return config.lr * min((nimg + config.batch) / max(config.lr_ramp_nimg, 1), 1.0)
+    """lr min(t/ramp, 1) / sqrt(max(t/decay, 1)) at t images: independent of the duration, so that a run can grow.
+
+    Without `lr_decay_nimg` it stays constant after the ramp (Karras et al. 2022); with it, it falls like the inverse
+    square root (Karras et al. 2024, arXiv 2312.02696).
+    """
+    t = nimg + config.batch
+    decay = max(t / config.lr_decay_nimg, 1.0) if config.lr_decay_nimg else 1.0
+    return config.lr * min(t / max(config.lr_ramp_nimg, 1), 1.0) / decay**0.5
 
 
 def train(

@@ -1,0 +1,41 @@
+# make demo: set up, then run the main job on the embedded data.   make test: set up, then run the tests.
+# TORCH names the torch requirement to install, e.g. TORCH=torch==2.13.0 for a CPU wheel from the configured find-links.
+PYTHON ?= python3.11
+TORCH ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(BIN)/uv pip install --quiet --python $(BIN)/python
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test slow lint bench clean setup
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(if $(TORCH),$(UV) "$(TORCH)")
+	$(UV) --group dev --editable .
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/ambient demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow --timeout 1800
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	mkdir -p benchmarks
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-json=benchmarks/latest.json --timeout 1800
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
