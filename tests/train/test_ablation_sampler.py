@@ -93,7 +93,7 @@ def test_every_choice_converges_to_the_exact_flow(discretization: str, schedule:
         out = general_sampler(denoise, start, config).flatten()
         errors.append(float((out - exact).square().mean().sqrt()))
     assert errors[1] < 0.05
-    assert errors[1] < 0.3 * errors[0]  # second order would be 1/16, down to a floor of the order of sigma_min
+    assert errors[1] < 0.3 * errors[0] + 2e-4  # second order would be 1/16, down to a floor set by sigma_min
 
 
 @pytest.mark.parametrize(("solver", "alpha", "order"), [("euler", 1.0, 1), ("heun", 1.0, 2), ("heun", 0.5, 2)])
