@@ -76,12 +76,12 @@ class Memorisation:
         return {"schema": d.pop("schema"), **d, "copies": self.copies}
 
 
-def memorisation(
+def memorisation_check(
     generated: npt.NDArray[np.uint8],
     train: npt.NDArray[np.uint8],
     heldout: npt.NDArray[np.uint8],
-    *,
     extractor: Extractor | None = None,
+    *,
     share: float = 0.05,
     show: int = 16,
 ) -> Memorisation:

@@ -88,12 +88,14 @@ def score_images(
 
     generated: uint8 [n, C, H, W], or an iterable of such batches (each seen once; memory does not grow with n).
     references: images uint8 or `Reference` objects by name; pass `Reference` objects to keep their features
-    between calls. metrics: `fd`, `kid`, `is`. KID uses the first 10,000 generated images, and is left out for
-    references that are known by statistics alone. `is` needs no reference (its `reference` is `none`) and is left
-    out for extractors without a classifier. Ordered by extractor, reference, metric; `is` first.
+    between calls. metrics: `fd` (or `fid`, the same: the extractor decides which name a score carries), `kid`, `is`.
+    KID uses the first 10,000 generated images, and is left out for references that are known by statistics alone.
+    `is` needs no reference (its `reference` is `none`) and is left out for extractors without a classifier.
+    Ordered by extractor, reference, metric; `is` first.
 
     Raises UsageError for unknown metrics, DataError for images that an extractor or a metric cannot use.
     """
+    metrics = list(dict.fromkeys("fd" if m == "fid" else m for m in metrics))
     if unknown := [m for m in metrics if m not in ALL_METRICS]:
         raise UsageError(f"unknown metric {unknown[0]!r}: choose from {', '.join(ALL_METRICS)}")
     if not extractors:

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ import numpy.typing as npt
 
 from ambient_theory.cells import atomic_write_bytes
 from ambient_theory.errors import DataError, UsageError
+from ambient_train.data.arrays import load_npz
 
 Array = npt.NDArray[np.float64]
 
@@ -35,7 +35,6 @@ class FeatureStatistics:
     mean: Array
     cov: Array
     extractor: str | None = None
-    extra: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         d = self.mean.shape[0] if self.mean.ndim == 1 else -1
@@ -43,6 +42,8 @@ class FeatureStatistics:
             raise DataError(f"mean {self.mean.shape} and covariance {self.cov.shape} do not fit: need [d] and [d, d]")
         if not (np.isfinite(self.mean).all() and np.isfinite(self.cov).all()):
             raise DataError("feature statistics are not finite")
+        if not np.allclose(self.cov, self.cov.T, rtol=1e-4, atol=1e-6 * float(np.abs(self.cov).max())):
+            raise DataError("the covariance is not symmetric")
         if self.n is not None and self.n < 2:
             raise DataError(f"statistics of {self.n} image(s) have no covariance: at least 2 are needed")
 
@@ -59,14 +60,12 @@ class FeatureStatistics:
         return RunningStatistics(rows.shape[1]).update(rows).finish(extractor)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an `.npz` that EDM reads (`mu`, `sigma`), with ours beside (`n`, `extractor`, `extra`), atomically."""
+        """Write an `.npz` that EDM reads (`mu`, `sigma`) with ours beside (`n`, `extractor` as UTF-8), atomically."""
         arrays: dict[str, npt.NDArray] = {"mu": self.mean, "sigma": self.cov}
         if self.n is not None:
-            arrays["n"] = np.int64(self.n)  # type: ignore[assignment]
+            arrays["n"] = np.array([self.n], np.int64)
         if self.extractor is not None:
-            arrays["extractor"] = np.array(self.extractor)
-        for key, value in self.extra.items():
-            arrays[f"extra_{key}"] = np.array(value)
+            arrays["extractor"] = np.frombuffer(self.extractor.encode(), np.uint8)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         atomic_write_bytes(Path(path), buffer.getvalue())
@@ -75,26 +74,26 @@ class FeatureStatistics:
     def load(cls, path: str | os.PathLike[str]) -> FeatureStatistics:
         """Read an `.npz` with `mu` [d] and `sigma` [d, d]; `n` and `extractor` are used where present.
 
-        Nothing in the file is executed (`allow_pickle=False`). Raises DataError naming the file.
+        Nothing in the file is executed and no size in it is believed. Raises DataError naming the file.
         """
         path = Path(path)
+        arrays = load_npz(path, only=("mu", "sigma", "n", "extractor"))
+        if missing := [key for key in ("mu", "sigma") if key not in arrays]:
+            raise DataError(f"{path}: no array {' and '.join(missing)}: not a file of reference statistics")
+        n, label = arrays.get("n"), arrays.get("extractor")
+        if n is not None and (n.size != 1 or n.dtype.kind not in "ui"):
+            raise DataError(f"{path}: n must be one whole number")
+        if label is not None and label.dtype != np.uint8:
+            raise DataError(f"{path}: extractor must be a name in UTF-8 bytes")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                if missing := [key for key in ("mu", "sigma") if key not in file.files]:
-                    raise DataError(f"{path}: no array {' and '.join(missing)}: not a file of reference statistics")
-                return cls(
-                    n=int(file["n"]) if "n" in file.files else None,
-                    mean=np.asarray(file["mu"], np.float64),
-                    cov=np.asarray(file["sigma"], np.float64),
-                    extractor=str(file["extractor"]) if "extractor" in file.files else None,
-                    extra={key[6:]: str(file[key]) for key in file.files if key.startswith("extra_")},
-                )
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file") from None
-        except DataError as error:
-            raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-        except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: not a readable .npz of reference statistics ({error})") from None
+            return cls(
+                n=None if n is None else int(n.item()),
+                mean=arrays["mu"].astype(np.float64),
+                cov=arrays["sigma"].astype(np.float64),
+                extractor=None if label is None else label.tobytes().decode(),
+            )
+        except (DataError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: {error}") from None
 
 
 class RunningStatistics:

@@ -1,7 +1,14 @@
 """Frechet distance, its statistics and its standard error, against closed forms."""
 
+import contextlib
+import io
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import linalg
 
 from ambient_theory.errors import DataError, UsageError
@@ -203,7 +210,9 @@ def test_statistics_survive_a_file_and_read_a_file_of_mu_and_sigma_alone(tmp_pat
     assert frechet_distance(ours, foreign) == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "text", "no sigma", "shape", "nan", "pickle"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "truncated", "text", "no sigma", "shape", "nan", "pickle", "asymmetric", "n"]
+)
 def test_an_unusable_statistics_file_is_an_error_that_names_it(tmp_path, damage):
     path = tmp_path / "stats.npz"
     mu, sigma = np.zeros(3), np.eye(3)
@@ -217,6 +226,10 @@ def test_an_unusable_statistics_file_is_an_error_that_names_it(tmp_path, damage)
         np.savez(path, mu=mu, sigma=sigma * np.nan)
     elif damage == "pickle":
         np.savez(path, mu=np.array([{"a": 1}], dtype=object), sigma=sigma)
+    elif damage == "asymmetric":
+        np.savez(path, mu=mu, sigma=np.triu(np.ones((3, 3))))
+    elif damage == "n":
+        np.savez(path, mu=mu, sigma=sigma, n=np.array([1, 2]))
     elif damage == "truncated":
         np.savez(path, mu=mu, sigma=sigma)
         path.write_bytes(path.read_bytes()[:100])
@@ -234,3 +247,21 @@ def test_distances_across_extractors_dimensions_or_non_finite_features_are_refus
         FeatureStatistics.from_features(np.array([[1.0, np.inf], [0, 1]]))
     with pytest.raises(DataError, match="at least 2"):
         FeatureStatistics.from_features(np.zeros((1, 3)))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_a_mutated_statistics_file_is_read_or_refused_and_nothing_else(data):
+    rng = np.random.default_rng(17)
+    buffer = io.BytesIO()
+    np.savez(buffer, mu=rng.normal(size=4), sigma=np.eye(4), n=np.array([50]))
+    content = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = content[: data.draw(st.integers(1, len(content)))] if data.draw(st.booleans()) else content
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "mutated.npz")
+        path.write_bytes(content)
+        with contextlib.suppress(DataError):  # any other exception fails the test
+            loaded = FeatureStatistics.load(path)
+            assert np.isfinite(loaded.cov).all()

@@ -8,7 +8,7 @@ from scipy import stats
 
 from ambient_theory.errors import DataError, UsageError
 from ambient_train.data.sources import load_images
-from ambient_train.evaluation.memorisation import memorisation, nearest_two, share_below
+from ambient_train.evaluation.memorisation import memorisation_check, nearest_two, share_below
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_fresh_real_images_are_not_called_copies(digits):
     train, heldout = digits
     order = np.random.default_rng(4).permutation(len(heldout))
     half = len(order) // 2
-    result = memorisation(heldout[order[:half]], train, heldout[order[half:]])
+    result = memorisation_check(heldout[order[:half]], train, heldout[order[half:]])
     assert not result.copies
     assert result.distance.p_value > 1e-3
     assert result.median_distance == pytest.approx(result.median_distance_heldout, rel=0.2)
@@ -70,7 +70,7 @@ def test_a_generator_that_repeats_training_images_is_caught(digits, noise):
     rng = np.random.default_rng(5)
     source = rng.integers(len(train), size=200)
     copies = np.clip(train[source] + rng.normal(0, noise, train[source].shape), 0, 255).astype(np.uint8)
-    result = memorisation(copies, train, heldout)
+    result = memorisation_check(copies, train, heldout)
     assert result.copies
     assert min(result.distance.share, result.ratio.share) > 0.9
     if noise == 0:
@@ -81,7 +81,7 @@ def test_a_generator_that_repeats_training_images_is_caught(digits, noise):
 def test_a_tenth_of_copies_among_fresh_images_is_found(digits):
     train, heldout = digits
     fresh, yardstick = heldout[:150], heldout[150:]
-    result = memorisation(np.concatenate([fresh, train[:40]]), train, yardstick)
+    result = memorisation_check(np.concatenate([fresh, train[:40]]), train, yardstick)
     assert result.distance.interval[0] > result.distance.expected
     assert result.copies
 
@@ -92,14 +92,14 @@ def test_plain_blurred_images_are_close_but_not_called_copies(digits):
     rng = np.random.default_rng(6)
     blurred = np.stack([train[rng.integers(len(train), size=400)].mean(0) for _ in range(200)])
     blurred = (blurred + rng.normal(0, 1, blurred.shape)).round().astype(np.uint8)
-    result = memorisation(blurred, train, heldout, share=0.5)
+    result = memorisation_check(blurred, train, heldout, share=0.5)
     assert result.ratio.p_value > 1e-3
     assert not result.copies
 
 
 def test_the_result_is_json(digits):
     train, heldout = digits
-    d = memorisation(train[:30], train, heldout).to_dict()
+    d = memorisation_check(train[:30], train, heldout).to_dict()
     assert json.dumps(d, allow_nan=False).startswith('{"schema": "ambient.memorisation/1"')
     assert d["copies"] is True
     assert (d["n"], d["n_train"], d["n_heldout"]) == (30, len(train), len(heldout))
@@ -108,10 +108,10 @@ def test_the_result_is_json(digits):
 def test_unusable_requests_are_refused(digits):
     train, heldout = digits
     with pytest.raises(UsageError, match="between 0 and 1"):
-        memorisation(train, train, heldout, share=5)
+        memorisation_check(train, train, heldout, share=5)
     with pytest.raises(DataError, match="held-out images are too few"):
-        memorisation(train, train, heldout[:10])
+        memorisation_check(train, train, heldout[:10])
     with pytest.raises(DataError, match="no yardstick"):
-        memorisation(train, train, train[:100])
+        memorisation_check(train, train, train[:100])
     with pytest.raises(DataError, match="at least 2"):
-        memorisation(train, train[:1], heldout)
+        memorisation_check(train, train[:1], heldout)
