@@ -156,10 +156,13 @@ def nearest_two(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[npt.NDArray[np.floa
         values = np.full((len(part), keep), np.inf, np.float32)
         where = np.zeros((len(part), keep), np.int64)
         for left in range(0, len(b), _COLUMNS):
-            block = squares[left : left + _COLUMNS] - 2 * (part @ b[left : left + _COLUMNS].T)
-            local = np.argpartition(block, min(keep, block.shape[1]) - 1, axis=1)[:, :keep]
-            values = np.concatenate([values, np.take_along_axis(block, local, 1)], axis=1)
-            where = np.concatenate([where, local + left], axis=1)
+            block = part @ (-2 * b[left : left + _COLUMNS].T)
+            block += squares[left : left + _COLUMNS]
+            for _ in range(min(keep, block.shape[1])):  # repeated argmin is far faster than a partition
+                local = block.argmin(axis=1)[:, None]
+                values = np.concatenate([values, np.take_along_axis(block, local, 1)], axis=1)
+                where = np.concatenate([where, local + left], axis=1)
+                np.put_along_axis(block, local, np.inf, axis=1)
             best = np.argsort(values, axis=1, kind="stable")[:, :keep]
             values, where = np.take_along_axis(values, best, 1), np.take_along_axis(where, best, 1)
         exact = np.sqrt(((part[:, None].astype(np.float64) - b[where]) ** 2).sum(axis=2))
