@@ -19,8 +19,9 @@ from ambient_theory.mixtures import (
     envelope_grid,
     hard_delta,
     hard_pair,
+    pair_law,
     parse_atoms,
-    pca_law,
+    pca_hard_rho,
     scaled,
     separated_law,
 )
@@ -30,7 +31,8 @@ FAMILIES = ("separated", "hard", "envelope", "fixed", "pca-hard", "pca-strong")
 ENGINES = ("binned", "exact", "wishart")
 ESTIMATORS = ("dmm", "clean-only", "mean-only", "mle", "em", "npmle")
 POOLED_BY_WEIGHTS = ("dmm", "clean-only")
-PCA_FACTORS = {"pca-hard": 1.2, "pca-strong": 3.0}
+PCA_FAMILIES = ("pca-hard", "pca-strong")
+STRONG_RHO = 3.0
 DEFAULT_N = tuple(round(10 ** (3 + i / 2)) for i in range(11))
 
 
@@ -108,7 +110,7 @@ class SimulationConfig:
             raise UsageError("the radius R and snr must be finite and > 0")
         if self.bins < 50:
             raise UsageError(f"at least 50 bins are needed, not {self.bins}")
-        pca = [f for f in self.families if f in PCA_FACTORS]
+        pca = [f for f in self.families if f in PCA_FAMILIES]
         if self.dim == 1 and (pca or self.engine == "wishart"):
             what = f"family {pca[0]}" if pca else "engine wishart"
             raise UsageError(f"{what} needs --dim 2 or more: on the line there is no subspace to find")
@@ -221,11 +223,15 @@ def _cells(config: SimulationConfig, family: str, k: int, mix: Mix, n: int, name
             raise _Outside(f"the hard pair needs delta = {delta:.3g}, outside the ball of radius R = {config.radius:g}")
         laws = [scaled(p, delta) for p in hard_pair(k)]
         return [Cell(name, base | {"delta": delta, "laws": [_law(p) for p in laws]})]
-    if family in PCA_FACTORS:
-        law = pca_law(1, bounds.n_d(levels, counts) / config.dim, PCA_FACTORS[family])
-        if law.radius > config.radius:
-            raise _Outside(f"the signal rho = {law.radius:.3g} lies outside the ball of radius R = {config.radius:g}")
-        return [Cell(name, base | {"delta": law.radius, "laws": [_law(law)]})]
+    if family == "pca-hard":
+        rho = pca_hard_rho(config.dim, bounds.n_d(levels, counts))
+        if rho > config.radius:
+            raise _Outside(f"the signal rho = {rho:.3g} lies outside the ball of radius R = {config.radius:g}")
+        return [Cell(name, base | {"delta": rho, "laws": [_law(pair_law(rho))]})]
+    if family == "pca-strong":
+        rho = STRONG_RHO * config.s_clean
+        radius = max(config.radius, 1.25 * rho)
+        return [Cell(name, base | {"radius": radius, "delta": rho, "laws": [_law(pair_law(rho))]})]
     if family == "separated":
         law = separated_law(k, config.s_clean)
         radius = max(config.radius, 1.25 * law.radius)

@@ -5,7 +5,7 @@ A law is `D = sum_j w_j delta(a_j)` on the ball of radius R; data are `X_i = Y_i
 * `hard`: two laws of k atoms that share 2k-2 moments, scaled to the noise so that they can barely be told apart.
 * `envelope`: the same pair on a fixed grid of scales; the worst scale is looked for afterwards.
 * `separated`: atoms 4 clean noise units apart, uneven weights.
-* `pca-hard`, `pca-strong`: `Y = +-rho u` in d dimensions, rho tied to n_d.
+* `pca-hard`, `pca-strong`: `Y = +-rho u` in d dimensions, rho tied to n_d, or 3 clean noise units.
 """
 
 from __future__ import annotations
@@ -165,18 +165,16 @@ def separated_law(k: int, s_clean: float = 1.0, gap: float = 4.0) -> AtomicLaw:
     return AtomicLaw(gap * s_clean * (np.arange(k) - (k - 1) / 2), weights / weights.sum())
 
 
-def pca_law(d: int, n_d: float, factor: float) -> AtomicLaw:
-    """`Y = +-rho u` with `rho = factor (d / n_d)^(1/4)` and u the first unit vector, probabilities 1/2 (derived here).
-
-    factor 1.2 is hard (the direction is barely found), 3 is strong. By rotation invariance of the noise the choice
-    of u is no restriction.
-    """
+def pca_hard_rho(d: int, n_d: float, factor: float = 1.2) -> float:
+    """`rho = factor (d / n_d)^(1/4)`, at which the direction of `+-rho u` is barely found (derived here)."""
     if d < 1 or not n_d > 0:
         raise UsageError(f"the subspace instance needs d >= 1 and n_d > 0, not {d!r}, {n_d!r}")
-    rho = factor * (d / n_d) ** 0.25
-    atoms = np.zeros((2, d))
-    atoms[:, 0] = [-rho, rho]
-    return AtomicLaw(atoms)
+    return factor * (d / n_d) ** 0.25
+
+
+def pair_law(rho: float) -> AtomicLaw:
+    """`Y = +-rho`, probabilities 1/2. In d dimensions on the first axis: noise is rotation invariant."""
+    return AtomicLaw([-rho, rho])
 
 
 def envelope_grid(radius: float, points: int = 12, least: float = 0.02) -> Floats:
@@ -195,21 +193,28 @@ def embed(law: AtomicLaw, d: int) -> AtomicLaw:
     return AtomicLaw(atoms, law.weights)
 
 
-def quantise_levels(s: ArrayLike, most: int = 64) -> tuple[Floats, NDArray[np.int64]]:
+def quantise_levels(s: Floats, most: int = 64) -> tuple[Floats, NDArray[np.int64]]:
     """Noise levels for the *weights*: the distinct values if there are at most `most`, else bins even in log s.
 
-    s: (n,). Returns levels (L,) and the index (n,) of each sample's level. A bin's level is the root mean square of
-    its members. Moments always use each sample's own s.
+    s: (n,) > 0. Returns levels (L,) and the level (n,) of each sample. A bin's level is the root mean square of its
+    members. Moments always use each sample's own s.
     """
-    values, _ = check_levels(s)
-    distinct, index = np.unique(values, return_inverse=True)
+    distinct = np.unique(s[:4096])
+    if len(distinct) <= most:
+        index = np.minimum(np.searchsorted(distinct, s), len(distinct) - 1)
+        if not np.array_equal(distinct[index], s):
+            distinct = np.unique(s)
+            index = np.searchsorted(distinct, s)
+    else:
+        distinct = np.unique(s)
+        index = np.searchsorted(distinct, s)
     if len(distinct) <= most:
         return distinct, index
-    edges = np.linspace(np.log(distinct[0]), np.log(distinct[-1]), most + 1)
-    index = np.clip(np.searchsorted(edges, np.log(values), side="right") - 1, 0, most - 1)
+    logs = np.log(s)
+    low, high = logs.min(), logs.max()
+    index = np.minimum(((logs - low) / (high - low) * most).astype(np.int64), most - 1)
     used, index = np.unique(index, return_inverse=True)
-    squares = np.bincount(index, weights=values**2) / np.bincount(index)
-    return np.sqrt(squares[: len(used)]), index
+    return np.sqrt(np.bincount(index, weights=s**2) / np.bincount(index)), index
 
 
 def parse_atoms(text: str) -> AtomicLaw:

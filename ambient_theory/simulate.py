@@ -14,19 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambient_theory import bounds
 from ambient_theory.cells import Cell, Ledger, canonical_json, content_hash
-from ambient_theory.dmm import LineFit, fit_dmm, mean_only
-from ambient_theory.engines import binned_moments, draw_binned, exact_moments
 from ambient_theory.errors import UsageError
 from ambient_theory.mixtures import AtomicLaw
-from ambient_theory.moments import LevelMoments
 from ambient_theory.records import Record, library_versions
-from ambient_theory.w1 import w1_line
+from ambient_theory.trials import run_trials, share_replicates
 
-Floats = NDArray[np.float64]
 COLUMNS = (
     "k", "d", "family", "mix", "n", "n_clean", "n_noisy", "sigmas", "n_d", "n_l", "delta", "estimator", "weights",
     "reps", "seed", "w1_mean", "w1_median", "w1_se", "frac_projected", "bound_pca", "bound_low", "bound", "ratio",
@@ -46,12 +41,12 @@ def run_cell(config: Mapping[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     rng = cell_generator(config)
     laws = [AtomicLaw(law["atoms"], law["weights"]) for law in config["laws"]]
-    blocks = _share_replicates(laws, int(config["reps"]), rng)
-    errors = _errors_on_line(config, blocks, rng)
+    trials = run_trials(config, share_replicates(laws, int(config["reps"]), rng), rng)
     k, d = int(config["k"]), int(config["d"])
     terms = bounds.bound(k, d, config["levels"], config["counts"])
     rows = []
-    for (name, weights), (w1, projected, more) in zip(config["estimators"], errors, strict=True):
+    for (name, weights), trial in zip(config["estimators"], trials, strict=True):
+        w1 = trial.w1
         rows.append(
             {key: config[key] for key in ("k", "d", "family", "mix", "n", "n_clean", "n_noisy")}
             | {
@@ -66,60 +61,15 @@ def run_cell(config: Mapping[str, Any]) -> dict[str, Any]:
                 "w1_mean": float(w1.mean()),
                 "w1_median": float(np.median(w1)),
                 "w1_se": float(w1.std(ddof=1) / np.sqrt(len(w1))),
-                "frac_projected": float(projected.mean()),
+                "frac_projected": float(trial.projected.mean()),
                 "bound_pca": terms.pca,
                 "bound_low": terms.low,
                 "bound": terms.total,
                 "ratio": float(w1.mean() / terms.total),
             }
-            | more
+            | {name: float(values.mean()) for name, values in trial.more.items()}
         )
     return {"rows": rows, "wall_s": time.perf_counter() - start}
-
-
-def _share_replicates(laws: Sequence[AtomicLaw], reps: int, rng: np.random.Generator) -> list[tuple[AtomicLaw, int]]:
-    """Each replicate draws its law with equal probability; equal laws lie in one block."""
-    if len(laws) == 1:
-        return [(laws[0], reps)]
-    return list(zip(laws, rng.multinomial(reps, np.full(len(laws), 1 / len(laws))).tolist(), strict=True))
-
-
-Errors = list[tuple[Floats, NDArray[np.bool_], dict[str, Any]]]
-
-
-def _errors_on_line(
-    config: Mapping[str, Any], blocks: Sequence[tuple[AtomicLaw, int]], rng: np.random.Generator
-) -> Errors:
-    """W1 of each replicate and estimator on the line: (w1 (reps,), projected (reps,), more columns)."""
-    k, radius = int(config["k"]), float(config["radius"])
-    order = 2 * k - 1
-    s, n = np.asarray(config["levels"], dtype=float), config["counts"]
-    if config["engine"] == "binned":
-        moments = binned_moments(draw_binned(blocks, s, n, radius, rng, int(config["bins"])), order)
-    else:
-        moments = exact_moments(blocks, s, n, order, rng)
-    widest = max(law.k for law, _ in blocks)
-    truth_atoms = np.concatenate([np.tile(_padded(law.line(), widest), (reps, 1)) for law, reps in blocks])
-    truth_weights = np.concatenate([np.tile(_padded(law.weights, widest, 0.0), (reps, 1)) for law, reps in blocks])
-    out: Errors = []
-    for name, weights in config["estimators"]:
-        fit = _fit_line(name, weights, moments, radius)
-        out.append((w1_line(fit.atoms, fit.weights, truth_atoms, truth_weights), fit.projected, {}))
-    return out
-
-
-def _padded(values: Floats, k: int, fill: float | None = None) -> Floats:
-    return np.append(values, np.full(k - len(values), values[-1] if fill is None else fill))
-
-
-def _fit_line(name: str, weights: str, moments: LevelMoments, radius: float) -> LineFit:
-    if name == "mean-only":
-        return mean_only(moments)
-    if name == "clean-only":
-        moments = LevelMoments(moments.s[:1], moments.n[..., :1], moments.means[..., :1, :])
-    if name in ("dmm", "clean-only"):
-        return fit_dmm(moments, -radius, radius, weights=weights)  # type: ignore[arg-type]
-    raise UsageError(f"estimator {name!r} is not available here")
 
 
 # ----------------------------------------------------------------------------------------------------- many cells

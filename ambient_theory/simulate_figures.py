@@ -42,7 +42,7 @@ def error_figure(rows: Sequence[Row]) -> Figure:
     groups = group_rows(rows)
     mixes = list(dict.fromkeys(r["mix"] for r in rows))
     for row_axes, (family, k, d) in zip(axes, panels, strict=False):
-        size = "n_d" if family.startswith("pca") else "n_l"
+        size = "n_d" if family == "pca-hard" else "n_l"
         for axis, ax in zip(("n", size), row_axes, strict=True):
             for (f, kk, dd, mix, estimator, weights), group in groups.items():
                 if (f, kk, dd) != (family, k, d):

@@ -64,7 +64,7 @@ def verdicts(slopes: Sequence[Slope], collapse: Sequence[Collapse]) -> list[str]
     lines = [f"  {instance}, {words} ({', '.join(mixes)})" for (instance, words), mixes in found.items()]
     return lines + [
         f"  {_instance(c)}, {_estimator(c)}: {c.verdict}"
-        f" (median |log ratio| {c.spread_n_l:.2f} against n_l, {c.spread_n:.2f} against n)"
+        f" (median |log ratio| {c.spread_effective:.2f} against {c.axis}, {c.spread_n:.2f} against n)"
         for c in collapse
     ]
 
@@ -102,7 +102,7 @@ def _slope_table(slopes: Sequence[Slope]) -> Table:
     )
     for name in ("instance", "mix", "estimator"):
         table.add_column(name, no_wrap=True)
-    for name in ("slope", "95 %", "theory", "vs one\natom"):
+    for name in ("slope", "95 %", "theory", "/atom"):
         table.add_column(name, justify="right", no_wrap=True)
     for s in slopes:
         table.add_row(

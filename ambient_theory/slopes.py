@@ -1,8 +1,8 @@
 """Slopes of log W1 against log n with intervals, collapse in n_l, and the verdict in words.
 
-What a slope can show is limited: on `hard` and `pca-*` instances the scale of the law is tied to n_l or n_d, so the
+What a slope can show is limited: on `hard` and `pca-hard` instances the scale of the law is tied to n_l or n_d, so the
 right slope is built in and even the one-atom estimator has it. Informative there is how far an estimator stays below
-`mean-only`; the slope itself is informative on `separated`, `fixed` and `envelope`.
+`mean-only`; the slope itself is informative on `separated`, `pca-strong`, `fixed` and `envelope`.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def group_rows(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
 
 def theory_slope(family: str, k: int) -> float | None:
     """-1/2 for separated and strong instances, -1/(4k-2) on the worst case, -1/4 for the weak subspace."""
-    if family in ("separated",):
+    if family in ("separated", "pca-strong"):
         return -0.5
     if family in ("hard", "envelope"):
         return -lowdim_exponent(k)
-    if family in ("pca-hard", "pca-strong"):
+    if family == "pca-hard":
         return -0.25
     return None
 
@@ -140,7 +140,7 @@ def _verdict(
     against: tuple[float, float, float] | None,
 ) -> str:
     if estimator == "mean-only":
-        built_in = family not in ("separated", "fixed")
+        built_in = family in ("hard", "pca-hard")
         return "negative control" + (": the slope is built into the instance" if built_in and k > 1 else "")
     words = []
     if theory is not None:
@@ -162,7 +162,8 @@ def _verdict(
 
 @dataclass(frozen=True)
 class Collapse:
-    """Do the mixes lie on one curve? Median |log W1 ratio| to the clean mix's curve against n_l, and against n."""
+    """Do the mixes lie on one curve? Median |log W1 ratio| to the clean mix's curve against the effective size `axis`
+    (n_l; n_d for pca-hard), and against n."""
 
     family: str
     k: int
@@ -170,7 +171,8 @@ class Collapse:
     estimator: str
     weights: str
     points: int
-    spread_n_l: float
+    axis: str
+    spread_effective: float
     spread_n: float
     verdict: str
 
@@ -192,7 +194,8 @@ def collapse_table(rows: Sequence[Row], reference: str = "clean") -> list[Collap
             for r in group
         ]
         spreads = []
-        for axis in ("n_l", "n"):
+        effective = "n_d" if family == "pca-hard" else "n_l"
+        for axis in (effective, "n"):
             x0 = np.log([r[axis] for r in base])
             y0 = np.log([r["w1_mean"] for r in base])
             inside = [r for r in others if x0[0] <= math.log(r[axis]) <= x0[-1]]
@@ -202,8 +205,8 @@ def collapse_table(rows: Sequence[Row], reference: str = "clean") -> list[Collap
         if not points:
             continue
         if in_l < 0.1:
-            words = "mixes collapse onto one curve in n_l" + (" and not in n" if in_n > 2 * in_l else "")
+            words = f"mixes collapse onto one curve in {effective}" + (" and not in n" if in_n > 2 * in_l else "")
         else:
-            words = "mixes do not collapse in n_l: n_l is not what counts here"
-        out.append(Collapse(family, k, d, estimator, weights, points, in_l, in_n, words))
+            words = f"mixes do not collapse in {effective}: it is not what counts here"
+        out.append(Collapse(family, k, d, estimator, weights, points, effective, in_l, in_n, words))
     return out
