@@ -105,7 +105,8 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
         return np.ascontiguousarray(array)
     if array.dtype.kind != "f":
         raise DataError(f"{where}: values of type {array.dtype}; images are uint8 (0..255) or floats (-1..1)")
-    array = np.ascontiguousarray(array, np.float32)
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, np.float32)
     if not np.isfinite(array).all():
         raise DataError(f"{where}: {int((~np.isfinite(array)).sum())} values are not finite")
     low, high = float(array.min()), float(array.max())
@@ -138,7 +139,8 @@ def as_sigma(array: np.ndarray, count: int, where: str) -> np.ndarray:
         array = np.repeat(array.reshape(1), count)
     if array.shape != (count,):
         raise DataError(f"{where}: noise levels of shape {array.shape} for {count} images")
-    sigma = array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        sigma = array.astype(np.float32)
     if not (np.isfinite(sigma).all() and (sigma >= 0).all()):
         raise DataError(f"{where}: noise levels must be finite and >= 0")
     return sigma

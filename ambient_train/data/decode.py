@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from typing import Literal
 
@@ -12,6 +13,9 @@ from PIL import Image
 from ambient_theory.errors import DataError
 from ambient_train.data.limits import MAX_PIXELS
 from ambient_train.data.png import decode_png
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of damaged files names none of them
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"))
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")  # nothing that starts a program, as EPS would
@@ -31,14 +35,12 @@ _WHAT = {
 
 
 def _open(data: bytes, where: str) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        except Image.DecompressionBombError:
-            raise DataError(f"{where}: more than {MAX_PIXELS:,} pixels (a decompression bomb?)") from None
-        except Exception:  # decoders of hostile bytes may raise anything
-            raise DataError(f"{where}: not an image that can be read (PNG, JPEG, BMP, WebP, TIFF, PPM, GIF)") from None
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise DataError(f"{where}: more than {MAX_PIXELS:,} pixels (a decompression bomb?)") from None
+    except Exception:  # decoders of hostile bytes may raise anything
+        raise DataError(f"{where}: not an image that can be read (PNG, JPEG, BMP, WebP, TIFF, PPM, GIF)") from None
     width, height = image.size
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise DataError(f"{where}: {width} x {height} pixels, more than the limit of {MAX_PIXELS:,}")
@@ -79,12 +81,12 @@ def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tupl
     if plain is not None and (convert is None or len(plain) == (3 if convert == "rgb" else 1)):
         return plain, None
     image = _open(data, where)
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        raise DataError(f"{where}: an animated image of {frames} frames; export the frames as single images")
     note = _kind(image, data)
-    if note is not None and convert is None:
-        raise DataError(f"{where}: {note}; `ambient data prepare` converts such files to RGB or grey")
     try:
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            raise DataError(f"{where}: an animated image of {frames} frames; export the frames as single images")
+        if note is not None and convert is None:
+            raise DataError(f"{where}: {note}; `ambient data prepare` converts such files to RGB or grey")
         if convert is not None and (note is not None or image.mode != ("RGB" if convert == "rgb" else "L")):
             note = note or ("a grey image" if image.mode == "L" else "a colour image")
             image = _to_plain(image, convert, where)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +77,10 @@ def hugging_face_source(spec: str) -> Source:
     name, _, config = spec.removeprefix("hf:").partition(":")
     if not name:
         raise UsageError(f"{spec!r} names no data set; give hf:NAME, as in hf:cifar10")
-    os.environ["HF_DATASETS_TRUST_REMOTE_CODE"] = "0"
     datasets = _import("datasets", "datasets", f"{spec}: reading Hugging Face data sets")
+    guard = {"trust_remote_code": False} if int(datasets.__version__.split(".")[0]) < 4 else {}  # gone since 4.0
     try:
-        parts = datasets.load_dataset(name, config or None)
+        parts = datasets.load_dataset(name, config or None, **guard)
     except Exception as error:  # the package raises what its back ends raise
         message = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(f"{spec}: cannot be loaded ({message})") from None
@@ -100,7 +99,10 @@ def hugging_face_source(spec: str) -> Source:
         table, row = places[key]
         cell = table[row][column]
         if cell.get("bytes") is None and cell.get("path"):
-            return _bounded(Path(cell["path"]).read_bytes(), f"{spec}:{key}")
+            try:
+                return _bounded(Path(cell["path"]).read_bytes(), f"{spec}:{key}")
+            except OSError as error:
+                raise DataError(f"{spec}:{key}: cannot be read ({error.strerror}: {cell['path']})") from None
         return _bounded(cell.get("bytes"), f"{spec}:{key}")
 
     tree = Tree(spec, tuple(places), (), dict.fromkeys(places, 0), read, folder=False)

@@ -102,8 +102,10 @@ def open_zip(path: Path) -> Tree:
         name = info.filename
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
             raise DataError(f"{path}: the entry {name!r} points outside the archive")
-        if info.is_dir():
+        if name.endswith("/"):
             continue
+        if not name:
+            raise DataError(f"{path}: an entry without a name")
         if name in members:
             raise DataError(f"{path}: two entries named {name!r}")
         if info.flag_bits & 1:
