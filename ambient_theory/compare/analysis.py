@@ -14,7 +14,7 @@ from ambient_theory.bounds import identifiability_band
 from ambient_theory.compare import fits, heldout, prices, published, utility
 from ambient_theory.compare.budget import curves_for, law_interval
 from ambient_theory.compare.fits import Interval, SingleC
-from ambient_theory.compare.tables import Group, Table, table_of
+from ambient_theory.compare.tables import Group, Table, table_of, uneven_scatter
 from ambient_theory.errors import DataError, UsageError
 
 Floats = NDArray[np.float64]
@@ -98,7 +98,14 @@ def analyse_group(group: Group, confidence: float = 0.95, *, deep: bool = True) 
         problems.append("printed scores carry no standard error: no interval and no fit, arithmetic only")
         return GroupAnalysis(group, table, None, None, rows=rows, problems=tuple(problems))
     if table.dof == 0:
-        problems.append("every cell has one training seed: estimates carry no interval and no order is certain")
+        why = "every cell has one training seed" if group.n_seeds < 2 else "the seeds agree to the last digit"
+        problems.append(f"{why}: estimates carry no interval and no order is certain")
+    uneven = uneven_scatter(group)
+    if uneven is not None and uneven < 0.01:
+        problems.append(
+            f"the scatter over seeds differs between cells (Bartlett p {uneven:.1g}): intervals pool it, so they are "
+            "too wide for some cells and too narrow for others"
+        )
     pairwise = prices.price_bounds(table, confidence) if table.dof else None
     single = None
     try:
@@ -156,9 +163,7 @@ def tell_apart(single: SingleC) -> str:
             "that fits; no number of atoms k can be read from these data."
         )
     if not rejected:
-        return (
-            f"The data reject none of the {len(kept)} laws, so they cannot be told apart; no k can be read from them."
-        )
+        return f"The data reject none of the {len(kept)} laws and cannot tell them apart; no k can be read from them."
     if not kept:
         return "The data reject every law in the list: no k can be read from them."
     text = f"Rejected: {'; '.join(rejected)}. Not rejected: {'; '.join(kept)}."

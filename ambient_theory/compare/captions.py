@@ -127,12 +127,12 @@ def utility_caption(a: GroupAnalysis) -> str:
     )
 
 
-def moves_caption(same: Sequence[GroupAnalysis], sigma: float) -> str:
+def moves_caption(same: Sequence[GroupAnalysis]) -> str:
     durations = sorted({a.group.key.duration_nimg for a in same})
     text = (
-        f"The worth of a noisy image at σ {sigma:g} read from every group of comparable scores, each analysed alone. "
-        "c is confounded with compute: the same number of training images undertrains large sets and memorises "
-        "small ones."
+        "The worth of a noisy image read from every group of comparable scores, each analysed alone; grey where the "
+        "curve misfits. c is confounded with compute: the same number of training images undertrains large sets and "
+        "memorises small ones."
     )
     if len(durations) > 1:
         return text + f" Durations here: {', '.join(f'{d:,}' for d in durations)} training images."
@@ -176,9 +176,9 @@ def identifiability_caption(anchor: PublishedPrice | None) -> str:
 
 
 def shown_panels(found: Sequence[SimulationPanel]) -> list[SimulationPanel]:
-    """At most four families: hard ones of the smallest k >= 2 first, then the separated control."""
+    """At most three families: hard ones of the smallest k >= 2 first, then the separated control."""
     order = sorted(found, key=lambda p: (p.d, p.k < 2, p.k, p.family != "hard", p.family != "separated", p.family))
-    return order[:4]
+    return order[:3]
 
 
 def simulation_caption(shown: Sequence[SimulationPanel]) -> str:

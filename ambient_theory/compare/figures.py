@@ -29,6 +29,7 @@ from ambient_theory.compare.style import (
     SKY,
     log_axis,
     new_figure,
+    plain_number,
 )
 from ambient_theory.compare.tables import METRIC_NAMES, Cell, Group
 
@@ -114,7 +115,7 @@ def scores_figure(analysis: GroupAnalysis) -> Figure:
             )
     if single is not None:
         _fitted_line(right, analysis)
-    fitted = "".join(f"; c({s:g}) = {c:.2g}" for s, c in worth.items())
+    fitted = "\n" + ", ".join(f"c({s:g}) = {c:.2g}" for s, c in worth.items()) if worth else ""
     for ax, title, text in (
         (left, "Raw number of images", "n_clean + n_noisy (images)"),
         (right, "In clean images", f"N = n_clean + c n_noisy (clean images){fitted}"),
@@ -230,6 +231,8 @@ def _forest(ax: Axes, rows: Sequence[tuple[str, Interval, str]], unit: str) -> N
     """Estimates with intervals, one a line, top to bottom."""
     for i, (_, value, colour) in enumerate(rows):
         y = len(rows) - 1 - i
+        if math.isnan(value.value):
+            continue
         if not math.isfinite(value.value):
             ax.text(
                 0.02,
@@ -295,22 +298,26 @@ def utility_figure(analysis: GroupAnalysis) -> Figure:
     return figure
 
 
-def moves_figure(analyses: Sequence[GroupAnalysis], sigma: float) -> Figure:
+def moves_figure(analyses: Sequence[GroupAnalysis], sigmas: Sequence[float]) -> Figure:
     """c(sigma) in every comparable group: does it move with duration, extractor, metric or reference?"""
-    rows = []
+    names = []
     for a in analyses:
-        if a.single is not None and sigma in a.single.worth:
-            key = a.group.key
-            metric = METRIC_NAMES.get(key.metric, key.metric)
-            name = f"{metric} in {key.extractor_name}, {key.reference}, {key.duration_nimg:,} nimg"
-            colour = GREY if a.single.free.misfit else BLUE
-            rows.append((name, a.single.worth[sigma], colour))
-    figure = new_figure(8.6, 1.1 + 0.3 * max(len(rows), 2))
-    ax = figure.subplots()
-    _forest(ax, rows, f"worth c of one noisy image at σ {sigma:g} (clean images); grey: the curve misfits")
-    ends = [x for _, i, _ in rows for x in i.to_list() if x is not None]
-    ax.set_xlim(0, max(1.02, 1.05 * min(max(ends, default=1.0), 3)))
-    ax.tick_params(axis="y", labelsize=8)
+        key = a.group.key
+        duration = f", {plain_number(key.duration_nimg)} nimg" if key.duration_nimg else ""
+        names.append(f"{key.metric} {key.extractor_name}, {key.reference}{duration}, n {plain_number(key.n_eval)}")
+    figure = new_figure(9.4, 1.3 + 0.28 * max(len(names), 2))
+    axes = figure.subplots(1, len(sigmas), sharey=True, squeeze=False)[0]
+    for ax, sigma in zip(axes, sigmas, strict=True):
+        rows = []
+        for name, a in zip(names, analyses, strict=True):
+            found = a.single.worth.get(sigma) if a.single is not None else None
+            colour = GREY if a.single is not None and a.single.free.misfit else BLUE
+            rows.append((name, found or Interval(math.nan, None, None), colour))
+        _forest(ax, rows, "worth c (clean images for one noisy)")
+        ends = [x for _, i, _ in rows for x in i.to_list() if x is not None]
+        ax.set_xlim(0, 1.08 * min(max(ends, default=1.0), 3))
+        ax.set_title(f"σ {sigma:g}")
+        ax.tick_params(axis="y", labelsize=8)
     return figure
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ambient_theory.compare import least_squares
-from ambient_theory.compare.curves import Curve, FixedWorth, FreeWorth, LawWorth, SingleIndex, TwoTerm, Units
+from ambient_theory.compare.curves import C_MAX, Curve, FixedWorth, FreeWorth, LawWorth, SingleIndex, TwoTerm, Units
 from ambient_theory.compare.tables import Table
 from ambient_theory.errors import DataError
 
@@ -148,18 +148,17 @@ def fit(name: str, curve: Curve, table: Table, scale: str = "log") -> Fit:
 
 def profile(fitted: Fit, column: int, values: Floats) -> Floats:
     """SSE minimised over the other parameters with parameter `column` held at each of `values` ((V,) -> (V,))."""
-    starts = np.repeat(fitted.theta[None, :], len(values), axis=0)
-    others = starts.copy()
-    others[:, 0], others[:, 2] = 0.0, np.log(0.5)
-    batch = np.concatenate([starts, others])
-    batch[:, column] = np.tile(values, 2)
+    fresh = fitted.curve.starts()
+    starts = np.stack([fitted.theta, fresh[len(fresh) // 2]])
+    batch = np.repeat(starts, len(values), axis=0)
+    batch[:, column] = np.tile(values, len(starts))
     fixed = np.zeros(batch.shape[1], bool)
     fixed[column] = True
     curve = fitted.curve
     found = least_squares.solve(
         residuals_of(curve, fitted.table, fitted.scale), batch, curve.lower, curve.upper, fixed=fixed, iterations=50
     )
-    return found.sse.reshape(2, -1).min(axis=0) * _unit(curve, fitted.scale)
+    return found.sse.reshape(len(starts), -1).min(axis=0) * _unit(curve, fitted.scale)
 
 
 def interval(fitted: Fit, column: int, confidence: float = 0.95) -> Interval:
@@ -173,18 +172,24 @@ def interval(fitted: Fit, column: int, confidence: float = 0.95) -> Interval:
 
 
 def _end(fitted: Fit, column: int, best: float, bound: float, limit: float) -> float:
-    """Where the profile crosses `limit` between the estimate and the bound; the bound if it does not."""
+    """Where the profile crosses `limit` between the estimate and the bound; the bound if it does not.
+
+    Two grids, then a straight line in sqrt(SSE - SSE_min), which is nearly linear in the parameter.
+    """
     inside, outside = best, bound
-    steps = np.concatenate([np.geomspace(1e-3, 1.0, 16), [1.0]])[:-1]
-    for _ in range(3):
+    height_in, height_out = 0.0, math.inf
+    for steps in (np.geomspace(1e-3, 1.0, 16), np.linspace(1 / 8, 1.0, 8)):
         grid = inside + (outside - inside) * steps
-        above = np.nonzero(profile(fitted, column, grid) > limit)[0]
+        height = np.sqrt(np.maximum(profile(fitted, column, grid) - fitted.sse, 0.0))
+        above = np.nonzero(height > math.sqrt(limit - fitted.sse))[0]
         if not len(above):
             return outside
         first = int(above[0])
-        inside, outside = (inside if first == 0 else float(grid[first - 1])), float(grid[first])
-        steps = np.linspace(1 / 8, 1.0, 8)
-    return 0.5 * (inside + outside)
+        if first:
+            inside, height_in = float(grid[first - 1]), float(height[first - 1])
+        outside, height_out = float(grid[first]), float(height[first])
+    share = (math.sqrt(limit - fitted.sse) - height_in) / max(height_out - height_in, 1e-300)
+    return inside + (outside - inside) * min(max(share, 0.0), 1.0)
 
 
 def resample(fitted: Fit, draws: int, rng: np.random.Generator) -> Floats:
@@ -249,18 +254,25 @@ class SingleC:
     confidence: float
 
 
+def _open_ended(c: Interval) -> Interval:
+    """An interval of a worth that reaches the greatest value tried has no upper end."""
+    return c if c.high is None or c.high < C_MAX else Interval(c.value, c.low, math.inf)
+
+
 def analyse(table: Table, scale: str, confidence: float = 0.95) -> SingleC:
     """Free c at each noise level with profile intervals; naive n, clean only and the laws tested against it.
 
-    Raises DataError where the cells cannot determine the curve: it needs two clean-only sizes or more cells than
-    parameters.
+    Raises DataError where the cells cannot determine the curve: it needs mixtures, two sizes of n_clean, and as many
+    cells as parameters.
     """
     sigmas = sorted({float(s) for s, n in zip(table.sigma, table.n_noisy, strict=True) if n > 0})
     if not sigmas:
         raise DataError("no cell has both clean and noisy samples, so nothing prices a noisy one")
+    if len(np.unique(table.n_clean)) < 2:
+        raise DataError("all cells have the same number of clean samples: c cannot be told from the exponent")
     units = units_of(table, scale)
     free = fit("free c at each σ", SingleIndex(FreeWorth(sigmas), units), table, scale)
-    worth = {s: interval(free, 3 + i, confidence) for i, s in enumerate(sigmas)}
+    worth = {s: _open_ended(interval(free, 3 + i, confidence)) for i, s in enumerate(sigmas)}
     log_p = interval(free, 2, confidence)
     exponent = log_p.map(math.exp)
     controls = {

@@ -167,11 +167,8 @@ def _training_plates(a: GroupAnalysis, findings: Findings, prefix: str) -> list[
         out.append(plate(f"{prefix}-utility", "Marginal worth", captions.utility_caption(a), figures.utility_figure(a)))
     same = [b for b in findings.analyses if b.group.key.dataset == a.group.key.dataset and b.single is not None]
     if a.single is not None and len(same) > 1:
-        for i, sigma in enumerate(a.single.worth):
-            caption = captions.moves_caption(same, sigma)
-            out.append(
-                plate(f"{prefix}-moves-{i}", f"Does c move? σ {sigma:g}", caption, figures.moves_figure(same, sigma))
-            )
+        caption, figure = captions.moves_caption(same), figures.moves_figure(same, list(a.single.worth))
+        out.append(plate(f"{prefix}-moves", "Does c move?", caption, figure))
     if a.held_out:
         out.append(
             plate(

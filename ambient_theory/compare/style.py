@@ -10,6 +10,8 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -91,14 +93,16 @@ def log_axis(ax: Axes, which: str = "xy", *, fine: str = "", ticks: int = 9) -> 
 
 
 def to_bytes(figure: Figure) -> dict[str, bytes]:
-    """The figure as `svg` and `png`, the same bytes each time."""
-    out = {}
+    """The figure as `svg` and `png` (150 dots an inch), the same bytes each time. Laid out once, drawn twice."""
+    svg, png = BytesIO(), BytesIO()
     with styled():
-        for form, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-            buffer = BytesIO()
-            figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-            out[form] = buffer.getvalue()
-    return out
+        figure.set_dpi(150)
+        canvas = FigureCanvasAgg(figure)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        canvas.print_png(png, metadata={"Software": None})
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+    return {"svg": svg.getvalue(), "png": png.getvalue()}
 
 
 def new_figure(width: float = 9.2, height: float = 3.9) -> Figure:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from ambient_theory.errors import DataError
 from ambient_theory.records import Record, read_records
@@ -168,7 +169,8 @@ class Table:
     """The cells with clean samples of one group as arrays over the R cells.
 
     y: (R,) mean over seeds on the group's scale. seeds: (R,) numbers of seeds. variance: pooled variance of one
-    seed, `sum_cells sum_seeds (y - mean)^2 / dof`, with dof = sum (seeds - 1); NaN and 0 if every cell has one seed.
+    seed, `sum_cells sum_seeds (y - mean)^2 / dof`, with dof = sum (seeds - 1); NaN and 0 if every cell has one seed, or
+    if the seeds agree to the last digit (then they are copies, not replicates).
     sigma is 0 where nothing is noisy.
     """
 
@@ -204,7 +206,8 @@ def table_of(group: Group, cells: Sequence[Cell] | None = None) -> Table:
     """Arrays of `cells` (default: the group's cells with clean samples)."""
     chosen = group.price_cells if cells is None else tuple(cells)
     ys = [np.asarray(group.transform(cell.values)) for cell in chosen]
-    dof = sum(len(y) - 1 for y in ys)
+    identical = all(float(np.ptp(y)) == 0 for y in ys)
+    dof = 0 if identical else sum(len(y) - 1 for y in ys)
     scatter = sum(float(np.sum((y - y.mean()) ** 2)) for y in ys)
     return Table(
         n_clean=np.array([c.n_clean for c in chosen], dtype=float),
@@ -216,6 +219,18 @@ def table_of(group: Group, cells: Sequence[Cell] | None = None) -> Table:
         dof=dof,
         names=tuple(c.name for c in chosen),
     )
+
+
+def uneven_scatter(group: Group) -> float | None:
+    """p value of Bartlett's test that the scatter over seeds is the same in all cells with clean samples.
+
+    Small: the pooled variance is too large for some cells and too small for others. None where fewer than two cells
+    have three seeds, or where one of them has no scatter at all.
+    """
+    ys = [np.asarray(group.transform(c.values)) for c in group.price_cells if len(c.values) > 2]
+    if len(ys) < 2 or any(float(np.ptp(y)) == 0 for y in ys):
+        return None
+    return float(stats.bartlett(*ys).pvalue)
 
 
 def _number(value: Any) -> float | None:
