@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from ambient_theory.errors import UsageError
 from ambient_train.networks import ARCHITECTURES
-from ambient_train.networks.layers import Conv2d, attention_qkv, dropout_context
+from ambient_train.networks.layers import Conv2d, GroupNorm, attention_qkv, dropout_context
 from ambient_train.networks.precond import EDMPrecond
 
 torch.set_num_threads(1)
@@ -156,6 +156,27 @@ def test_resampling_convolution_equals_its_definition(taps: list[int], kernel: i
     if kernel:
         expected = torch.nn.functional.conv2d(expected, layer.weight, layer.bias, padding=kernel // 2)
     torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 4, 4), (3, 12, 5, 3), (2, 128, 2, 2)])
+def test_channels_last_group_norm_has_the_gradients_of_group_norm(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(5)
+    layer = GroupNorm(shape[1]).double()
+    torch.nn.init.normal_(layer.weight)
+    torch.nn.init.normal_(layer.bias)
+    x = (torch.randn(shape, dtype=torch.float64) * 2 + 3).to(memory_format=torch.channels_last).requires_grad_()
+    probe = torch.randn(shape, dtype=torch.float64)
+    leaves = (x, layer.weight, layer.bias)
+    y = layer(x)
+    assert "ChannelsLast" in type(y.grad_fn).__name__
+    reference = torch.nn.functional.group_norm(x.contiguous(), layer.groups, layer.weight, layer.bias, layer.eps)
+    torch.testing.assert_close(y, reference)
+    ours = torch.autograd.grad((y * probe).sum(), leaves)
+    theirs = torch.autograd.grad((reference * probe).sum(), leaves)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    low = torch.autograd.grad((layer.float()(x.bfloat16()) * probe.bfloat16()).sum(), leaves)
+    for a, b in zip(low, theirs, strict=True):
+        assert (a - b).abs().max() < 0.03 * b.abs().max()
 
 
 def test_sdpa_equals_explicit_softmax() -> None:
