@@ -15,6 +15,10 @@ class UsageError(AmbientError, ValueError):
     exit_code = 2
 
 
+class BusyError(UsageError):
+    """Another process works on the same directory."""
+
+
 class DataError(AmbientError, ValueError):
     """A data set, a record or another file that was read is unusable (exit code 3)."""
 

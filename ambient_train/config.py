@@ -164,14 +164,26 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "digits": Preset(
-        train={"arch": "SmallUNet", "network": {"model_channels": 32, "channel_mult": [1, 2]}, "precision": "bf16"},
-        sampler={"steps": 12},
+        train={
+            "arch": "SmallUNet",
+            "network": {"model_channels": 32, "channel_mult": [1, 2]},
+            "precision": "bf16",
+            "ema_ramp": 0.15,
+            "ema_halflife_nimg": 100_000,
+        },
+        sampler={"steps": 12, "sigma_min": 0.01, "sigma_max": 20.0},
         duration_nimg=160_000,
         n_eval=2_000,
     ),
     "fashion": Preset(
-        train={"arch": "SmallUNet", "network": {"model_channels": 32, "channel_mult": [1, 2]}, "precision": "bf16"},
-        sampler={"steps": 12},
+        train={
+            "arch": "SmallUNet",
+            "network": {"model_channels": 32, "channel_mult": [1, 2]},
+            "precision": "bf16",
+            "ema_ramp": 0.15,
+            "ema_halflife_nimg": 100_000,
+        },
+        sampler={"steps": 12, "sigma_min": 0.01, "sigma_max": 20.0},
         duration_nimg=400_000,
         n_eval=5_000,
     ),

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from ambient_theory.cells import atomic_write_text, exclusive_lock, read_sealed, write_sealed
-from ambient_theory.errors import DataError, StoppedError, UsageError
+from ambient_theory.errors import BusyError, DataError, StoppedError, UsageError
 from ambient_theory.records import Record, library_versions
 from ambient_train import checkpoints, scoring
 from ambient_train.config import TrainConfig
@@ -220,7 +220,7 @@ def execute(
     started = time.monotonic()
     with exclusive_lock(path / "lock") as mine:
         if not mine:
-            raise UsageError(f"{path} is in use by another process: wait for it, or choose another --outdir")
+            raise BusyError(f"{path} is in use by another process: wait for it, or choose another --outdir")
         directory.claim(config, details or {})
         scores = directory.scores(config, evaluation)
         missing = [n for n in options.scored if n not in scores]

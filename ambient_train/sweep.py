@@ -7,6 +7,7 @@ directory, also across grids in the same `runs` folder, so a training is never d
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import functools
 import multiprocessing
@@ -18,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.errors import AmbientError, PartialError, StoppedError, UsageError
+from ambient_theory.cells import exclusive_lock
+from ambient_theory.errors import AmbientError, BusyError, PartialError, StoppedError, UsageError
 from ambient_theory.records import Record
 from ambient_train.config import read_toml
 from ambient_train.resolve import Resolved, resolve
@@ -50,7 +52,10 @@ class Grid:
 
 @dataclass
 class CellOutcome:
-    """state: done, failed or stopped. records: of all scored points. message: why it failed. wall_s: spent now."""
+    """state: done, failed, stopped, or busy (another sweep works on it). records: of all scored points.
+
+    message: why it failed. wall_s: spent now.
+    """
 
     cell: SweepCell
     state: str
@@ -88,6 +93,7 @@ def read_grid(path: Path) -> Grid:
                 raise UsageError(f"{path}: two cells are called {label!r}")
             order.append(label)
             out.extend(SweepCell(label, s, {**settings, "seed": s}) for s in own_seeds)
+    out.sort(key=lambda cell: cell.seed)  # whole replicates first: an interrupted sweep has every cell of some seeds
     return Grid(str(table.get("name", path.stem)), str(table.get("description", "")), tuple(out), tuple(order))
 
 
@@ -138,6 +144,8 @@ def run_cell(cell: SweepCell, runs: Path, device: str = "cpu", threads: int = 1)
             scores = execute(
                 resolved.config, resolved.source, path, options, resolved.evaluation, world=world, details=details
             )
+    except BusyError as error:
+        return CellOutcome(cell, "busy", str(path), message=str(error))
     except StoppedError as error:
         return CellOutcome(cell, "stopped", message=str(error), wall_s=time.monotonic() - started)
     except (AmbientError, OSError) as error:
@@ -172,8 +180,15 @@ def run_sweep(
             listener(outcome, len(outcomes), len(grid.cells))
 
     if workers <= 1:
-        for index, cell in enumerate(grid.cells):
+        queue = collections.deque(enumerate(grid.cells))
+        while queue:
+            index, cell = queue.popleft()
             outcome = run_cell(cell, runs, device, threads)
+            if outcome.state == "busy":
+                if all(i not in outcomes and _is_busy(c, runs) for i, c in queue):
+                    _wait(Path(outcome.directory))
+                queue.append((index, cell))
+                continue
             finished(index, outcome)
             if outcome.state == "stopped":
                 break
@@ -183,14 +198,20 @@ def run_sweep(
             futures = {pool.submit(run_cell, cell, runs, device, threads): i for i, cell in enumerate(grid.cells)}
             previous = {s: signal.signal(s, _forward(pool)) for s in (signal.SIGTERM, signal.SIGINT)}
             try:
-                for future in concurrent.futures.as_completed(futures):
-                    index = futures[future]
+                while futures:
+                    future = next(concurrent.futures.as_completed(futures))
+                    index = futures.pop(future)
                     try:
                         outcome = future.result()
                     except concurrent.futures.CancelledError:
                         outcome = CellOutcome(grid.cells[index], "stopped", message="not started")
                     except concurrent.futures.process.BrokenProcessPool:
                         outcome = CellOutcome(grid.cells[index], "failed", message="its process was killed")
+                    if outcome.state == "busy":
+                        if not futures:
+                            _wait(Path(outcome.directory))
+                        futures[pool.submit(run_cell, grid.cells[index], runs, device, threads)] = index
+                        continue
                     finished(index, outcome)
                     if outcome.state == "stopped":
                         pool.shutdown(wait=False, cancel_futures=True)
@@ -198,6 +219,21 @@ def run_sweep(
                 for number, handler in previous.items():
                     signal.signal(number, handler)
     return [outcomes[i] for i in sorted(outcomes)]
+
+
+def _is_busy(cell: SweepCell, runs: Path) -> bool:
+    """Whether another process works on a cell."""
+    _, path, _ = cell_state(cell, runs)
+    if not (path / "lock").exists():
+        return False
+    with exclusive_lock(path / "lock") as mine:
+        return not mine
+
+
+def _wait(directory: Path) -> None:
+    """Until the other process is through with a run directory."""
+    with exclusive_lock(directory / "lock", blocking=True):
+        pass
 
 
 def _worker() -> None:
