@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,11 @@ def to_uint8(images: npt.ArrayLike | torch.Tensor) -> npt.NDArray[np.uint8]:
         bad = int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
         raise DataError(f"{bad} of {len(array)} images hold NaN or infinity: the model that made them has diverged")
     return np.rint(np.clip(array * 127.5 + 127.5, 0, 255)).astype(np.uint8)
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Convolutions in full float32 on a GPU, where cuDNN otherwise rounds to TF32 (about three digits)."""
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 class Extractor(ABC):
@@ -73,7 +79,8 @@ class Extractor(ABC):
         Raises DataError for another type, shape or number of channels, or features that are not finite.
         """
         batch = self._check(images)
-        parts = [self._features(part) for part in batch.split(self.batch_size)]
+        with exact_convolutions():
+            parts = [self._features(part) for part in batch.split(self.batch_size)]
         features: Features = np.concatenate(parts) if parts else np.empty((0, self.dim or 0), np.float32)
         return self._finite(features)
 
@@ -85,7 +92,8 @@ class Extractor(ABC):
         """Features [N, d] and class probabilities [N, classes] from one pass. Raises as the two alone do."""
         if self.classes is None:
             raise UsageError(f"extractor {self.name!r} has no class probabilities, so no Inception Score")
-        parts = [self._both(part) for part in self._check(images).split(self.batch_size)]
+        with exact_convolutions():
+            parts = [self._both(part) for part in self._check(images).split(self.batch_size)]
         if not parts:
             return np.empty((0, self.dim or 0), np.float32), np.empty((0, self.classes))
         return self._finite(np.concatenate([f for f, _ in parts])), np.concatenate([p for _, p in parts])

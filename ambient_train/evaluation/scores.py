@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import stats
 
 from ambient_theory.errors import DataError, UsageError
-from ambient_train.evaluation.features import MAX_DIM, Extractor, to_uint8
+from ambient_train.evaluation.features import MAX_DIM, Extractor, Images, to_uint8
 from ambient_train.evaluation.frechet import jackknife_frechet
 from ambient_train.evaluation.inception_score import SPLITS, RunningInceptionScore
 from ambient_train.evaluation.kid import kernel_distance
@@ -73,20 +74,29 @@ class Score:
         return {"schema": d.pop("schema"), **d, "interval95": list(self.interval()), **seeds}
 
     @property
+    def debiased(self) -> float:
+        """`value - bias`: an estimate of the distance at infinitely many generated images, without a floor of its own.
+
+        It leaves the bias of a finite reference in, may be negative, and is not what tables of FID contain.
+        """
+        return self.value - (self.bias or 0.0)
+
+    @property
     def spread(self) -> float | None:
         """Standard deviation over generation seeds, None for one seed. Published tables often give this, not stderr."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
 
 
 def score_images(
-    generated: npt.NDArray[np.uint8] | Iterable[npt.NDArray[np.uint8]],
+    generated: Images | Iterable[Images],
     references: Mapping[str, npt.NDArray[np.uint8] | Reference],
     extractors: Sequence[Extractor],
     metrics: Sequence[str] = METRICS,
 ) -> list[Score]:
     """Score generated images against every reference in every extractor's features.
 
-    generated: uint8 [n, C, H, W], or an iterable of such batches (each seen once; memory does not grow with n).
+    generated: uint8 [n, C, H, W], or an iterable of such batches (each seen once; memory does not grow with n). Floats in
+    [-1, 1] are clipped and rounded to uint8 first.
     references: images uint8 or `Reference` objects by name; pass `Reference` objects to keep their features
     between calls. metrics: `fd` (or `fid`, the same: the extractor decides which name a score carries), `kid`, `is`.
     KID uses the first 10,000 generated images, and is left out for references that are known by statistics alone.
@@ -262,14 +272,12 @@ class _Collector:
         )
 
 
-def _batches(
-    generated: npt.NDArray[np.uint8] | Iterable[npt.NDArray[np.uint8]],
-) -> Iterator[npt.NDArray[np.uint8]]:
+def _batches(generated: Images | Iterable[Images]) -> Iterator[npt.NDArray[np.uint8]]:
     """Batches of at most 1000 uint8 images. Raises DataError if there is no image at all."""
-    parts = [generated] if isinstance(generated, np.ndarray) else generated
+    parts = [generated] if isinstance(generated, np.ndarray | torch.Tensor) else generated
     seen = 0
     for part in parts:
-        images = to_uint8(part) if isinstance(part, np.ndarray) and part.dtype.kind == "f" else part
+        images = to_uint8(part)
         for start in range(0, len(images), _CHUNK):
             seen += 1
             yield images[start : start + _CHUNK]
