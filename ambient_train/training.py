@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from ambient_theory.errors import DivergedError, UsageError
 from ambient_train import stateless
+from ambient_train.augment import augment, mirror_at_random
 from ambient_train.checkpoints import Checkpoint
 from ambient_train.config import TrainConfig
 from ambient_train.data.corruption import TrainingSet
 from ambient_train.distributed import World
 from ambient_train.ema import EMA
 from ambient_train.losses import DenoisingErrorTracker, ambient_loss, diffuse, optimal_weight
+from ambient_train.networks.layers import dropout_context
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.noise_levels import LevelTable, draw
 
@@ -29,7 +31,7 @@ from ambient_train.noise_levels import LevelTable, draw
 @dataclass(frozen=True)
 class Batch:
     """What a step trains on, on one rank: sample [B] global indices, index [B] positions, sigma, sigma_n [B] float64,
-    y [B, C, H, W] images with their fixed noise, labels [B, label_dim] or None."""
+    y [B, C, H, W] images with their fixed noise, labels [B, label_dim] or None, augment_labels [B, 9] or None."""
 
     sample: Tensor
     index: Tensor
@@ -37,6 +39,7 @@ class Batch:
     sigma_n: Tensor
     y: Tensor
     labels: Tensor | None
+    augment_labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def build_network(config: TrainConfig, shape: tuple[int, int, int], label_dim: i
     keywords = dict(config.network)
     if config.augment > 0:
         keywords.setdefault("augment_dim", 9)
-    if config.dropout > 0:
+    if config.dropout > 0 or config.arch != "SmallUNet":  # the EDM networks' own default is not 0
         keywords.setdefault("dropout", config.dropout)
     generator_state = torch.random.get_rng_state()
     try:
@@ -123,15 +126,12 @@ class TrainState:
         stored = checkpoint.groups["optimizer"]
         self.optimizer.state.clear()
         for name, p in self.network.named_parameters():
-            if f"step.{name}" in stored:
-                self.optimizer.state[p] = {
-                    kind: stored[f"{kind}.{name}"].to(torch.float32 if kind == "step" else p.dtype).clone()
-                    if kind == "step"
-                    else stored[f"{kind}.{name}"].to(p.device).clone(memory_format=torch.preserve_format)
-                    for kind in ("step", "exp_avg", "exp_avg_sq")
-                }
-                if p.device.type == "cuda":
-                    self.optimizer.state[p]["step"] = self.optimizer.state[p]["step"].to(p.device)
+            if f"step.{name}" not in stored:
+                continue
+            # the fused optimiser walks raw memory: its state must have the memory format of the parameter
+            moments = {k: torch.empty_like(p).copy_(stored[f"{k}.{name}"]) for k in ("exp_avg", "exp_avg_sq")}
+            step = stored[f"step.{name}"].clone().to(p.device if p.device.type == "cuda" else "cpu")
+            self.optimizer.state[p] = {"step": step, **moments}
         self.nimg = checkpoint.nimg
         self.sums = {k: float(v) for k, v in checkpoint.meta["sums"].items()}
 
@@ -146,14 +146,14 @@ def prepare_batch(
         classes = data.labels(index)
         assert classes is not None
         labels = nn.functional.one_hot(classes, label_dim).to(device, torch.float32)
-    return Batch(
-        sample.to(device),
-        index,
-        sigma.to(device),
-        data.sigma_n[index].to(device, torch.float64),
-        data.batch(index).to(device, non_blocking=True),
-        labels,
-    )
+    y = data.batch(index).to(device, non_blocking=True)
+    sigma_n, sample = data.sigma_n[index].to(device, torch.float64), sample.to(device)
+    augment_labels = None
+    if config.xflip:
+        y = mirror_at_random(y, seed=config.seed, sample=sample)
+    if config.augment > 0:
+        y, augment_labels = augment(y, sigma_n > 0, config.augment, seed=config.seed, sample=sample)
+    return Batch(sample, index, sigma.to(device), sigma_n, y, labels, augment_labels)
 
 
 def batch_loss(
@@ -167,8 +167,9 @@ def batch_loss(
     eps = stateless.normal(config.seed, "diffusion-noise", batch.sample, batch.y.shape[1:])
     x_t = diffuse(batch.y, batch.sigma, batch.sigma_n, eps)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
-    with torch.autocast(x_t.device.type, dtype) if dtype else contextlib.nullcontext():
-        denoised = network(x_t, batch.sigma, class_labels=batch.labels)
+    precision = torch.autocast(x_t.device.type, dtype) if dtype else contextlib.nullcontext()
+    with precision, dropout_context(config.seed, batch.sample):
+        denoised = network(x_t, batch.sigma, class_labels=batch.labels, augment_labels=batch.augment_labels)
     relative = None
     if config.weight == "optimal":
         relative = optimal_weight(
