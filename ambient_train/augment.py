@@ -182,3 +182,12 @@ def augment(
         raise UsageError(f"augmentation turns images, so they must be square, not {tuple(images.shape[-2:])}")
     maps = draw_maps(seed, sample.to(images.device), noisy, probability, images.shape[-1], always_flip_x=always_flip_x)
     return apply_maps(images, maps), maps.labels()
+
+
+def mirror_at_random(images: Tensor, *, seed: int, sample: Tensor) -> Tensor:
+    """Flip each image [B, C, H, W] left to right with probability 1/2, its noise with it; no label says so.
+
+    Keyed like `augment`; the equivalent of a data set that holds every image and its mirror image.
+    """
+    flip = stateless.uniform(seed, "mirror", sample.to(images.device))[:, 0] < 0.5
+    return torch.where(flip[:, None, None, None], images.flip(3), images)

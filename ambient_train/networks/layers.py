@@ -39,19 +39,32 @@ class _ActiveKeys:
 _active = _ActiveKeys()
 
 
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _mix(x: Tensor) -> Tensor:
+    """The SplitMix64 finaliser (Steele, Lea and Flood 2014) in wrapping int64 arithmetic."""
+    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _signed(0x94D049BB133111EB)
+    return x ^ ((x >> 31) & ((1 << 33) - 1))
+
+
 @contextlib.contextmanager
 def dropout_context(seed: int, sample_ids: Tensor, purpose: str = "dropout") -> Iterator[Tensor]:
     """Give the forward passes inside the keys of their dropout masks.
 
     sample_ids: [B] integers, the global sample index of each image of the batch, on the network's device. purpose:
     tells several passes over the same samples apart. Yields the keys [B, MAX_LAYERS + 1] int64 of the layers. Masks
-    are a function of (seed, purpose, sample index, layer index), whatever the batch, the rank or the device.
+    are a function of (seed, purpose, sample index, layer index), whatever the batch, the rank or the device: Philox
+    makes a key of each sample, SplitMix64 one of each of its layers.
     """
-    ids = sample_ids.reshape(-1, 1).to(torch.int64)
-    layers = torch.arange(MAX_LAYERS + 1, device=ids.device)
-    low, high, _, _ = philox(stateless_key(seed, purpose), ids, layers)
+    ids = sample_ids.reshape(-1).to(torch.int64)
+    low, high, _, _ = philox(stateless_key(seed, purpose), ids, torch.zeros_like(ids))
+    layers = torch.arange(1, MAX_LAYERS + 2, device=ids.device)
+    keys = _mix((low | (high << 32))[:, None] + layers * _signed(0x9E3779B97F4A7C15))
     before = _active.keys
-    _active.keys = low | (high << 32)
+    _active.keys = keys
     try:
         yield _active.keys
     finally:

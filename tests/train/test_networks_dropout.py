@@ -132,7 +132,7 @@ def test_keys_and_masks_are_pinned() -> None:
     """A change of these numbers breaks the exact resume of every run in progress."""
     with dropout_context(0, torch.tensor([0, 1])) as keys:
         assert keys[:, :2].tolist() == [
-            [-2312464043073031138, 7091523381727073992],
-            [613114052652977708, -404064599521678325],
+            [8598924558131308563, -6334521584958234282],
+            [-5488102344412955161, -6903249952586154751],
         ]
-        assert keyed_bits(keys[:, 0], 4)[0].tolist() == [-17010, 11281, 10390, -8843]
+        assert keyed_bits(keys[:, 0], 4)[0].tolist() == [-29891, -31705, -13611, 26352]
