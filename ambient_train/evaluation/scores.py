@@ -95,10 +95,10 @@ def score_images(
 ) -> list[Score]:
     """Score generated images against every reference in every extractor's features.
 
-    generated: uint8 [n, C, H, W], or an iterable of such batches (each seen once; memory does not grow with n). Floats in
-    [-1, 1] are clipped and rounded to uint8 first.
-    references: images uint8 or `Reference` objects by name; pass `Reference` objects to keep their features
-    between calls. metrics: `fd` (or `fid`, the same: the extractor decides which name a score carries), `kid`, `is`.
+    generated: uint8 [n, C, H, W], or an iterable of such batches (each seen once; memory does not grow with n).
+    Floats in [-1, 1] are clipped and rounded to uint8 first. references: images uint8 or `Reference` objects by name;
+    pass `Reference` objects to keep their features between calls. metrics: `fd` (or `fid`, the same: the extractor
+    decides which name a score carries), `kid`, `is`.
     KID uses the first 10,000 generated images, and is left out for references that are known by statistics alone.
     `is` needs no reference (its `reference` is `none`) and is left out for extractors without a classifier.
     Ordered by extractor, reference, metric; `is` first.
