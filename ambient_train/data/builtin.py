@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from ambient_train.data.source import Source
 
 FASHION_DIRECTORY = "/usr/share/datasets/fashion-mnist"
 FASHION_VARIABLE = "FASHION_MNIST_DIR"
+FASHION_LABELS = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
 PATCH = 32
 
 
@@ -40,7 +45,7 @@ def fashion() -> Source:
     """
     directory = Path(os.environ.get(FASHION_VARIABLE) or FASHION_DIRECTORY)
     try:
-        return idx_folder(directory, name="fashion")
+        return replace(idx_folder(directory, name="fashion"), label_names=FASHION_LABELS)
     except DataError as error:
         raise DataError(
             f"fashion: {error}; install Debian's package dataset-fashion-mnist, or put train-images-idx3-ubyte.gz, "

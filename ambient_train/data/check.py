@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import numpy as np
 from ambient_theory.errors import DataError
 from ambient_train.data.source import Source
 from ambient_train.data.sources import open_source, to_pixels
-from ambient_train.data.trees import printable
+from ambient_train.data.trees import decode_threads, printable
 
 SCHEMA = "ambient.data-check/1"
 _CHUNK = 256
@@ -104,7 +103,7 @@ def check(
     ids = np.arange(source.count, dtype=np.int64)
     chunks = [ids[a : a + _CHUNK] for a in range(0, len(ids), _CHUNK)]
     total = _Part()
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or decode_threads(source.tree)) as pool:
         for number, part in enumerate(pool.map(lambda chunk: _examine(source, chunk), chunks)):
             _merge(total, part)
             progress("check", min((number + 1) * _CHUNK, source.count), source.count)

@@ -23,6 +23,7 @@ from ambient_train.data.source import Source
 
 _PYTHON = re.compile(r"(?:^|/)(data_batch_[1-5]|test_batch)$")
 _BINARY = re.compile(r"(?:^|/)(data_batch_[1-5]|test_batch)\.bin$")
+LABEL_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _MAX_TOTAL = 2 * 2**30
 _PIXELS = 3 * 32 * 32
 _KINDS = {"u1": np.dtype(np.uint8), "i4": np.dtype("<i4"), "i8": np.dtype("<i8")}
@@ -141,15 +142,36 @@ def _binary_batch(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     return records[:, 1:], records[:, 0].astype(np.int64)
 
 
+def _parser(name: str) -> tuple[str, Callable[[bytes, str], tuple[np.ndarray, np.ndarray]]] | None:
+    for pattern, parse in ((_PYTHON, _python_batch), (_BINARY, _binary_batch)):
+        if match := pattern.search(name):
+            return match.group(1), parse
+    return None
+
+
+def is_cifar_folder(path: Path) -> bool:
+    """Whether a folder holds an unpacked CIFAR-10."""
+    return (path / "data_batch_1").is_file() or (path / "data_batch_1.bin").is_file()
+
+
 def read_batches(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Batches {name: (pixels uint8 [N, 3072], labels int64 [N])} of a tarball. Nothing is unpacked to disk."""
+    """Batches {name: (pixels uint8 [N, 3072], labels int64 [N])} of a tarball or of the folder that it unpacks to.
+
+    Nothing is unpacked to disk.
+    """
     batches: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    if path.is_dir():
+        for file in sorted(path.iterdir()):
+            if (found := _parser(file.name)) and file.is_file():
+                with open_bounded(file, MAX_MEMBER_BYTES) as stream:
+                    _add(batches, *found, stream.read(MAX_MEMBER_BYTES + 1), str(file))
+        return batches
     try:
         with open_bounded(path, _MAX_TOTAL) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
-                for pattern, parse in ((_PYTHON, _python_batch), (_BINARY, _binary_batch)):
-                    if member.isfile() and (match := pattern.search(member.name)):
-                        _add(batches, match.group(1), archive, member, parse, f"{path}:{member.name}")
+                if member.isfile() and (found := _parser(member.name)):
+                    where = f"{path}:{member.name}"
+                    _add(batches, *found, _member_bytes(archive, member, where), where)
     except tarfile.TarError as error:
         raise DataError(f"{path}: not a readable tarball ({error})") from None
     except DataError:
@@ -159,20 +181,23 @@ def read_batches(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return batches
 
 
-def _add(
-    batches: dict[str, tuple[np.ndarray, np.ndarray]],
-    name: str,
-    archive: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    parse: Callable[[bytes, str], tuple[np.ndarray, np.ndarray]],
-    where: str,
-) -> None:
+def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bytes:
     if member.size > MAX_MEMBER_BYTES:
         raise DataError(f"{where}: {member.size:,} bytes, more than the limit of {MAX_MEMBER_BYTES:,}")
     file = archive.extractfile(member)
     data = b"" if file is None else file.read()
     if len(data) != member.size:
         raise DataError(f"{where}: truncated, {len(data)} of {member.size} bytes")
+    return data
+
+
+def _add(
+    batches: dict[str, tuple[np.ndarray, np.ndarray]],
+    name: str,
+    parse: Callable[[bytes, str], tuple[np.ndarray, np.ndarray]],
+    data: bytes,
+    where: str,
+) -> None:
     pixels, labels = parse(data, where)
     if len(pixels) != len(labels):
         raise DataError(f"{where}: {len(pixels)} images but {len(labels)} labels")
@@ -180,11 +205,12 @@ def _add(
 
 
 def cifar10(path: Path, name: str = "cifar10") -> Source:
-    """CIFAR-10 from cifar-10-python.tar.gz or cifar-10-binary.tar.gz: five training batches, test_batch held out."""
+    """CIFAR-10 from cifar-10-python.tar.gz, cifar-10-binary.tar.gz or the folder of either: five training batches,
+    test_batch held out."""
     batches = read_batches(path)
     training = sorted(key for key in batches if key.startswith("data_batch"))
     if not training:
-        raise DataError(f"{path}: no CIFAR-10 batches (data_batch_1 ... 5, test_batch) in this tarball")
+        raise DataError(f"{path}: no CIFAR-10 batches (data_batch_1 ... 5, test_batch) in it")
     missing = sorted({f"data_batch_{i}" for i in range(1, 6)} - set(training))
     if missing and len(training) < 5:
         raise DataError(f"{path}: {', '.join(missing)} is missing (a truncated download?)")
@@ -198,4 +224,5 @@ def cifar10(path: Path, name: str = "cifar10") -> Source:
         read=lambda ids: images[ids],
         labels=labels,
         heldout=held if held.any() else None,
+        label_names=LABEL_NAMES,
     )

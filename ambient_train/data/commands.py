@@ -20,7 +20,10 @@ SOURCE_HELP = (
     "Folder, .zip, .npz, .npy, idx(.gz), folder of MNIST-format files, CIFAR-10 .tar.gz, LMDB folder, hf:NAME, "
     "digits, fashion or photos32."
 )
-Workers = Annotated[int | None, typer.Option(min=1, help="Threads that decode (default: one a core); changes no byte.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads that decode (default: one a core, one for small files); changes no byte."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no talk on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 

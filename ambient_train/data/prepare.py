@@ -27,6 +27,7 @@ from ambient_train.data.decode import Colour, is_colour
 from ambient_train.data.geometry import Geometry
 from ambient_train.data.source import Source
 from ambient_train.data.sources import Split, open_source, split_ids, subset_ids
+from ambient_train.data.trees import decode_threads
 
 SCHEMA = "ambient.prepare/1"
 CHUNK = 256
@@ -315,12 +316,12 @@ def prepare(
 ) -> PrepareResult:
     """Write the archive that `config` describes; the same call continues an interrupted one.
 
-    workers: threads that decode (decoding releases Python's lock); it does not change the bytes. progress(stage, done,
-    total) is called with images done in the stages `decode` and `write`. Raises UsageError where DEST holds something
-    else, DataError naming the file that cannot be used.
+    workers: threads that decode (default: one a core, one for small files); it does not change the bytes.
+    progress(stage, done, total) is called with images done in the stages `decode` and `write`. Raises UsageError where
+    DEST holds something else, DataError naming the file that cannot be used.
     """
-    workers = workers or os.cpu_count() or 1
     work = Preparation(config)
+    workers = workers or decode_threads(work.source.tree)
     if config.dest.exists() and not overwrite:
         done = finished_config(config.dest)
         if done is not None and done.get("hash") == work.hash:

@@ -132,6 +132,8 @@ def open_source(spec: str) -> Source:
         return idx.idx_folder(path, name)
     if extras.is_lmdb(path):
         return extras.lmdb_source(path, name)
+    if cifar.is_cifar_folder(path):
+        return cifar.cifar10(path)
     if path.is_dir() or lower.endswith(".zip"):
         return stacks.tree_source(path, name)
     if lower.endswith((".tar.gz", ".tgz", ".tar")):

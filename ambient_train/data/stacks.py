@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,14 +11,13 @@ import numpy as np
 from ambient_theory.errors import DataError
 from ambient_train.data.metadata import describe_tree
 from ambient_train.data.source import Source
-from ambient_train.data.trees import Tree, open_tree
-
-_WORKERS = min(8, os.cpu_count() or 1)
+from ambient_train.data.trees import Tree, decode_threads, open_tree
 
 
 def stacked_reader(tree: Tree) -> Callable[[np.ndarray], np.ndarray]:
     """read(ids) -> [m, C, H, W] for a tree whose images all have one size and one colour mode; else DataError."""
     first: list[tuple[str, tuple[int, ...]]] = []
+    workers = decode_threads(tree)
 
     def one(index: int) -> np.ndarray:
         pixels, _ = tree.decode(index)
@@ -41,8 +39,11 @@ def stacked_reader(tree: Tree) -> Callable[[np.ndarray], np.ndarray]:
             for row in span:
                 out[row] = one(int(ids[row]))
 
-        step = max(1, len(ids) // (4 * _WORKERS))
-        with ThreadPoolExecutor(_WORKERS) as pool:
+        if workers == 1:
+            fill(range(len(ids)))
+            return out
+        step = max(1, len(ids) // (4 * workers))
+        with ThreadPoolExecutor(workers) as pool:
             for _ in pool.map(fill, [range(a, min(a + step, len(ids))) for a in range(0, len(ids), step)]):
                 pass
         return out

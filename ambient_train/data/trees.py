@@ -12,13 +12,15 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from ambient_theory.errors import DataError
 from ambient_train.data.decode import EXTENSIONS, Colour, decode_image
 from ambient_train.data.limits import MAX_MEMBER_BYTES, check_expansion
+
+_SMALL_FILE_BYTES = 16384
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +39,9 @@ class Tree:
         return printable(f"{self.root}{'/' if self.folder else ':'}{name}")
 
     def fingerprint(self) -> str:
-        """SHA-256 of names and sizes of all files: whether a listing is still the same."""
-        listing = "".join(f"{name}\0{self.sizes[name]}\n" for name in (*self.images, *self.other))
+        """SHA-256 of names and sizes of images and metadata: whether a listing is still the same."""
+        other = (name for name in self.other if name.endswith((".json", ".csv", ".txt", ".npy")))
+        listing = "".join(f"{name}\0{self.sizes[name]}\n" for name in (*self.images, *other))
         return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
 
     def decode(self, index: int, convert: Colour | None = None) -> tuple[np.ndarray, str | None]:
@@ -47,15 +50,26 @@ class Tree:
         return decode_image(self.read(name), self.where(name), convert)
 
 
+def decode_threads(tree: Tree | None) -> int:
+    """Threads worth using: decoders release Python's lock, but for small files handing it over costs more than it
+    gives, so one then."""
+    if tree is not None:
+        sizes = [tree.sizes[name] for name in tree.images[:: max(1, len(tree.images) // 256)]]
+        if 0 < sum(sizes) / len(sizes) < _SMALL_FILE_BYTES:
+            return 1
+    return min(8, os.cpu_count() or 1)
+
+
 def printable(text: str) -> str:
     """Text without control characters and undecodable bytes, which are escaped: names in archives can hold anything."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _sort(path: Path, sizes: dict[str, int], read: Callable[[str], bytes]) -> Tree:
-    hidden = {name for name in sizes if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))}
-    names = sorted(set(sizes) - hidden)
-    images = tuple(name for name in names if PurePosixPath(name).suffix.lower() in EXTENSIONS)
+    names = sorted(name for name in sizes if not (name.startswith((".", "__MACOSX/")) or "/." in name))
+    images = tuple(name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
     if not images:
         raise DataError(f"{path}: no image files in it (looked for {', '.join(sorted(EXTENSIONS))})")
     chosen = set(images)
@@ -64,24 +78,33 @@ def _sort(path: Path, sizes: dict[str, int], read: Callable[[str], bytes]) -> Tr
 
 
 def open_folder(path: Path) -> Tree:
-    """List a folder, recursively; hidden files and links to directories are passed over."""
+    """List a folder, recursively, through links too (but not into a loop of them); hidden files are passed over."""
 
-    def fail(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror})")
-
-    sizes: dict[str, int] = {}
-    for directory, _, files in os.walk(path, onerror=fail):
-        base = os.path.relpath(directory, path)
-        for file in files:
-            full = os.path.join(directory, file)
-            if os.path.isfile(full):
-                sizes[file if base == "." else f"{base.replace(os.sep, '/')}/{file}"] = os.path.getsize(full)
+    root, sizes = str(path), dict[str, int]()
+    todo: list[tuple[str, frozenset[str]]] = [("", frozenset())]
+    try:
+        while todo:
+            base, above = todo.pop()
+            place = os.path.realpath(os.path.join(root, base))
+            if place in above:
+                raise DataError(f"{printable(os.path.join(root, base))}: a link back to a folder above it")
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        todo.append((f"{base}{entry.name}/", above | {place}))
+                    elif entry.is_file():
+                        sizes[base + entry.name] = entry.stat().st_size
+                    elif entry.is_symlink():
+                        sizes[base + entry.name] = 0  # to nothing: reading it says so
+    except OSError as error:
+        raise DataError(f"{printable(str(error.filename))}: cannot be read ({error.strerror})") from None
 
     def read(name: str) -> bytes:
         if sizes[name] > MAX_MEMBER_BYTES:
             raise DataError(f"{path / name}: {sizes[name]:,} bytes, more than the limit of {MAX_MEMBER_BYTES:,}")
         try:
-            return (path / name).read_bytes()
+            with open(os.path.join(root, name), "rb", buffering=0) as file:
+                return file.readall()
         except OSError as error:
             raise DataError(f"{path / name}: cannot be read ({error.strerror})") from None
 

@@ -253,6 +253,17 @@ def test_kill_9_halfway_then_the_same_command_gives_the_same_file(large: tuple[P
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.zip"]
 
 
+def test_an_archive_inside_its_own_source_folder_still_counts_as_done_and_resumes(folder: Path) -> None:
+    def kill(stage: str, done: int, total: int) -> None:
+        if stage == "write":
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        prepare(_config(folder, folder / "out.zip"), progress=kill)
+    assert prepare(_config(folder, folder / "out.zip")).resumed_from == 30
+    assert prepare(_config(folder, folder / "out.zip")).status == "done"
+
+
 def test_a_full_disk_keeps_what_was_done_and_the_old_archive(
     large: tuple[Path, str], tmp_path: Path, monkeypatch
 ) -> None:

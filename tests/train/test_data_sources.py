@@ -268,6 +268,29 @@ def test_cifar_python_and_binary_tarballs_hold_the_same_set(tmp_path: Path) -> N
     np.testing.assert_array_equal(load_images(python, split="heldout").images.reshape(4, -1), batches["test_batch"][0])
 
 
+def test_unpacked_cifar_folder_is_the_same_set(tmp_path: Path) -> None:
+    files = cifar_python_files(cifar_batches())
+    tarball = load_images(str(write_tar(tmp_path / "c.tar.gz", files)))
+    folder = load_images(str(write_folder(tmp_path, files) / "cifar-10-batches-py"))
+    assert folder.content_hash == tarball.content_hash
+
+
+def test_links_to_folders_are_followed_and_loops_and_dead_links_are_named(tmp_path: Path) -> None:
+    write_folder(tmp_path / "store", {"1.png": png(rgb(1)[0])})
+    root = write_folder(tmp_path / "set", {"a/0.png": png(rgb(1)[0])})
+    (root / "b").symlink_to(tmp_path / "store")
+    labels = load_images(str(root)).labels
+    assert labels is not None
+    assert labels.tolist() == [0, 1]
+    (root / "a" / "dead.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"dead\.png"):
+        load_images(str(root))
+    (root / "a" / "dead.png").unlink()
+    (root / "a" / "up").symlink_to(root)
+    with pytest.raises(DataError, match="link back"):
+        load_images(str(root))
+
+
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
 def test_pickles_of_older_protocols_are_read(tmp_path: Path, protocol: int) -> None:
     from ambient_train.data.cifar import load_plain_pickle
