@@ -30,6 +30,20 @@ def parse_images(text: str | None, name: str) -> int | None:
     return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
 
 
+def _network_flags(width: int | None, channel_mult: str | None) -> dict[str, Any] | None:
+    """`--width` and `--channel-mult` as network settings; None if neither is given."""
+    out: dict[str, Any] = {}
+    if width is not None:
+        if width < 1:
+            raise UsageError(f"--width {width} must be >= 1")
+        out["model_channels"] = width
+    if channel_mult is not None:
+        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", channel_mult):
+            raise UsageError(f"--channel-mult {channel_mult!r}: give whole numbers >= 1 such as 1,2,2")
+        out["channel_mult"] = [int(m) for m in channel_mult.split(",")]
+    return out or None
+
+
 @command
 def train(
     data: Annotated[
@@ -53,6 +67,21 @@ def train(
     duration: Annotated[
         str | None, typer.Option(help="Images to train on: 200000, 200k, 1.5M. May grow later. Default by preset.")
     ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="ddpmpp, ncsnpp, adm (EDM's networks) or SmallUNet. Default by preset.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the first level. Default by preset.")] = None,
+    channel_mult: Annotated[
+        str | None, typer.Option(help="Width of each level in units of --width: 1,2,2. Default by preset.")
+    ] = None,
+    cond: Annotated[bool | None, typer.Option("--cond/--no-cond", help="Train with class labels.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Dropout probability. Default by preset.")] = None,
+    augment: Annotated[
+        float | None, typer.Option(help="Probability of each noise-safe augmentation. Default by preset.")
+    ] = None,
+    xflip: Annotated[bool | None, typer.Option("--xflip/--no-xflip", help="Mirror images at random.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW weight decay. Default 0.")] = None,
+    loss_scale: Annotated[float | None, typer.Option(help="Factor on the loss in fp16. Default 1.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images a step. Default by preset.")] = None,
     micro_batch: Annotated[
         int | None, typer.Option(help="Images at once (gradient accumulation). Default: the whole batch.")
@@ -96,6 +125,14 @@ def train(
         "holdout": holdout,
         "max_images": max_images,
         "preset": preset,
+        "arch": arch,
+        "network": _network_flags(width, channel_mult),
+        "cond": cond,
+        "dropout": dropout,
+        "augment": augment,
+        "xflip": xflip,
+        "weight_decay": weight_decay,
+        "loss_scale": loss_scale,
         "duration_nimg": parse_images(duration, "--duration"),
         "batch": batch,
         "lr": lr,
@@ -302,4 +339,3 @@ def sweep_status(grid: GridFile, runs: Runs = Path("runs"), as_json: Json = Fals
         print_json(status.to_dict())
     else:
         status.show()
-

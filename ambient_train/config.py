@@ -16,6 +16,7 @@ from typing import Any
 from ambient_theory.cells import content_hash
 from ambient_theory.errors import DataError, UsageError
 from ambient_train.losses import WEIGHTS
+from ambient_train.networks.edm_presets import EDM_PRESETS
 from ambient_train.noise_levels import DRAWS
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -197,6 +198,7 @@ PRESETS: dict[str, Preset] = {
         duration_nimg=1_000_000,
         n_eval=2_000,
     ),
+    **{name: Preset(**settings) for name, settings in EDM_PRESETS.items()},
 }
 
 

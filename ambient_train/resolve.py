@@ -11,6 +11,7 @@ from ambient_theory.errors import UsageError
 from ambient_train.config import TrainConfig, default_preset, get_preset, read_toml
 from ambient_train.data.corruption import counts
 from ambient_train.data.sources import ImageSet, load_images
+from ambient_train.networks.edm_presets import EDM_ARCHITECTURES
 from ambient_train.sampling import SamplerConfig
 from ambient_train.scoring import EvalConfig
 
@@ -60,6 +61,9 @@ def resolve(settings: Mapping[str, Any], *, load: Any = None) -> Resolved:
         raise UsageError(f"compat {compat!r} is unknown: the only one is 'paper'")
     if "resolution" not in given and preset_name == "fashion" and data == "fashion":
         given["resolution"] = 8
+    if given.get("arch") in EDM_ARCHITECTURES:
+        architecture, network = EDM_ARCHITECTURES[given.pop("arch")]
+        train |= {"arch": architecture, "network": network}
     if "network" in given:
         if not isinstance(given["network"], Mapping):
             raise UsageError(f"network must be a table of settings, not {given['network']!r}")
