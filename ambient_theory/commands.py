@@ -46,6 +46,16 @@ def simulate_gmm(
     seed: Annotated[int, typer.Option(help="Seed of every cell.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes, one thread each. Results do not depend on it.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="100 replicates, whole decades only.")] = False,
+    iso: Annotated[
+        bool, typer.Option("--iso", help="Instead: the exchange rate c at equal error, over delta (one k >= 2).")
+    ] = False,
+    delta: Annotated[
+        list[float] | None, typer.Option("--delta", help="With --iso: half-widths, units of sigma-clean; repeat.")
+    ] = None,
+    iso_clean: Annotated[float, typer.Option(help="With --iso: number of clean samples.")] = 1e5,
+    iso_noisy: Annotated[
+        float | None, typer.Option(help="With --iso: number of noisy samples; default 2 n_clean s^(4k-2).")
+    ] = None,
     outdir: Annotated[
         Path | None, typer.Option(help="Where to write; default runs/simulate-gmm-<hash of the config>.")
     ] = None,
@@ -54,35 +64,59 @@ def simulate_gmm(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Check the theory's rates: W1 of estimators of k-atomic mixtures against n, n_l and the bound."""
+    from ambient_theory.errors import UsageError
+    from ambient_theory.exchange import DEFAULT_DELTAS, ExchangeConfig
     from ambient_theory.grid import SimulationConfig, parse_sizes
-    from ambient_theory.simulate_run import dry_run_report, run_simulation
+    from ambient_theory.simulate_run import dry_run_report, run_exchange, run_simulation
 
     if added_noise is not None:
         from ambient_theory.bounds import total_noise
 
         sigma_clean, sigma_noisy = s0, float(total_noise(added_noise, s0))
-    config = SimulationConfig(
-        k=tuple(k),
-        dim=dim,
-        s_clean=sigma_clean,
-        s_noisy=sigma_noisy,
-        mixes=tuple(mix),
-        n=parse_sizes(n, per_decade=1 if quick else 2),
-        families=tuple(family),
-        estimators=tuple(estimator),
-        weights=tuple(weights),
-        reps=min(reps, 100) if quick else reps,
-        engine=engine,
-        seed=seed,
-        radius=radius,
-        bins=bins,
-        atoms=atoms,
-    )
+    reps = min(reps, 100) if quick else reps
+    config: SimulationConfig | ExchangeConfig
+    if iso:
+        if len(k) != 1 or dim != 1 or engine not in ("auto", "binned"):
+            raise UsageError("--iso takes one --k, dimension 1 and the binned engine")
+        config = ExchangeConfig(
+            k=k[0],
+            s_clean=sigma_clean,
+            s_noisy=sigma_noisy,
+            deltas=tuple(delta or DEFAULT_DELTAS),
+            n_clean=round(iso_clean),
+            n_noisy=None if iso_noisy is None else round(iso_noisy),
+            estimator=next((e for e in estimator if e != "mean-only"), "dmm"),
+            weights=weights[0],
+            reps=reps,
+            bins=bins,
+            seed=seed,
+        )
+    else:
+        config = SimulationConfig(
+            k=tuple(k),
+            dim=dim,
+            s_clean=sigma_clean,
+            s_noisy=sigma_noisy,
+            mixes=tuple(mix),
+            n=parse_sizes(n, per_decade=1 if quick else 2),
+            families=tuple(family),
+            estimators=tuple(estimator),
+            weights=tuple(weights),
+            reps=reps,
+            engine=engine,
+            seed=seed,
+            radius=radius,
+            bins=bins,
+            atoms=atoms,
+        )
     if dry_run:
         report = dry_run_report(config, workers)
         print_json(report) if json else print(report["text"])
         return
-    result = run_simulation(config, outdir, workers=workers, quiet=quiet)
+    if isinstance(config, ExchangeConfig):
+        result = run_exchange(config, outdir, workers=workers, quiet=quiet)
+    else:
+        result = run_simulation(config, outdir, workers=workers, quiet=quiet)
     if json:
         print_json(result.summary)
     else:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
 Floats = NDArray[np.float64]
@@ -44,21 +43,22 @@ def project_moments(
     centre, half = (low + high) / 2, (high - low) / 2
     change, offset = _affine(order, centre, half)
     m = change @ m + offset
-    factor = np.linalg.cholesky(change @ covariance @ change.T)
-    target = solve_triangular(factor, m, lower=True)
+    whiten = np.linalg.inv(np.linalg.cholesky(change @ covariance @ change.T))
+    target = whiten @ m
     powers = np.arange(1, order + 1)[:, None]
     points = -np.cos(np.pi * np.arange(grid) / (grid - 1))
     step = np.pi / (grid - 1)
     atoms, weights, objective = points, np.zeros(grid), np.inf
     for _ in range(rounds + 1):
-        columns = solve_triangular(factor, points**powers, lower=True) - target[:, None]
+        columns = whiten @ points**powers - target[:, None]
         size = max(float(np.sqrt(np.min(np.sum(columns**2, axis=0)))), 1e-300)
         v, _ = nnls(np.vstack([columns / size, np.ones(len(points))]), np.append(np.zeros(order), 1.0))
         active = v > 0
         atoms, weights = points[active], v[active] / v.sum()
         objective = float(np.sum((columns[:, active] @ weights) ** 2))
         near = atoms[:, None] + step * np.linspace(-1, 1, 2 * refine + 1)
-        points = np.unique(np.clip(np.append(near.ravel(), atoms), -1, 1))
+        points = np.clip(np.concatenate([near.ravel(), atoms]), -1, 1)
+        points.sort()
         step /= refine
     atoms, weights = _merge(atoms, weights, k, 4 * step * refine)
     return Projection(centre + half * atoms, weights, objective)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ambient_theory import bounds
 from ambient_theory.cells import Cell, Ledger, canonical_json, content_hash
@@ -39,6 +40,12 @@ def cell_generator(config: Mapping[str, Any]) -> np.random.Generator:
 def run_cell(config: Mapping[str, Any]) -> dict[str, Any]:
     """Rows of one cell, one for each estimator, with the columns `COLUMNS` (and `overlap` in d dimensions)."""
     start = time.perf_counter()
+    with threadpool_limits(1):  # small matrices: threads only get in each other's way
+        rows = _rows(config)
+    return {"rows": rows, "wall_s": time.perf_counter() - start}
+
+
+def _rows(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     rng = cell_generator(config)
     laws = [AtomicLaw(law["atoms"], law["weights"]) for law in config["laws"]]
     trials = run_trials(config, share_replicates(laws, int(config["reps"]), rng), rng)
@@ -69,7 +76,7 @@ def run_cell(config: Mapping[str, Any]) -> dict[str, Any]:
             }
             | {name: float(values.mean()) for name, values in trial.more.items()}
         )
-    return {"rows": rows, "wall_s": time.perf_counter() - start}
+    return rows
 
 
 # ----------------------------------------------------------------------------------------------------- many cells

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ambient_theory.exchange import Exchange
 from ambient_theory.slopes import group_rows, theory_slope
 
 Row = Mapping[str, Any]
@@ -80,4 +81,36 @@ def error_figure(rows: Sequence[Row]) -> Figure:
             ax.set_title(f"{family}, k = {k}, d = {d}", fontsize=10)
             ax.grid(True, which="major", linewidth=0.3)
         row_axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def exchange_figure(table: Sequence[Exchange]) -> Figure:
+    """c at equal error over the half-width delta (both log), with 95 % intervals; Fisher, marginal, powers of s."""
+    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    ax = figure.subplots()
+    first = table[0]
+    delta = [x.delta for x in table]
+    shown = [
+        (x.delta, x.c, x.low, x.high) for x in table if x.c is not None and x.low is not None and x.high is not None
+    ]
+    if shown:
+        at, c, low, high = (np.array(column) for column in zip(*shown, strict=True))
+        bars = np.maximum([c - low, high - c], 0)
+        label = f"simulated, {first.estimator} (95 % interval)"
+        ax.errorbar(at, c, yerr=bars, fmt="o", color=PALETTE[0], capsize=3, label=label)
+    ax.plot(delta, [x.fisher for x in table], "-", color=PALETTE[1], label="efficient estimator, equal error (Fisher)")
+    ax.plot(delta, [x.marginal for x in table], "--", color=PALETTE[2], label="marginal worth (Fisher)")
+    powers: tuple[tuple[str, float], ...] = (
+        (f"s^-{4 * first.k - 2} (low-dim)", first.power_low),
+        ("s^-4 (subspace)", first.power_pca),
+    )
+    for (label, value), style in zip(
+        (*powers, ("s^-2 (strong)", first.power_strong)), (":", "-.", (0, (5, 1))), strict=True
+    ):
+        ax.axhline(value, color="0.4", linestyle=style, linewidth=1, label=label)
+    ax.set(xscale="log", yscale="log", xlabel="half-width delta of the pair (units of the atoms)")
+    ax.set_ylabel("clean samples that one noisy sample is worth")
+    ax.set_title(f"k = {first.k}, s = {first.s:g}, {first.n_clean:.3g} clean + {first.n_noisy:.3g} noisy", fontsize=10)
+    ax.grid(True, which="major", linewidth=0.3)
+    ax.legend(fontsize=7)
     return figure

@@ -12,11 +12,31 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ambient_theory.exchange import Exchange
 from ambient_theory.grid import Skipped
 from ambient_theory.simulate import COLUMNS
 from ambient_theory.slopes import Collapse, Slope
 
 Row = Mapping[str, Any]
+
+
+def render_exchange(table: Sequence[Exchange]) -> RenderableType:
+    """For a terminal: c over delta, simulated with interval, beside Fisher information and the powers of s."""
+    first = table[0]
+    sizes = f"{first.n_clean:.3g} clean and {first.n_noisy:.3g} noisy"
+    title = f"Worth c of a noisy sample, k = {first.k}, s = {first.s:g}, {sizes}"
+    out = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("delta", f"{first.estimator}", "95 %", "Fisher", "marginal"):
+        out.add_column(name, justify="right", no_wrap=True)
+    for name in (f"s^-{4 * first.k - 2}", "s^-4", "s^-2"):
+        out.add_column(name, justify="right", no_wrap=True)
+    for x in table:
+        interval = "" if x.low is None or x.high is None else f"{x.low:.3g}..{x.high:.3g}"
+        numbers = (x.fisher, x.marginal, x.power_low, x.power_pca, x.power_strong)
+        out.add_row(f"{x.delta:g}", "-" if x.c is None else f"{x.c:.3g}", interval, *(f"{v:.3g}" for v in numbers))
+    notes = [Text(f"  delta {x.delta:g}: no c reported, {x.note}") for x in table if x.c is None]
+    words = Text("c at equal error; Fisher: of an efficient estimator; marginal: worth of the first noisy sample")
+    return Group(out, words, *notes)
 
 
 def to_csv(rows: Sequence[Row]) -> str:

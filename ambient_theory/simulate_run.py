@@ -14,11 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ambient_theory.cells import Cell, Ledger, atomic_write_text, content_hash
 from ambient_theory.console import talk
+from ambient_theory.envelope import worst_of_grid
 from ambient_theory.errors import DataError, UsageError
+from ambient_theory.exchange import ExchangeConfig, exchange_table, plan_exchange
 from ambient_theory.grid import Plan, SimulationConfig, plan
 from ambient_theory.records import write_records
 from ambient_theory.simulate import CellDone, in_plan_order, simulate, to_records
-from ambient_theory.simulate_report import render, summary, to_csv
+from ambient_theory.simulate_report import render, render_exchange, summary, to_csv
 from ambient_theory.slopes import collapse_table, slope_table
 
 MANIFEST = "simulation.json"
@@ -33,13 +35,15 @@ class SimulationResult:
     files: tuple[Path, ...]
 
 
-def config_dict(config: SimulationConfig) -> dict[str, Any]:
+def config_dict(config: SimulationConfig | ExchangeConfig) -> dict[str, Any]:
     """The config as JSON types."""
     return json.loads(json.dumps(asdict(config)))
 
 
-def default_outdir(config: SimulationConfig) -> Path:
-    return Path("runs") / f"simulate-gmm-{content_hash(config_dict(config))}"
+def default_outdir(config: SimulationConfig | ExchangeConfig) -> Path:
+    """`runs/simulate-gmm-<hash8>`, or `runs/exchange-<hash8>`: the same command finds its finished cells again."""
+    kind = "exchange" if isinstance(config, ExchangeConfig) else "simulate-gmm"
+    return Path("runs") / f"{kind}-{content_hash(config_dict(config))}"
 
 
 def run_simulation(
@@ -56,12 +60,14 @@ def run_simulation(
     for skipped in planned.skipped:
         talk(f"skipped {skipped.name}: {skipped.reason}", quiet=quiet)
     done = run_cells(planned.cells, Ledger(outdir / "cells"), workers, quiet)
-    rows = in_plan_order(planned.cells, done)
+    every_row = in_plan_order(planned.cells, done)
+    rows, at_end = worst_of_grid(every_row)
+    all_skipped = [*planned.skipped, *at_end]
     slopes, collapse = slope_table(rows, seed=config.seed), collapse_table(rows)
-    result = summary(rows, slopes, collapse, planned.skipped) | {"config": config_dict(config)}
+    result = summary(rows, slopes, collapse, all_skipped) | {"config": config_dict(config)}
     files = [outdir / "records.jsonl", outdir / "table.csv", outdir / "summary.json"]
     write_records(files[0], to_records(rows, sum(item.wall_s for item in done)))
-    atomic_write_text(files[1], to_csv(rows))
+    atomic_write_text(files[1], to_csv(every_row))
     atomic_write_text(files[2], json.dumps(result, indent=1) + "\n")
     if rows:
         from ambient_theory.simulate_figures import error_figure, save
@@ -72,7 +78,33 @@ def run_simulation(
         f"{len(done)} cells ({cached} already done) in {time.perf_counter() - start:.1f} s with {workers} worker(s)",
         quiet=quiet,
     )
-    return SimulationResult(result, render(rows, slopes, collapse, planned.skipped), tuple(files))
+    return SimulationResult(result, render(rows, slopes, collapse, all_skipped), tuple(files))
+
+
+def run_exchange(
+    config: ExchangeConfig, outdir: Path | None = None, *, workers: int = 1, quiet: bool = False
+) -> SimulationResult:
+    """`--iso`: the exchange rate at equal error over the separation; files as `run_simulation`."""
+    outdir = outdir or default_outdir(config)
+    _claim(outdir, config)
+    cells = tuple(plan_exchange(config))
+    done = run_cells(cells, Ledger(outdir / "cells"), workers, quiet)
+    rows = in_plan_order(cells, done)
+    table = exchange_table(config, rows)
+    result = {
+        "schema": "ambient.exchange/1",
+        "config": config_dict(config),
+        "exchange": [x.to_dict() for x in table],
+        "rows": rows,
+    }
+    files = [outdir / "records.jsonl", outdir / "table.csv", outdir / "summary.json"]
+    write_records(files[0], to_records(rows, sum(item.wall_s for item in done)))
+    atomic_write_text(files[1], to_csv(rows))
+    atomic_write_text(files[2], json.dumps(result, indent=1) + "\n")
+    from ambient_theory.simulate_figures import exchange_figure, save
+
+    files += save(exchange_figure(table), outdir / "exchange")
+    return SimulationResult(result, render_exchange(table), tuple(files))
 
 
 def run_cells(cells: tuple[Cell, ...], ledger: Ledger | None, workers: int, quiet: bool) -> list[CellDone]:
@@ -100,7 +132,7 @@ def run_cells(cells: tuple[Cell, ...], ledger: Ledger | None, workers: int, quie
     return done
 
 
-def _claim(outdir: Path, config: SimulationConfig) -> None:
+def _claim(outdir: Path, config: SimulationConfig | ExchangeConfig) -> None:
     """Write the config into a fresh directory; refuse one that holds another."""
     path, mine = outdir / MANIFEST, config_dict(config)
     if not path.exists():
@@ -137,9 +169,9 @@ def estimate_seconds(planned: Plan, workers: int = 1) -> float:
     return total / workers + 1.0
 
 
-def dry_run_report(config: SimulationConfig, workers: int = 1) -> dict[str, Any]:
+def dry_run_report(config: SimulationConfig | ExchangeConfig, workers: int = 1) -> dict[str, Any]:
     """What would run: cells, replicates, an estimate of the time, what is skipped."""
-    planned = plan(config)
+    planned = plan(config) if isinstance(config, SimulationConfig) else Plan(tuple(plan_exchange(config)), ())
     seconds = estimate_seconds(planned, workers)
     lines = [
         f"{len(planned.cells)} cells of {config.reps} replicates, about {seconds:.0f} s with {workers} worker(s)",
