@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from ambient_theory.errors import UsageError
-from ambient_train.augment import Maps, apply_maps, augment, draw_maps, inverse_matrices, permute_pixels, warp
+from ambient_train.augment import (
+    Maps,
+    apply_maps,
+    augment,
+    draw_maps,
+    inverse_matrices,
+    mirror_at_random,
+    permute_pixels,
+    warp,
+)
 
 torch.set_num_threads(1)
 
@@ -220,3 +229,12 @@ def test_bad_arguments_are_refused() -> None:
         augment(noise(2), yes(2), 1.5, seed=0, sample=torch.arange(2))
     with pytest.raises(UsageError, match="square"):
         augment(torch.zeros(2, 1, 8, 6), yes(2), 0.1, seed=0, sample=torch.arange(2))
+
+
+def test_random_mirror_flips_half_of_the_samples_with_their_noise() -> None:
+    z, ids = noise(2000, seed=11), torch.arange(2000)
+    out = mirror_at_random(z, seed=1, sample=ids)
+    flipped = (out == z.flip(3)).flatten(1).all(1)
+    assert torch.equal(out, torch.where(flipped[:, None, None, None], z.flip(3), z))
+    assert abs(float(flipped.float().mean()) - 0.5) < 5 * 0.5 / 2000**0.5
+    assert torch.equal(mirror_at_random(z[7:9], seed=1, sample=ids[7:9]), out[7:9])
