@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from ambient_theory.bounds import identifiability_band
 from ambient_theory.compare import fits, heldout, prices, published, utility
 from ambient_theory.compare.budget import curves_for, law_interval
+from ambient_theory.compare.curves import FreeWorth, SingleIndex
 from ambient_theory.compare.fits import Interval, SingleC
-from ambient_theory.compare.tables import Group, Table, table_of, uneven_scatter
+from ambient_theory.compare.tables import CLEAN_LIKE, Group, Table, is_control, table_of, uneven_scatter
 from ambient_theory.errors import DataError, UsageError
 
 Floats = NDArray[np.float64]
-CLEAN_LIKE = 0.005
-NOISE_LIKE = 40.0
 
 
 @dataclass(frozen=True)
@@ -134,20 +133,31 @@ def analyse_group(group: Group, confidence: float = 0.95, *, deep: bool = True) 
         equivalents=utility.equivalents(table, confidence),
         rates=utility.exchange_rates(table, confidence, curve),
         rows=rows,
-        calibration=_calibration(single),
+        calibration=calibrate(group, confidence) if single is not None else [],
         problems=tuple(problems),
     )
 
 
-def _calibration(single: SingleC | None) -> list[Calibration]:
-    if single is None:
+def calibrate(group: Group, confidence: float = 0.95) -> list[Calibration]:
+    """Worth at the control levels, from a fit of their own: all cells with clean samples, a free c at each level.
+
+    The controls stay out of the price fit, so that a control that fails cannot move a price.
+    """
+    if not group.controls:
+        return []
+    table = table_of(group, (*group.price_cells, *group.controls))
+    sigmas = sorted({float(s) for s in table.sigma[table.n_noisy > 0]})
+    try:
+        fitted = fits.fit(
+            "calibration", SingleIndex(FreeWorth(sigmas), fits.units_of(table, group.scale)), table, group.scale
+        )
+    except DataError:
         return []
     found = []
-    for sigma, worth in single.worth.items():
-        if sigma <= CLEAN_LIKE:
-            found.append(Calibration(sigma, 1.0, worth))
-        elif sigma >= NOISE_LIKE:
-            found.append(Calibration(sigma, 0.0, worth))
+    for column, sigma in enumerate(sigmas):
+        if is_control(sigma):
+            worth = fits.interval(fitted, 3 + column, confidence)
+            found.append(Calibration(sigma, 1.0 if sigma <= CLEAN_LIKE else 0.0, worth))
     return found
 
 

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from ambient_theory.compare.panels import SimulationPanel
 from ambient_theory.compare.style import BLACK, GREY, LEVELS, MARKERS, log_axis, new_figure
+from ambient_theory.fisher import marginal_worth
+from ambient_theory.mixtures import hard_pair, scaled
 
 
 def panel_title(panel: SimulationPanel) -> str:
@@ -77,3 +79,22 @@ def _transfer(ax: Axes, panel: SimulationPanel, colours: dict[str, str], markers
     ax.set_xlabel("predicted at equal n_l")
     ax.set_ylabel("measured")
     ax.set_title("W1 of unseen mixtures", fontweight="normal")
+
+
+def separation_figure() -> Figure:
+    """Marginal worth of a noisy sample (s = 2, clean s = 1) against the separation of the k = 2 hard pair."""
+    law, _ = hard_pair(2)
+    deltas = np.geomspace(0.1, 24, 40)
+    worth = [marginal_worth(scaled(law, float(delta)), 2.0) for delta in deltas]
+    figure = new_figure(6.4, 3.8)
+    ax = figure.subplots()
+    ax.plot(deltas, worth, color=BLACK, label="efficient estimator (Fisher information)")
+    for power, colour, line in ((2, LEVELS[0], "--"), (4, LEVELS[2], "-."), (6, LEVELS[1], ":")):
+        name = "the bound's shape, k = 2" if power == 6 else "subspace" if power == 4 else "strong signal"
+        ax.axhline(2.0**-power, color=colour, linestyle=line, label=f"weight s^−{power}: {name}")
+    log_axis(ax, "xy", ticks=6)
+    ax.set_ylim(0.01, 1.3)
+    ax.set_xlabel("half-width δ of the atoms (units of the clean noise)")
+    ax.set_ylabel("clean samples for one noisy")
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.14))
+    return figure

@@ -147,7 +147,9 @@ def plates_of(findings: Findings) -> dict[str, list[Plate]]:
         anchor = findings.printed[0] if findings.printed else None
         caption = captions.identifiability_caption(anchor)
         figure = figures.identifiability_figure(anchor)
-        out["laws"] = [plate("laws", "What prices can and cannot show", caption, figure)]
+        out["laws"] = [plate("laws", "All laws through one price", caption, figure)]
+        figure = figures_simulation.separation_figure()
+        out["laws"].append(plate("separation", "Worth against separation", captions.separation_caption(), figure))
         shown = captions.shown_panels(findings.simulation)
         if shown:
             figure = figures_simulation.simulation_figure(shown)
@@ -193,14 +195,21 @@ def read_gallery(paths: Sequence[str | os.PathLike[str]]) -> list[dict[str, str]
     return out
 
 
+def _worth(a: GroupAnalysis, sigma: float | None) -> float | None:
+    """The fitted worth at a level; 0 where nothing is noisy, None for a level outside the price fit."""
+    if a.single is None:
+        return None
+    return 0.0 if sigma is None else (a.single.worth[sigma].value if sigma in a.single.worth else None)
+
+
 def table_rows(findings: Findings) -> list[dict[str, Any]]:
     """One row a cell, all groups: what was measured and what the single-c fit says."""
     rows = []
     for a in findings.analyses:
         for cell in a.group.cells:
             n_index = predicted = None
-            if a.single is not None and cell.n_clean:
-                c = a.single.worth[cell.sigma].value if cell.sigma is not None else 0.0
+            c = _worth(a, cell.sigma) if cell.n_clean else None
+            if a.single is not None and c is not None:
                 n_index = cell.n_clean + c * cell.n_noisy
                 predicted = float(a.single.free.predict(*_as_arrays(cell))[0])
             rows.append(

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
     "#000000",
@@ -89,7 +89,7 @@ def log_axis(ax: Axes, which: str = "xy", *, fine: str = "", ticks: int = 9) -> 
             LogLocator(base=10, subs=(1.0, 2.0, 5.0) if name in fine and short else (1.0,), numticks=ticks)
         )
         axis.set_major_formatter(FuncFormatter(plain_number))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(NullLocator())
 
 
 def to_bytes(figure: Figure) -> dict[str, bytes]:

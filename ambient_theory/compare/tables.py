@@ -90,6 +90,15 @@ def key_of(record: Record) -> GroupKey:
     )
 
 
+#: Added noise below and above which a noise level is a control: c must be 1, or 0 (pixels in [-1, 1]).
+CLEAN_LIKE, NOISE_LIKE = 0.005, 40.0
+
+
+def is_control(sigma: float) -> bool:
+    """A noise level at which the worth is known beforehand: a calibration of the sweep, not a price."""
+    return sigma <= CLEAN_LIKE or sigma >= NOISE_LIKE
+
+
 @dataclass(frozen=True)
 class Cell:
     """One training mixture and its scores, one for each training seed.
@@ -139,8 +148,16 @@ class Group:
 
     @property
     def price_cells(self) -> tuple[Cell, ...]:
-        """Cells with clean samples. Noisy-only cells follow another law and are never fitted with these."""
-        return tuple(cell for cell in self.cells if cell.n_clean > 0)
+        """Cells with clean samples, without the calibration controls.
+
+        Noisy-only cells follow another law and are never fitted with these.
+        """
+        return tuple(c for c in self.cells if c.n_clean > 0 and not (c.sigma is not None and is_control(c.sigma)))
+
+    @property
+    def controls(self) -> tuple[Cell, ...]:
+        """Calibration cells: "noisy" images almost without noise, or of nothing but noise. They price nothing."""
+        return tuple(c for c in self.cells if c.sigma is not None and is_control(c.sigma) and c.n_clean > 0)
 
     @property
     def noisy_only(self) -> tuple[Cell, ...]:
