@@ -167,7 +167,7 @@ def published_caption(rows: Sequence[RowWorth]) -> str:
 def separation_caption() -> str:
     return (
         "No training and no simulation: the Fisher information of one sample at total noise s = 1 and s = 2, for the "
-        "hard pair of k = 2 atoms at half-width δ. The worth of a noisy sample is what it does to the first-order error "
+        "hard pair of k = 2 atoms at half-width δ. The worth of a noisy sample is its effect on the first-order error "
         "of an efficient estimator, beside all-clean data. It falls to the weight s^−(4k−2) only where the atoms are "
         "closer than the noise, and approaches 1 where they are far apart: c is not a function of the noise alone."
     )

@@ -86,15 +86,15 @@ def separation_figure() -> Figure:
     law, _ = hard_pair(2)
     deltas = np.geomspace(0.1, 24, 40)
     worth = [marginal_worth(scaled(law, float(delta)), 2.0) for delta in deltas]
-    figure = new_figure(6.4, 3.8)
+    figure = new_figure(6.8, 4.2)
     ax = figure.subplots()
     ax.plot(deltas, worth, color=BLACK, label="efficient estimator (Fisher information)")
     for power, colour, line in ((2, LEVELS[0], "--"), (4, LEVELS[2], "-."), (6, LEVELS[1], ":")):
-        name = "the bound's shape, k = 2" if power == 6 else "subspace" if power == 4 else "strong signal"
+        name = "low-dimensional, k = 2" if power == 6 else "subspace" if power == 4 else "strong signal"
         ax.axhline(2.0**-power, color=colour, linestyle=line, label=f"weight s^−{power}: {name}")
     log_axis(ax, "xy", ticks=6)
     ax.set_ylim(0.01, 1.3)
     ax.set_xlabel("half-width δ of the atoms (units of the clean noise)")
     ax.set_ylabel("clean samples for one noisy")
-    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.14))
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
