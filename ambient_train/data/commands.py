@@ -74,7 +74,7 @@ def prepare(
     The bytes of DEST depend on the source and the options alone. Shrinking averages areas exactly.
     """
     from ambient_train.data.geometry import Geometry
-    from ambient_train.data.prepare import PrepareConfig
+    from ambient_train.data.prepare import PrepareConfig, partial_path
     from ambient_train.data.prepare import prepare as run
     from ambient_train.data.progress import reporter
 
@@ -88,8 +88,13 @@ def prepare(
         skip_bad=skip_bad,
         strict=strict,
     )
-    with reporter(quiet) as progress:
-        result = run(config, workers=workers, overwrite=overwrite, progress=progress)
+    try:
+        with reporter(quiet) as progress:
+            result = run(config, workers=workers, overwrite=overwrite, progress=progress)
+    except KeyboardInterrupt:
+        if partial_path(dest).exists():
+            talk(f"what is done is kept in {partial_path(dest)}; the same command continues", quiet=quiet)
+        raise
     if result.resumed_from:
         talk(f"continued after {result.resumed_from:,} images that were there already", quiet=quiet)
     for what, count in result.converted.items():

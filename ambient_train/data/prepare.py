@@ -307,6 +307,11 @@ class Journal:
             path.unlink(missing_ok=True)
 
 
+def partial_path(dest: Path) -> Path:
+    """Directory beside DEST that holds unfinished work."""
+    return dest.with_name(dest.name + ".partial")
+
+
 def prepare(
     config: PrepareConfig,
     *,
@@ -329,7 +334,7 @@ def prepare(
         raise UsageError(f"{config.dest} exists and was not made by this command; choose another name or --overwrite")
     if not config.dest.parent.is_dir():
         raise DataError(f"{config.dest.parent}: no such directory")
-    partial = config.dest.with_name(config.dest.name + ".partial")
+    partial = partial_path(config.dest)
     partial.mkdir(exist_ok=True)
     with exclusive_lock(partial / "lock") as mine:
         if not mine:

@@ -55,7 +55,7 @@ def _plain() -> Callable[[str, int, int], None]:
     def show(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         first, start = started.setdefault(stage, (done, now))
-        if now - last[0] < _PLAIN_EVERY_S:
+        if done == first or now - last[0] < _PLAIN_EVERY_S:
             return
         last[0] = now
         rate = (done - first) / max(now - start, 1e-9)
