@@ -188,7 +188,7 @@ def generate(
     quiet: Quiet = False,
 ) -> None:
     """Generate images. Image k is a function of seed k alone."""
-    from ambient_train.workflow import generate_images
+    from ambient_train.generating import generate_images
 
     sampler = {
         "steps": steps,
@@ -238,13 +238,16 @@ def evaluate(
         int, typer.Option(help="Independent sets of images; gives mean, spread and standard error.")
     ] = 1,
     extractor: Annotated[
-        list[str] | None, typer.Option(help="Features; may be given several times. Default pixels and smallcnn.")
+        list[str] | None,
+        typer.Option(
+            help="pixels, smallcnn, effnet-lite0, inception[:FILE], torchscript:FILE. Default: what fits."
+        ),
     ] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="fd, kid; several times. Default both.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="fd, kid, is; several times. Default fd and kid.")] = None,
     reference: Annotated[
         list[str] | None,
         typer.Option(
-            help="heldout-clean, train-clean, or an .npz of statistics; several times. Default the first two."
+            help="heldout-clean, train-clean, images, or an .npz of statistics; several times. Default the first two."
         ),
     ] = None,
     save_stats: Annotated[Path | None, typer.Option(help="Write the reference statistics (EDM .npz) here.")] = None,
@@ -260,7 +263,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a model, or a set of images, by Frechet and kernel distance with intervals and floors."""
-    from ambient_train.workflow import evaluate_target
+    from ambient_train.evaluating import evaluate_target
 
     result = evaluate_target(
         target,
@@ -269,9 +272,9 @@ def evaluate(
         n=n,
         seed=seed,
         repeats=repeats,
-        extractors=tuple(extractor or ("pixels", "smallcnn")),
+        extractors=tuple(extractor or ()),
         metrics=tuple(metric or ("fd", "kid")),
-        references=tuple(reference or ("heldout-clean", "train-clean")),
+        references=tuple(reference or ()),
         save_stats=save_stats,
         memorisation=memorisation,
         sampler={k: v for k, v in {"steps": steps, "stop_sigma": stop_sigma}.items() if v is not None},

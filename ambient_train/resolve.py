@@ -11,6 +11,7 @@ from ambient_theory.errors import UsageError
 from ambient_train.config import TrainConfig, default_preset, get_preset, read_toml
 from ambient_train.data.corruption import counts
 from ambient_train.data.sources import ImageSet, load_images
+from ambient_train.evaluation.features import default_extractors
 from ambient_train.networks.edm_presets import EDM_ARCHITECTURES
 from ambient_train.sampling import SamplerConfig
 from ambient_train.scoring import EvalConfig
@@ -88,7 +89,9 @@ def resolve(settings: Mapping[str, Any], *, load: Any = None) -> Resolved:
         )
     duration = _images("duration_nimg", given.get("duration_nimg", preset.duration_nimg))
     score_at = tuple(_images("score_at", n) for n in given.get("score_at", ()))
-    return Resolved(config, source, _evaluation(given, preset.n_eval, preset.sampler), duration, score_at, preset_name)
+    return Resolved(
+        config, source, _evaluation(given, preset.n_eval, preset.sampler, source), duration, score_at, preset_name
+    )
 
 
 def _load(data: str, resolution: int | None, holdout: float | None, max_images: int | None) -> ImageSet:
@@ -117,7 +120,7 @@ def _amounts(given: Mapping[str, Any], n: int) -> tuple[int, int]:
     return counts(n, keep=float(shares[0]), corruption=float(shares[1]))
 
 
-def _evaluation(given: Mapping[str, Any], n_eval: int, sampler: Mapping[str, Any]) -> EvalConfig:
+def _evaluation(given: Mapping[str, Any], n_eval: int, sampler: Mapping[str, Any], source: ImageSet) -> EvalConfig:
     table = given.get("evaluation", {})
     if not isinstance(table, Mapping):
         raise UsageError(f"evaluation must be a table of settings, not {table!r}")
@@ -126,6 +129,8 @@ def _evaluation(given: Mapping[str, Any], n_eval: int, sampler: Mapping[str, Any
     for name in ("extractors", "metrics"):
         if name in table:
             table[name] = tuple(table[name])
+    if "extractors" not in table:
+        table["extractors"] = tuple(default_extractors(source.channels, source.resolution)[0])
     try:
         evaluation = EvalConfig(**{"n": n_eval, **table}, sampler=SamplerConfig(**steps))
     except TypeError as error:
