@@ -43,7 +43,8 @@ def score_root(law: AtomicLaw, s: float, points: int = 4001) -> Floats:
     root = np.sqrt(kernels @ weights)
     by_atom = weights * kernels * (x[:, None] - atoms) / s**2
     by_weight = kernels[:, :-1] - kernels[:, -1:]
-    return np.hstack([by_atom, by_weight]) / root[:, None] * math.sqrt(x[1] - x[0])
+    empty = root < 1e-150  # between far atoms the density underflows and carries no information
+    return np.hstack([by_atom, by_weight]) / np.where(empty, 1.0, root)[:, None] * math.sqrt(x[1] - x[0])
 
 
 def fisher_information(law: AtomicLaw, s: float) -> Floats:

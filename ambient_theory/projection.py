@@ -36,7 +36,8 @@ def project_moments(
     """The law on [low, high] whose moments 1..2k-1 are nearest to m in the metric of the inverse covariance.
 
     m: (2k-1,); covariance: (2k-1, 2k-1). grid: points of the first grid; each of `rounds` refinements puts
-    `2 refine + 1` points around every active atom. Centred and scaled to [-1, 1] inside.
+    `2 refine + 1` points around every active atom; the first grid stays, so that an atom elsewhere can still enter.
+    Centred and scaled to [-1, 1] inside.
     """
     order = len(m)
     k = (order + 1) // 2
@@ -46,7 +47,7 @@ def project_moments(
     whiten = np.linalg.inv(np.linalg.cholesky(change @ covariance @ change.T))
     target = whiten @ m
     powers = np.arange(1, order + 1)[:, None]
-    points = -np.cos(np.pi * np.arange(grid) / (grid - 1))
+    points = coarse = -np.cos(np.pi * np.arange(grid) / (grid - 1))
     step = np.pi / (grid - 1)
     atoms, weights, objective = points, np.zeros(grid), np.inf
     for _ in range(rounds + 1):
@@ -57,7 +58,7 @@ def project_moments(
         atoms, weights = points[active], v[active] / v.sum()
         objective = float(np.sum((columns[:, active] @ weights) ** 2))
         near = atoms[:, None] + step * np.linspace(-1, 1, 2 * refine + 1)
-        points = np.clip(np.concatenate([near.ravel(), atoms]), -1, 1)
+        points = np.clip(np.concatenate([near.ravel(), atoms, coarse]), -1, 1)
         points.sort()
         step /= refine
     atoms, weights = _merge(atoms, weights, k, 4 * step * refine)

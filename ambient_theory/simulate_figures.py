@@ -90,23 +90,20 @@ def exchange_figure(table: Sequence[Exchange]) -> Figure:
     ax = figure.subplots()
     first = table[0]
     delta = [x.delta for x in table]
-    shown = [
-        (x.delta, x.c, x.low, x.high) for x in table if x.c is not None and x.low is not None and x.high is not None
-    ]
+    shown = [x for x in table if x.c is not None]
     if shown:
-        at, c, low, high = (np.array(column) for column in zip(*shown, strict=True))
+        at, c, low, high = np.array([[x.delta, x.c, x.low, x.high] for x in shown], dtype=float).T
         bars = np.maximum([c - low, high - c], 0)
         label = f"simulated, {first.estimator} (95 % interval)"
         ax.errorbar(at, c, yerr=bars, fmt="o", color=PALETTE[0], capsize=3, label=label)
     ax.plot(delta, [x.fisher for x in table], "-", color=PALETTE[1], label="efficient estimator, equal error (Fisher)")
     ax.plot(delta, [x.marginal for x in table], "--", color=PALETTE[2], label="marginal worth (Fisher)")
-    powers: tuple[tuple[str, float], ...] = (
-        (f"s^-{4 * first.k - 2} (low-dim)", first.power_low),
-        ("s^-4 (subspace)", first.power_pca),
-    )
-    for (label, value), style in zip(
-        (*powers, ("s^-2 (strong)", first.power_strong)), (":", "-.", (0, (5, 1))), strict=True
-    ):
+    powers = [
+        (f"s^-{4 * first.k - 2} (low-dim)", first.power_low, ":"),
+        ("s^-4 (subspace)", first.power_pca, "-."),
+        ("s^-2 (strong)", first.power_strong, (0, (5, 1))),
+    ]
+    for label, value, style in powers:
         ax.axhline(value, color="0.4", linestyle=style, linewidth=1, label=label)
     ax.set(xscale="log", yscale="log", xlabel="half-width delta of the pair (units of the atoms)")
     ax.set_ylabel("clean samples that one noisy sample is worth")
