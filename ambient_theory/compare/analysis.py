@@ -87,7 +87,7 @@ def analyse_group(group: Group, confidence: float = 0.95, *, deep: bool = True) 
     if not 0.5 <= confidence < 1:
         raise UsageError(f"--confidence must lie in [.5, 1), not {confidence}")
     problems = list(group.notes)
-    rows = published.worth_of_rows(group) if group.key.source == "published" else []
+    rows = published.worth_of_rows(group)
     if not group.price_cells:
         return GroupAnalysis(
             group, None, None, None, problems=(*problems, "every cell is noisy-only: nothing to price")

@@ -192,6 +192,10 @@ def _data_section(a: GroupAnalysis, plates: Sequence[Plate], i: int) -> dict[str
     if a.single is not None:
         intro.append(tell_apart(a.single))
         tables += [price_table(a), law_table(a)]
+    if a.rows:
+        rows = [[r.row, f"{r.sigma:g}", r.kind, number(r.c)] for r in a.rows]
+        caption = "By arithmetic: a power law through the two clean-only cells, c from each other cell (no interval)."
+        tables.append(table(caption, ["cell", "σ", "kind", "c"], rows))
     pairs = pair_table(a)
     tables += [t for t in (pairs, score_table(a)) if t is not None]
     section = _section(f"data-{i}", f"Trained models: {a.group.key.dataset}", intro, plates, tables)

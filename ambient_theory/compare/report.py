@@ -139,7 +139,7 @@ def plates_of(findings: Findings) -> dict[str, list[Plate]]:
     with style.styled():
         for i, a in enumerate(a for a in findings.leading if a.group.key.source == "train"):
             out[f"data-{i}"] = _training_plates(a, findings, f"d{i}")
-        rows = [r for a in findings.leading for r in a.rows]
+        rows = [r for a in findings.leading if a.group.key.source == "published" for r in a.rows]
         if rows:
             caption = captions.published_caption(rows)
             figure = figures.published_figure(rows)
