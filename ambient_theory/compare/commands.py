@@ -39,6 +39,8 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    if not rows:
+        return
     found = Table(title=title, title_justify="left")
     for column in columns:
         found.add_column(column, overflow="fold")

@@ -72,7 +72,7 @@ def score_table(a: GroupAnalysis) -> dict[str, Any]:
     for c in a.group.cells:
         floor = "–" if c.floor is None else number(c.floor)
         copies = "–" if c.memorisation_floor is None else number(c.memorisation_floor)
-        rows.append([c.regime or "–", c.name, str(len(c.values)), number(c.mean), number(c.stderr), floor, copies])
+        rows.append([c.regime or "–", c.name, str(len(c.values)), number(c.mean, 4), number(c.stderr), floor, copies])
     columns = ["regime", "training images", "seeds", "score", "standard error", "floor", "training images themselves"]
     return table(f"Scores: {a.group.key.label()}.", columns, rows, folded=True)
 

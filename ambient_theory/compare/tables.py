@@ -55,10 +55,12 @@ class GroupKey:
     def label(self) -> str:
         """In words, for tables and captions."""
         parts = [self.dataset, f"{METRIC_NAMES.get(self.metric, self.metric)} in {self.extractor_name}"]
-        parts.append(f"against {self.reference}")
+        if self.reference != "not-stated":
+            parts.append(f"against {self.reference}")
         if self.duration_nimg:
             parts.append(f"{self.duration_nimg:,} training images")
-        parts.append(f"{self.n_eval:,} generated" if self.n_eval else "number generated not stated")
+        if self.n_eval:
+            parts.append(f"{self.n_eval:,} generated")
         return ", ".join(parts)
 
     def short(self) -> str:
