@@ -112,7 +112,7 @@ def test_both_laws_of_the_hard_pair_are_drawn_and_delta_follows_n_l():
 
 
 def test_envelope_keeps_the_worst_delta_and_names_those_at_the_end():
-    base = dict(family="envelope", k=2, d=1, mix="clean", n=100, estimator="dmm", weights="gls")
+    base = {"family": "envelope", "k": 2, "d": 1, "mix": "clean", "n": 100, "estimator": "dmm", "weights": "gls"}
     inside = [base | {"delta": d, "w1_mean": w} for d, w in ((0.1, 1.0), (0.2, 3.0), (0.4, 2.0))]
     at_end = [r | {"n": 10, "w1_mean": r["delta"]} for r in inside]
     control = [r | {"estimator": "mean-only", "weights": "-", "w1_mean": r["delta"]} for r in inside]
@@ -123,13 +123,11 @@ def test_envelope_keeps_the_worst_delta_and_names_those_at_the_end():
 
 
 def rows_with_slope(slope, *, family="separated", estimator="dmm", factor=1.0, se=0.001):
-    return [
-        dict(
-            family=family, k=2, d=1, mix="clean", estimator=estimator, weights="gls" if estimator == "dmm" else "-",
-            n=n, n_l=n, w1_mean=factor * n**slope, w1_se=se * factor * n**slope,
-        )
-        for n in (10**3, 10**4, 10**5, 10**6)
-    ]  # fmt: skip
+    weights = "gls" if estimator == "dmm" else "-"
+    base = {"family": family, "k": 2, "d": 1, "mix": "clean", "estimator": estimator, "weights": weights}
+    sizes = (10**3, 10**4, 10**5, 10**6)
+    values = [factor * n**slope for n in sizes]
+    return [base | {"n": n, "n_l": n, "w1_mean": w, "w1_se": se * w} for n, w in zip(sizes, values, strict=True)]
 
 
 def test_slopes_and_verdicts():
@@ -162,12 +160,12 @@ def test_collapse_is_seen_in_the_axis_that_has_it():
 
 def reference_rows(slope=-0.5):
     sizes = np.geomspace(1000, 1e6, 13)
-    return [dict(n=n, w1_mean=n**slope, w1_se=0.01 * n**slope) for n in sizes]
+    return [{"n": n, "w1_mean": n**slope, "w1_se": 0.01 * n**slope} for n in sizes]
 
 
 def test_exchange_rate_at_equal_error_is_recovered_with_its_interval():
     rng, c = np.random.default_rng(0), 0.1
-    mixed = dict(n_clean=1000, n_noisy=100_000, w1_mean=(1000 + c * 100_000) ** -0.5, w1_se=1e-4)
+    mixed = {"n_clean": 1000, "n_noisy": 100_000, "w1_mean": (1000 + c * 100_000) ** -0.5, "w1_se": 1e-4}
     value, low, high, note = equal_error_rate(reference_rows(), mixed, rng)
     assert note == ""
     assert value == pytest.approx(c)
@@ -178,7 +176,7 @@ def test_exchange_rate_at_equal_error_is_recovered_with_its_interval():
 
 
 def test_an_unresolvable_exchange_rate_is_refused():
-    mixed = dict(n_clean=1000, n_noisy=100_000, w1_mean=1200**-0.5, w1_se=1e-4)
+    mixed = {"n_clean": 1000, "n_noisy": 100_000, "w1_mean": 1200**-0.5, "w1_se": 1e-4}
     value, _, _, note = equal_error_rate(reference_rows(), mixed, np.random.default_rng(0))
     assert value is None
     assert note.startswith("unresolvable")

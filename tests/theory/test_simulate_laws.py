@@ -88,7 +88,7 @@ def test_weak_subspace_is_missed_and_mean_only_shows_the_same_slope():
 
 
 def test_gls_uses_noisy_samples_where_they_help_and_pooling_hurts():
-    options = dict(families=("separated",), mixes=("10:90",), s_noisy=3.0, n=(100_000,), reps=2000)
+    options = {"families": ("separated",), "mixes": ("10:90",), "s_noisy": 3.0, "n": (100_000,), "reps": 2000}
     rows = rows_of(**options, estimators=("dmm", "clean-only"), weights=("gls", "sigma", "none"))
     gls = at(rows, estimator="dmm", weights="gls")
     clean = at(rows, estimator="clean-only", weights="gls")
@@ -100,7 +100,7 @@ def test_gls_uses_noisy_samples_where_they_help_and_pooling_hurts():
 
 
 def test_gls_is_not_worse_than_clean_only_on_the_hard_family():
-    options = dict(families=("hard",), mixes=("10:90",), s_noisy=3.0, n=(10**7,), reps=4000)
+    options = {"families": ("hard",), "mixes": ("10:90",), "s_noisy": 3.0, "n": (10**7,), "reps": 4000}
     rows = rows_of(**options, estimators=("dmm", "clean-only"))
     ratio = at(rows, estimator="dmm")["w1_mean"] / at(rows, estimator="clean-only")["w1_mean"]
     assert ratio == pytest.approx(1, abs=0.05)
@@ -108,7 +108,7 @@ def test_gls_is_not_worse_than_clean_only_on_the_hard_family():
 
 def test_without_noise_the_weights_still_cost_their_floor():
     law, s, n = AtomicLaw([-0.6, 0.5], [0.4, 0.6]), 0.005, 10**5
-    options = dict(families=("fixed",), atoms="-0.6:0.4,0.5:0.6", mixes=("clean",), s_clean=s, s_noisy=1.0)
+    options = {"families": ("fixed",), "atoms": "-0.6:0.4,0.5:0.6", "mixes": ("clean",), "s_clean": s, "s_noisy": 1.0}
     rows = rows_of(**options, n=(n,), radius=1.0, bins=1200, reps=3000)
     row = at(rows, estimator="dmm")
     assert row["w1_mean"] == pytest.approx(first_order_risk(law, s, n), abs=4 * row["w1_se"])
@@ -118,7 +118,7 @@ def test_without_noise_the_weights_still_cost_their_floor():
 
 
 def test_sheppards_correction_shows_at_large_n():
-    config = dict(families=("separated",), mixes=("clean",), n=(10**12,), reps=200, estimators=("dmm",))
+    config = {"families": ("separated",), "mixes": ("clean",), "n": (10**12,), "reps": 200, "estimators": ("dmm",)}
     fine, coarse = (at(rows_of(**config, bins=bins), estimator="dmm") for bins in (2000, 120))
     assert coarse["w1_mean"] == pytest.approx(fine["w1_mean"], abs=5 * np.hypot(fine["w1_se"], coarse["w1_se"]))
 
