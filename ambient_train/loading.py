@@ -39,8 +39,9 @@ def read_run_config(path: Path) -> TrainConfig:
 
 def load_denoiser(path: Path, *, device: torch.device | str = "cpu", nimg: int | None = None) -> LoadedNetwork:
     """From a run directory (the newest checkpoint that holds, or the one at `nimg` images), an exported directory
-    (`config.json` + `model.safetensors`) or an EDM `.pkl`. Raises DataError naming what is wrong."""
-    if not path.exists():
+    (`config.json` + `model.safetensors`), an EDM `.pkl` or `hf:ORGANISATION/NAME`. Raises DataError naming what is
+    wrong."""
+    if not path.exists() and not str(path).startswith("hf:"):
         raise DataError(f"{path}: no such run or network")
     if not (path / "manifest.json").exists():
         from ambient_train.hub import load_network
