@@ -47,7 +47,8 @@ def simulate_gmm(
     workers: Annotated[int, typer.Option(help="Processes, one thread each. Results do not depend on it.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="100 replicates, whole decades only.")] = False,
     iso: Annotated[
-        bool, typer.Option("--iso", help="Instead: the exchange rate c at equal error, over delta (one k >= 2).")
+        bool,
+        typer.Option("--iso", help="Instead: the exchange rate c at equal error, over delta. No --mix, --n, --family."),
     ] = False,
     delta: Annotated[
         list[float] | None, typer.Option("--delta", help="With --iso: half-widths, units of sigma-clean; repeat.")
@@ -66,7 +67,7 @@ def simulate_gmm(
     """Check the theory's rates: W1 of estimators of k-atomic mixtures against n, n_l and the bound."""
     from ambient_theory.errors import UsageError
     from ambient_theory.exchange import DEFAULT_DELTAS, ExchangeConfig
-    from ambient_theory.grid import SimulationConfig, parse_sizes
+    from ambient_theory.grid import SimulationConfig, parse_sizes, whole
     from ambient_theory.simulate_run import dry_run_report, run_exchange, run_simulation
 
     if added_noise is not None:
@@ -83,8 +84,8 @@ def simulate_gmm(
             s_clean=sigma_clean,
             s_noisy=sigma_noisy,
             deltas=tuple(delta or DEFAULT_DELTAS),
-            n_clean=round(iso_clean),
-            n_noisy=None if iso_noisy is None else round(iso_noisy),
+            n_clean=whole(iso_clean, "--iso-clean"),
+            n_noisy=None if iso_noisy is None else whole(iso_noisy, "--iso-noisy"),
             estimator=next((e for e in estimator if e != "mean-only"), "dmm"),
             weights=weights[0],
             reps=reps,

@@ -244,6 +244,13 @@ def _law(law: AtomicLaw) -> dict[str, Any]:
     return {"atoms": law.line().tolist(), "weights": law.weights.tolist()}
 
 
+def whole(value: float, name: str) -> int:
+    """A number of samples as an int. Raises UsageError unless it is finite and >= 1."""
+    if not (math.isfinite(value) and value >= 1):
+        raise UsageError(f"{name} must be a number of samples >= 1, not {value!r}")
+    return round(value)
+
+
 def parse_sizes(text: str, per_decade: int = 2) -> tuple[int, ...]:
     """`1e3..1e8` (even in log n, `per_decade` points a decade) or `1000,1e6`. Raises UsageError with the form."""
     try:

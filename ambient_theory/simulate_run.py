@@ -56,6 +56,9 @@ def run_simulation(
     start = time.perf_counter()
     outdir = outdir or default_outdir(config)
     _claim(outdir, config)
+    for k in config.k:
+        if k >= 4:
+            talk(f"k = {k}: in the worst case W1 falls only like n_l^(-1/{4 * k - 2}); expect flat curves", quiet=quiet)
     planned = plan(config)
     for skipped in planned.skipped:
         talk(f"skipped {skipped.name}: {skipped.reason}", quiet=quiet)

@@ -299,6 +299,7 @@ def test_the_exchange_command(tmp_path):
         ["--workers", "0"],
         ["--iso", "--k", "1"],
         ["--iso", "--delta", "0"],
+        ["--iso", "--iso-clean", "nan"],
         ["--family", "fixed", "--atoms", "0:2"],
     ],
 )
