@@ -6,7 +6,6 @@ A loader believes only a directory whose manifest holds. Nothing is ever unpickl
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -68,7 +67,11 @@ def save(parent: Path, checkpoint: Checkpoint) -> Path:
             aside = parent / f".{final.name}.old.tmp"
             shutil.rmtree(aside, ignore_errors=True)
             os.replace(final, aside)
-            os.replace(temporary, final)
+            try:
+                os.replace(temporary, final)
+            except OSError:
+                os.replace(aside, final)
+                raise
             shutil.rmtree(aside, ignore_errors=True)
         else:
             os.replace(temporary, final)
@@ -88,28 +91,47 @@ def _write(path: Path, data: bytes) -> None:
 
 def load(directory: Path) -> Checkpoint:
     """Read and verify one checkpoint. Raises DataError saying what is wrong with which file."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    meta: Any = {}
+    for name, data in _verified(directory):
+        try:
+            if name == "meta.json":
+                meta = json.loads(data)
+            else:
+                groups[Path(name).stem] = load_tensors(data)
+        except (SafetensorError, ValueError, RecursionError) as error:
+            raise DataError(f"{directory / name}: damaged ({error})") from None
+    if not isinstance(meta, dict) or not isinstance(meta.get("nimg"), int):
+        raise DataError(f"{directory}: meta.json does not say after how many images it was taken")
+    return Checkpoint(groups, meta)
+
+
+def holds(directory: Path) -> bool:
+    """Whether the manifest of a checkpoint and the hash of each of its files hold (tensors are not built)."""
+    try:
+        return sum(1 for _ in _verified(directory)) > 0
+    except DataError:
+        return False
+
+
+def _verified(directory: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the files of the manifest, each checked against its hash."""
     manifest = read_sealed(directory / MANIFEST)
     if manifest.get("schema") != SCHEMA:
         raise DataError(f"{directory}: schema {manifest.get('schema')!r} is not {SCHEMA!r}")
-    groups: dict[str, dict[str, Tensor]] = {}
-    meta: dict[str, Any] = {}
-    for name, expected in manifest["files"].items():
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise DataError(f"{directory}: the manifest lists no files")
+    for name, expected in files.items():
+        if Path(name).name != name:
+            raise DataError(f"{directory}: the manifest names a file outside the checkpoint ({name!r})")
         try:
             data = (directory / name).read_bytes()
         except OSError as error:
             raise DataError(f"{directory / name}: cannot be read ({error.strerror})") from None
         if hashlib.sha256(data).hexdigest() != expected:
             raise DataError(f"{directory / name}: damaged (checksum does not match)")
-        try:
-            if name == "meta.json":
-                meta = json.loads(data)
-            else:
-                groups[Path(name).stem] = load_tensors(data)
-        except (SafetensorError, ValueError) as error:
-            raise DataError(f"{directory / name}: damaged ({error})") from None
-    if "nimg" not in meta:
-        raise DataError(f"{directory}: meta.json does not say after how many images it was taken")
-    return Checkpoint(groups, meta)
+        yield name, data
 
 
 def available(parent: Path) -> list[Path]:
@@ -133,18 +155,20 @@ def newest_valid(parent: Path) -> tuple[Checkpoint | None, list[str]]:
 def prune(parent: Path, keep: int, protected: set[int]) -> None:
     """Delete all but the newest `keep` checkpoints that hold and those at `protected` image counts.
 
-    keep 0 keeps everything. Nothing is deleted unless the newest one holds.
+    keep 0 keeps everything. Nothing is deleted unless the newest one holds, and a damaged one is never counted among
+    those that are kept.
     """
     for directory in _stale(parent):
         shutil.rmtree(directory, ignore_errors=True)
     existing = available(parent)
-    if keep <= 0 or len(existing) <= keep:
+    if keep <= 0 or len(existing) <= keep or not holds(existing[-1]):
         return
-    with contextlib.suppress(DataError):
-        load(existing[-1])
-        for directory in existing[:-keep]:
-            if int(directory.name) not in protected:
-                shutil.rmtree(directory, ignore_errors=True)
+    kept = 1
+    for directory in reversed(existing[:-1]):
+        if kept < keep and holds(directory):
+            kept += 1
+        elif kept >= keep and int(directory.name) not in protected:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _stale(parent: Path) -> Iterator[Path]:

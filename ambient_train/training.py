@@ -8,7 +8,8 @@ the same noise and the same sigma.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from ambient_train.augment import augment, mirror_at_random
 from ambient_train.checkpoints import Checkpoint
 from ambient_train.config import TrainConfig
 from ambient_train.data.corruption import TrainingSet
-from ambient_train.distributed import World
+from ambient_train.distributed import World, placed_like, shard, whole
 from ambient_train.ema import EMA
 from ambient_train.losses import DenoisingErrorTracker, ambient_loss, diffuse, optimal_weight
 from ambient_train.networks.layers import dropout_context
@@ -44,12 +45,24 @@ class Batch:
 
 @dataclass(frozen=True)
 class StepEnd:
-    """After one optimiser step. loss: mean over the global batch, per pixel. grad_norm: of the averaged gradient."""
+    """After one optimiser step. loss: mean over the global batch, per pixel. grad_norm: of the averaged gradient.
+
+    votes: whether any rank set each of the flags given to `train`.
+    """
 
     nimg: int
     loss: float
     grad_norm: float
     lr: float
+    votes: tuple[bool, ...] = ()
+
+
+class BatchDivergedError(DivergedError):
+    """A batch gave a NaN or an infinity. first_sample: its first global sample index."""
+
+    def __init__(self, message: str, first_sample: int):
+        super().__init__(message)
+        self.first_sample = first_sample
 
 
 def build_network(config: TrainConfig, shape: tuple[int, int, int], label_dim: int = 0) -> EDMPrecond:
@@ -74,13 +87,26 @@ class TrainState:
     """All that a training carries from step to step; `checkpoint` and `restore` are exact inverses.
 
     network, optimizer, ema, errors: the learned state. nimg: images seen. sums: running metrics since the last tick.
+    skipped: first global sample indices of the batches that are left out (see `first_sample`).
+    sharded: the weights are split over the ranks of `world` (checkpoints hold them whole all the same).
     """
 
-    def __init__(self, config: TrainConfig, shape: tuple[int, int, int], label_dim: int, device: torch.device):
+    def __init__(
+        self,
+        config: TrainConfig,
+        shape: tuple[int, int, int],
+        label_dim: int,
+        device: torch.device,
+        *,
+        sharded: bool = False,
+        world: World | None = None,
+    ):
         self.config = config
+        self.sharded = sharded
         self.label_dim = label_dim
-        self.shape = shape
         self.network = build_network(config, shape, label_dim).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if sharded:
+            shard(self.network, world or World())
         kind = torch.optim.AdamW if config.weight_decay > 0 else torch.optim.Adam
         self.optimizer = kind(
             self.network.parameters(),
@@ -93,10 +119,11 @@ class TrainState:
         self.ema = EMA(self.network, config.ema_halflife_nimg, config.ema_ramp)
         self.errors = DenoisingErrorTracker(sigma_data=self.network.sigma_data)
         self.nimg = 0
+        self.skipped: tuple[int, ...] = ()
         self.sums = {"loss": 0.0, "grad_norm": 0.0, "steps": 0.0}
 
     def checkpoint(self) -> Checkpoint:
-        """Everything, as named tensors and JSON."""
+        """Everything, as named whole tensors and JSON (a sharded state gathers: every rank must call)."""
         names = {p: name for name, p in self.network.named_parameters()}
         optimizer = {
             f"{kind}.{names[p]}": value if isinstance(value, Tensor) else torch.tensor(float(value))
@@ -109,8 +136,10 @@ class TrainState:
             "optimizer": optimizer,
             "errors": self.errors.state(),
         }
+        groups = {group: {k: whole(t) for k, t in tensors.items()} for group, tensors in groups.items()}
         meta = {
             "nimg": self.nimg,
+            "skipped": list(self.skipped),
             "config": self.config.to_dict(),
             "config_hash": self.config.hash,
             "architecture": self.network.config,
@@ -119,9 +148,10 @@ class TrainState:
         return Checkpoint(groups, meta)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint of the same config."""
-        self.network.load_state_dict(dict(checkpoint.groups["network"]))
-        self.ema.load(dict(checkpoint.groups["ema"]))
+        """Continue from a checkpoint of the same config; `misfit` says beforehand whether it can be."""
+        own, weights, averages = self.network.state_dict(), checkpoint.groups["network"], checkpoint.groups["ema"]
+        self.network.load_state_dict({k: placed_like(t, own[k]) for k, t in weights.items()})
+        self.ema.load({k: placed_like(t, self.ema.shadow[k]) for k, t in averages.items()})
         self.errors.load(dict(checkpoint.groups["errors"]))
         stored = checkpoint.groups["optimizer"]
         self.optimizer.state.clear()
@@ -129,11 +159,35 @@ class TrainState:
             if f"step.{name}" not in stored:
                 continue
             # the fused optimiser walks raw memory: its state must have the memory format of the parameter
-            moments = {k: torch.empty_like(p).copy_(stored[f"{k}.{name}"]) for k in ("exp_avg", "exp_avg_sq")}
+            moments = {
+                k: torch.empty_like(p).copy_(placed_like(stored[f"{k}.{name}"], p)) for k in ("exp_avg", "exp_avg_sq")
+            }
             step = stored[f"step.{name}"].clone().to(p.device if p.device.type == "cuda" else "cpu")
             self.optimizer.state[p] = {"step": step, **moments}
         self.nimg = checkpoint.nimg
+        self.skipped = tuple(checkpoint.meta.get("skipped", ()))
         self.sums = {k: float(v) for k, v in checkpoint.meta["sums"].items()}
+
+    def misfit(self, checkpoint: Checkpoint) -> str:
+        """Why a checkpoint cannot be restored into this state; empty if it can."""
+        if checkpoint.meta.get("config_hash") != self.config.hash:
+            return "of another config"
+        shapes = {name: p.shape for name, p in self.network.named_parameters()}
+        expected = {
+            "network": {name: t.shape for name, t in self.network.state_dict().items()},
+            "ema": {name: t.shape for name, t in self.ema.shadow.items()},
+            "errors": {name: t.shape for name, t in self.errors.state().items()},
+        }
+        moments = {f"{kind}.{name}": shape for name, shape in shapes.items() for kind in ("exp_avg", "exp_avg_sq")}
+        for group, tensors in expected.items():
+            if {k: t.shape for k, t in checkpoint.groups.get(group, {}).items()} != tensors:
+                return f"its {group} is not of this architecture"
+        for name, tensor in checkpoint.groups.get("optimizer", {}).items():
+            if not name.startswith("step.") and moments.get(name) != tensor.shape:
+                return f"its optimiser state {name} is not of this architecture"
+        if "optimizer" not in checkpoint.groups or set(checkpoint.meta.get("sums", ())) != set(self.sums):
+            return "it has no optimiser state or no running metrics"
+        return ""
 
 
 def prepare_batch(
@@ -200,6 +254,15 @@ def learning_rate(config: TrainConfig, nimg: int) -> float:
     return config.lr * min(t / max(config.lr_ramp_nimg, 1), 1.0) / decay**0.5
 
 
+def first_sample(nimg: int, skipped: Sequence[int], batch: int) -> int:
+    """Global sample index at which the step after `nimg` images begins: batches that were skipped are passed over."""
+    first = nimg
+    for start in sorted(skipped):
+        if start <= first:
+            first += batch
+    return first
+
+
 def train(
     state: TrainState,
     data: TrainingSet,
@@ -208,12 +271,14 @@ def train(
     world: World | None = None,
     micro_batch: int | None = None,
     compiled: bool = False,
+    flags: Callable[[], Sequence[bool]] = tuple,
 ) -> Iterator[StepEnd]:
     """Train until `state.nimg >= duration_nimg`, yielding after each step. `state` is valid at every yield.
 
     micro_batch: images at once on one rank (gradient accumulation), default all of a rank's share.
-    Raises DivergedError before an update that a NaN or an infinity would spoil, UsageError if the batch does not
-    divide.
+    flags: asked once a step; whether any rank set each is in `StepEnd.votes`, the same on every rank.
+    Raises BatchDivergedError (on all ranks) before an update that a NaN or an infinity would spoil, UsageError if the
+    batch does not divide.
     """
     config, world = state.config, world or World()
     if config.batch % world.size:
@@ -226,7 +291,7 @@ def train(
     network: nn.Module = state.network
     if compiled:
         network = torch.compile(network)  # type: ignore[assignment]
-    if world.size > 1:
+    if world.size > 1 and not state.sharded:
         network = nn.parallel.DistributedDataParallel(
             network, device_ids=[world.device] if world.device.type == "cuda" else None
         )
@@ -234,35 +299,38 @@ def train(
     pixels = data.shape[0] * data.shape[1] * data.shape[2]
     state.network.train()
     while state.nimg < duration_nimg:
-        sample = world.part(torch.arange(state.nimg, state.nimg + config.batch))
+        first = first_sample(state.nimg, state.skipped, config.batch)
+        sample = world.part(torch.arange(first, first + config.batch))
         parts = sample.split(micro)
-        totals = torch.zeros(1, dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64)
         measured = torch.zeros(2, 2, state.errors.bins, dtype=torch.float64)
-        sigmas = []
+        seen: list[tuple[Batch, Tensor]] = []
         state.optimizer.zero_grad(set_to_none=True)
         for number, part in enumerate(parts):
             batch = prepare_batch(config, data, table, part, state.label_dim, world.device)
             last = number == len(parts) - 1
             quiet = isinstance(network, nn.parallel.DistributedDataParallel) and not last
+            if state.sharded:
+                state.network.set_requires_gradient_sync(last)
             with network.no_sync() if quiet else contextlib.nullcontext():  # type: ignore[operator]
                 loss, contribution = batch_loss(config, network, batch, table, state.errors)
                 # DDP averages over ranks: scale so that the sum over all is the mean over the global batch
                 (loss.sum() * (config.loss_scale * world.size / config.batch)).backward()
-            totals += loss.detach().sum().to("cpu", torch.float64)
+            total += loss.detach().sum().to("cpu", torch.float64)
             measured += contribution
-            sigmas.append(batch.sigma)
+            seen.append((batch, loss.detach()))
         if config.loss_scale != 1:
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], config.loss_scale)
-        world.sum(totals)
+        totals = world.sum(torch.tensor([float(total), *map(float, flags())], dtype=torch.float64))
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        loss_value, norm_value = float(totals) / (config.batch * pixels), float(norm)
-        if not (torch.isfinite(totals).all() and torch.isfinite(norm)):
-            levels = torch.cat(sigmas)
-            raise DivergedError(
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
+        loss_value, norm_value = float(totals[0]) / (config.batch * pixels), float(norm)
+        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+            raise BatchDivergedError(
                 f"loss {loss_value} with gradient norm {norm_value} at image {state.nimg}: stopped before the update. "
-                f"Batch: samples {int(sample[0])}-{int(sample[-1])}, sigma {float(levels.min()):.4g} to "
-                f"{float(levels.max()):.4g}. The last checkpoint is intact; try a lower --lr or --precision fp32"
+                f"{_blame(seen, data, world, first, config.batch)}. "
+                "The last checkpoint is intact; try a lower --lr, --precision fp32 or --on-nan rollback",
+                first,
             )
         if config.grad_clip > 0:
             torch.nn.utils.clip_grads_with_norm_(parameters, config.grad_clip, norm)
@@ -277,4 +345,21 @@ def train(
         state.sums["loss"] += loss_value
         state.sums["grad_norm"] += norm_value
         state.sums["steps"] += 1
-        yield StepEnd(state.nimg, loss_value, norm_value, rate)
+        yield StepEnd(state.nimg, loss_value, norm_value, rate, tuple(bool(v > 0) for v in totals[1:]))
+
+
+def _blame(seen: Sequence[tuple[Batch, Tensor]], data: TrainingSet, world: World, first: int, batch: int) -> str:
+    """The batch that diverged, and its images with a non-finite loss, on whichever rank they were."""
+    table = torch.full((8, 3), -1.0, dtype=torch.float64)
+    levels = torch.cat([b.sigma for b, _ in seen]).cpu()
+    bad = ~torch.isfinite(torch.cat([loss for _, loss in seen])).cpu()
+    sample, index = torch.cat([b.sample for b, _ in seen]).cpu()[bad], torch.cat([b.index for b, _ in seen])[bad.cpu()]
+    ids = torch.from_numpy(data.source.ids[index.numpy()])
+    rows = torch.stack([sample.double(), ids.double(), levels[bad].double()], dim=1)[:8]
+    table[: len(rows)] = rows
+    low, high = (torch.stack(world.all_gather(v)) for v in (levels.min(), levels.max()))
+    text = f"Batch: samples {first}-{first + batch - 1}, sigma {float(low.min()):.4g} to {float(high.max()):.4g}"
+    named = [row for part in world.all_gather(table) for row in part.tolist() if row[0] >= 0]
+    if named:
+        text += "; not finite: " + ", ".join(f"sample {int(s)} (image {int(i)}, sigma {v:.4g})" for s, i, v in named)
+    return text

@@ -1,0 +1,81 @@
+"""A training small enough to be killed many times: 96 digits, a network of 4 channels, 40 generated images."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ambient_train import checkpoints
+from ambient_train.config import TrainConfig
+from ambient_train.data.sources import ImageSet, load_images
+from ambient_train.runs import RunDirectory, RunOptions, execute
+from ambient_train.sampling import SamplerConfig
+from ambient_train.scoring import EvalConfig
+
+BATCH, DURATION, EVERY = 16, 320, 32
+OPTIONS = RunOptions(duration_nimg=DURATION, checkpoint_nimg=EVERY, tick_nimg=BATCH)
+EVALUATION = EvalConfig(
+    n=40, extractors=("pixels",), metrics=("fd",), sampler=SamplerConfig(steps=2, sigma_min=0.01, sigma_max=20.0)
+)
+
+
+@functools.cache
+def source() -> ImageSet:
+    return load_images("digits", split="train", resolution=None, holdout=None, max_images=96)
+
+
+def config(**changes: Any) -> TrainConfig:
+    settings: dict[str, Any] = {
+        "data": "digits",
+        "max_images": 96,
+        "data_hash": source().content_hash[:16],
+        "n_clean": 30,
+        "n_noisy": 66,
+        "sigma": 0.3,
+        "batch": BATCH,
+        "lr_ramp_nimg": 64,
+        "xflip": True,
+        "weight": "optimal",
+        "network": {"model_channels": 4, "channel_mult": [1, 2], "emb_channels": 8},
+    }
+    return TrainConfig.from_dict({**settings, **changes})
+
+
+def run(path: Path, options: RunOptions = OPTIONS, **keywords: Any) -> Any:
+    torch.set_num_threads(1)
+    changes = keywords.pop("changes", {})
+    return execute(config(**changes), source(), path, options, EVALUATION, **keywords)
+
+
+def final(path: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the newest checkpoint: weights, averages, optimiser, V."""
+    checkpoint, complaints = checkpoints.newest_valid(path / "checkpoints")
+    assert checkpoint is not None
+    assert complaints == []
+    return {f"{group}.{name}": t for group, tensors in checkpoint.groups.items() for name, t in tensors.items()}
+
+
+def metrics(path: Path) -> list[tuple[float, ...]]:
+    """The columns of metrics.jsonl that do not depend on the clock."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [(line["nimg"], line["loss"], line["grad_norm"], line["lr"]) for line in lines]
+
+
+def score(path: Path) -> list[float]:
+    stored = RunDirectory(path).result()
+    assert stored is not None
+    return [record["value"] for point in stored["points"] for record in point["records"]]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Bit-equal weights, averages, optimiser and V, and the same metrics and scores."""
+    left, right = final(a), final(b)
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+    assert metrics(a) == metrics(b)
+    assert score(a) == score(b)
