@@ -64,7 +64,7 @@ def load_network(source: str | os.PathLike[str], *, weights: str = "ema") -> tup
         if (path / "checkpoints").is_dir():
             return _load_run(path, weights)
         if (path / checkpoints.MANIFEST).is_file():
-            return _load_checkpoint(checkpoints.load(path), path, weights)
+            return network_of(checkpoints.load(path), path, weights)
         raise UsageError(f"{path}: neither a hub directory ({CONFIG} and {WEIGHTS}) nor a run of ambient train")
     if not path.is_file():
         raise DataError(f"{path}: no such file or directory (for Hugging Face write hf:ORGANISATION/NAME)")
@@ -238,12 +238,11 @@ def _load_run(directory: Path, weights: str) -> tuple[EDMPrecond, dict[str, Any]
     if checkpoint is None:
         reason = f" ({'; '.join(complaints)})" if complaints else ""
         raise DataError(f"{directory}: no checkpoint that holds{reason}")
-    return _load_checkpoint(checkpoint, directory, weights)
+    return network_of(checkpoint, directory, weights)
 
 
-def _load_checkpoint(
-    checkpoint: checkpoints.Checkpoint, origin: Path, weights: str
-) -> tuple[EDMPrecond, dict[str, Any]]:
+def network_of(checkpoint: checkpoints.Checkpoint, origin: Path, weights: str) -> tuple[EDMPrecond, dict[str, Any]]:
+    """The network a training checkpoint describes, with its averaged (`ema`) or its `raw` weights, and its config."""
     config = checkpoint.meta.get("architecture")
     if not isinstance(config, dict) or "network" not in checkpoint.groups:
         raise DataError(f"{origin}: the checkpoint does not describe its network: train it further, or anew")

@@ -11,6 +11,7 @@ from ambient_theory.cells import read_sealed
 from ambient_theory.errors import DataError, UsageError
 from ambient_train import checkpoints
 from ambient_train.config import TrainConfig
+from ambient_train.hub import load_network, network_of
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.runs import RunDirectory
 
@@ -44,8 +45,6 @@ def load_denoiser(path: Path, *, device: torch.device | str = "cpu", nimg: int |
     if not path.exists() and not str(path).startswith("hf:"):
         raise DataError(f"{path}: no such run or network")
     if not (path / "manifest.json").exists():
-        from ambient_train.hub import load_network
-
         network, _ = load_network(str(path))
         return LoadedNetwork(network.to(device).eval(), "fp32", None, 0, path.stem)
     config = read_run_config(path)
@@ -58,19 +57,7 @@ def load_denoiser(path: Path, *, device: torch.device | str = "cpu", nimg: int |
             raise DataError(f"{path}: no checkpoint to load{detail}: train it first")
     else:
         checkpoint = checkpoints.load(directory.checkpoints / checkpoints.directory_name(nimg))
-    network = network_from_checkpoint(config, checkpoint)
+    network, _ = network_of(checkpoint, path, "ema")
     return LoadedNetwork(
         network.to(device).eval(), config.precision, config, checkpoint.nimg, path.name, tuple(complaints)
     )
-
-
-def network_from_checkpoint(config: TrainConfig, checkpoint: checkpoints.Checkpoint) -> EDMPrecond:
-    """The averaged weights of a checkpoint in a fresh network."""
-    from ambient_train.training import build_network
-
-    shape, label_dim = checkpoint.meta.get("shape"), checkpoint.meta.get("label_dim", 0)
-    if not shape:
-        raise DataError("the checkpoint does not say the shape of its images")
-    network = build_network(config, (int(shape[0]), int(shape[1]), int(shape[2])), int(label_dim))
-    network.load_state_dict({**checkpoint.groups["network"], **checkpoint.groups["ema"]})
-    return network

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ambient_theory.errors import UsageError
 from ambient_train.config import TrainConfig, default_preset, get_preset, read_toml
-from ambient_train.data.corruption import counts
+from ambient_train.data.corruption import check_amounts, counts
 from ambient_train.data.sources import ImageSet, load_images
 from ambient_train.evaluation.features import default_extractors
 from ambient_train.networks.edm_presets import EDM_ARCHITECTURES
 from ambient_train.sampling import SamplerConfig
 from ambient_train.scoring import EvalConfig
+from ambient_train.training import build_network
 
 PAPER = {"weight": "y", "draw": "paper", "buffer": 1.0}
 """`--compat paper`: the loss and the draws of Daras et al. (2024) as their released code has them."""
@@ -82,16 +85,28 @@ def resolve(settings: Mapping[str, Any], *, load: Any = None) -> Resolved:
     config = TrainConfig.from_dict(
         {**train, "n_clean": n_clean, "n_noisy": n_noisy, "data_hash": source.content_hash[:16]}
     )
-    if config.network.get("channel_mult") and source.resolution % 2 ** (len(config.network["channel_mult"]) - 1):
-        raise UsageError(
-            f"images of {source.resolution} pixels cannot be halved {len(config.network['channel_mult']) - 1} times as "
-            f"the network asks: choose --resolution or another preset"
-        )
+    check_amounts(source, n_clean=n_clean, n_noisy=n_noisy, sigma=config.sigma)
+    _check_network(config, source)
     duration = _images("duration_nimg", given.get("duration_nimg", preset.duration_nimg))
     score_at = tuple(_images("score_at", n) for n in given.get("score_at", ()))
     return Resolved(
         config, source, _evaluation(given, preset.n_eval, preset.sampler, source), duration, score_at, preset_name
     )
+
+
+def _check_network(config: TrainConfig, source: ImageSet) -> None:
+    """Raise UsageError where the network does not fit the images; it is built without memory."""
+    levels = config.network.get("channel_mult", ())
+    if isinstance(levels, Sequence) and source.resolution % 2 ** max(len(levels) - 1, 0):
+        raise UsageError(
+            f"images of {source.resolution} pixels cannot be halved {len(levels) - 1} times as the network asks: "
+            "choose --resolution or another preset"
+        )
+    if config.cond and source.labels is None:
+        raise UsageError(f"--cond needs labels, and {config.data} has none")
+    label_dim = int(source.labels.max()) + 1 if config.cond and source.labels is not None else 0
+    with torch.device("meta"):
+        build_network(config, (source.channels, source.resolution, source.resolution), label_dim)
 
 
 def _load(data: str, resolution: int | None, holdout: float | None, max_images: int | None) -> ImageSet:

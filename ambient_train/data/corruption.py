@@ -85,6 +85,21 @@ class TrainingSet:
         return None if self.source.labels is None else torch.from_numpy(self.source.labels[index.numpy()])
 
 
+def check_amounts(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float) -> None:
+    """Raise UsageError unless the data set can give so many clean and noisy images."""
+    if not (math.isfinite(sigma) and sigma >= 0):
+        raise UsageError(f"sigma {sigma} is not a standard deviation: give a finite number >= 0 in units of [-1, 1]")
+    if n_clean < 0 or n_noisy < 0 or n_clean + n_noisy == 0:
+        raise UsageError(f"{n_clean} clean and {n_noisy} noisy images: both must be >= 0 and one of them > 0")
+    given = 0 if source.sigma is None else int((np.asarray(source.sigma) > 0).sum())
+    pure = len(source) - given
+    if n_clean > pure or n_clean + max(n_noisy - given, 0) > pure:
+        extra = f", {given} of them noisy already" if given else ""
+        raise UsageError(
+            f"{n_clean} clean and {n_noisy} noisy images were asked for, but the data set has {len(source)}{extra}"
+        )
+
+
 def corrupt(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float, seed: int) -> TrainingSet:
     """Choose n_clean clean and n_noisy noisy images; sigma is the noise of the noisy ones.
 
@@ -94,25 +109,13 @@ def corrupt(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float, seed:
     they are and count as noisy first; they are never noised again.
     Raises UsageError on an impossible request.
     """
-    if not (math.isfinite(sigma) and sigma >= 0):
-        raise UsageError(f"sigma {sigma} is not a standard deviation: give a finite number >= 0 in units of [-1, 1]")
-    if n_clean < 0 or n_noisy < 0 or n_clean + n_noisy == 0:
-        raise UsageError(f"{n_clean} clean and {n_noisy} noisy images: both must be >= 0 and one of them > 0")
+    check_amounts(source, n_clean=n_clean, n_noisy=n_noisy, sigma=sigma)
     given = np.zeros(len(source.ids), dtype=bool) if source.sigma is None else np.asarray(source.sigma) > 0
     rank = stateless.order(seed, "subset", torch.from_numpy(source.ids)).numpy()
     pure, noisy_given = rank[~given[rank]], rank[given[rank]]
-    if n_clean > len(pure) or n_clean + n_noisy > len(rank):
-        extra = f" ({len(noisy_given)} of them noisy already)" if len(noisy_given) else ""
-        raise UsageError(
-            f"{n_clean} clean and {n_noisy} noisy images were asked for, but the data set has {len(rank)}{extra}"
-        )
     clean = pure[:n_clean]
     already = noisy_given[:n_noisy]
     fresh = pure[len(pure) - (n_noisy - len(already)) :] if n_noisy > len(already) else pure[:0]
-    if n_clean + len(fresh) > len(pure):
-        raise UsageError(
-            f"{n_clean} clean and {n_noisy} noisy images were asked for, but only {len(pure)} images are clean"
-        )
     if len(fresh) and sigma == 0:
         fresh_sigma = np.zeros(len(fresh))
     else:
