@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ambient_theory.cells import atomic_write_text
+from ambient_theory.cells import atomic_write_bytes, atomic_write_text
 from ambient_theory.console import talk
 from ambient_theory.records import Record, write_records
 from ambient_train.config import TrainConfig
@@ -98,7 +98,17 @@ def run_grid(
     where = outdir or runs / f"sweep-{grid.name}"
     write_records(where / "records.jsonl", records)
     atomic_write_text(where / "table.csv", table_csv(summaries))
+    _copy_samples(outcomes, where / "samples")
     return SweepResult(grid, outcomes, records, summaries, where, round(time.monotonic() - started, 1))
+
+
+def _copy_samples(outcomes: list[CellOutcome], where: Path) -> None:
+    """The last sample grid of each cell's first seed, under the cell's name."""
+    for outcome in outcomes:
+        grids = sorted((Path(outcome.directory) / "samples").glob("*.png")) if outcome.directory else []
+        file = where / f"{outcome.cell.name.replace('/', '-')}.png"
+        if grids and outcome.cell.seed == min(o.cell.seed for o in outcomes):
+            atomic_write_bytes(file, grids[-1].read_bytes())
 
 
 def table_csv(summaries: list[Summary]) -> str:

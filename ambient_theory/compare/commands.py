@@ -28,11 +28,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.")]
 
 
-def _load(records: list[Path] | None) -> list[Record]:
+def _load(records: list[Path] | None, shipped: bool = False) -> list[Record]:
+    """The records asked for; the shipped ones if none is, or with them if `shipped`."""
     from ambient_theory.compare.tables import shipped_records
     from ambient_theory.records import read_records
 
-    return read_records(*records) if records else shipped_records()
+    own = read_records(*records) if records else []
+    return own + shipped_records() if shipped or not records else own
+
+
+def _gallery(paths: list[Path] | None) -> list[Path]:
+    """PNG files; of a directory all that it holds, by name."""
+    return [file for path in paths or () for file in (sorted(path.glob("*.png")) if path.is_dir() else [path])]
 
 
 def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -57,8 +64,11 @@ def compare(
     ),
     gallery: Annotated[
         list[Path] | None,
-        typer.Option("--gallery", help="PNG of samples to show, captioned by its name; repeat for several."),
+        typer.Option("--gallery", help="PNG of samples to show, or a directory of them, captioned by name; repeat."),
     ] = None,
+    shipped: Annotated[
+        bool, typer.Option("--shipped", help="Add the records that ship with ambient to RECORDS.")
+    ] = False,
     metric: Metric = None,
     extractor: Extractor = None,
     confidence: Confidence = 0.95,
@@ -69,10 +79,10 @@ def compare(
     from ambient_theory.compare.page import overview_rows
     from ambient_theory.compare.report import build_report, finite
 
-    rows = _load(records)
+    rows = _load(records, shipped)
     talk(f"{len(rows):,} records; working out prices and figures", quiet=quiet)
     report = build_report(
-        rows, outdir, gallery=gallery or (), confidence=confidence, metric=metric, extractor=extractor
+        rows, outdir, gallery=_gallery(gallery), confidence=confidence, metric=metric, extractor=extractor
     )
     if json:
         print_json(finite({**report.findings.to_dict(), "page": str(report.page)}))
