@@ -48,7 +48,7 @@ def simulate_gmm(
     quick: Annotated[bool, typer.Option("--quick", help="100 replicates, whole decades only.")] = False,
     iso: Annotated[
         bool,
-        typer.Option("--iso", help="Instead: the exchange rate c at equal error, over delta. No --mix, --n, --family."),
+        typer.Option("--iso", help="Instead: exchange rate c at equal error, over delta (no --mix, --n, --family)."),
     ] = False,
     delta: Annotated[
         list[float] | None, typer.Option("--delta", help="With --iso: half-widths, units of sigma-clean; repeat.")
