@@ -10,6 +10,7 @@ import typer
 
 from ambient_theory.console import command, print_json
 from ambient_theory.errors import UsageError
+from ambient_train.signals import leave_on_signal
 
 sweep_app = typer.Typer(
     help="Grids of trainings: plan, run, status.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -30,6 +31,17 @@ def parse_images(text: str | None, name: str) -> int | None:
     return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
 
 
+def parse_time(text: str, name: str) -> float:
+    """Seconds in `90s`, `45m`, `3h30m`, `2d` or a plain number of seconds. Raises UsageError on anything else."""
+    match = re.fullmatch(r"\s*(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?\s*", text)
+    seconds = 0.0
+    if match and text.strip():
+        seconds = sum(float(v or 0) * unit for v, unit in zip(match.groups(), (86_400, 3_600, 60, 1), strict=True))
+    if not seconds > 0:
+        raise UsageError(f"{name} {text!r}: give a time such as 90s, 45m, 3h30m or 2d")
+    return seconds
+
+
 def _network_flags(width: int | None, channel_mult: str | None) -> dict[str, Any] | None:
     """`--width` and `--channel-mult` as network settings; None if neither is given."""
     out: dict[str, Any] = {}
@@ -45,6 +57,7 @@ def _network_flags(width: int | None, channel_mult: str | None) -> dict[str, Any
 
 
 @command
+@leave_on_signal()
 def train(
     data: Annotated[
         str | None,
@@ -101,6 +114,22 @@ def train(
     device: Device = "auto",
     compile_: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     keep_checkpoints: Annotated[int, typer.Option(help="Newest checkpoints to keep, 0 = all.")] = 2,
+    max_time: Annotated[
+        str | None, typer.Option(help="Save and leave with exit code 75 after this time: 90s, 45m, 3h30m, 2d.")
+    ] = None,
+    on_nan: Annotated[
+        str, typer.Option(help="stop, or rollback: go back to the last checkpoint and pass over the batch.")
+    ] = "stop",
+    nproc: Annotated[int, typer.Option(help="Processes on this machine, one a GPU (or CPU share).")] = 1,
+    max_restarts: Annotated[
+        int, typer.Option(help="With --nproc: start the processes again so many times if one dies.")
+    ] = 0,
+    nodes: Annotated[int, typer.Option(help="Machines that run this command together.")] = 1,
+    rendezvous: Annotated[str, typer.Option(help="With --nodes: HOST:PORT on one of them.")] = "",
+    shard: Annotated[
+        bool,
+        typer.Option("--shard", help="Split the weights over the processes (FSDP2), for networks too big for one."),
+    ] = False,
     outdir: Annotated[
         Path | None, typer.Option(help="Run directory. Default runs/<dataset>-s<sigma>-c<share>-seed<k>-<hash>.")
     ] = None,
@@ -112,8 +141,6 @@ def train(
 
     The same command again continues, or says that it is done.
     """
-    from ambient_train.workflow import train_from_settings
-
     flags: dict[str, Any] = {
         "data": data,
         "sigma": sigma,
@@ -144,24 +171,54 @@ def train(
         "precision": precision,
         "seed": seed,
     }
-    result = train_from_settings(
-        flags,
-        config_file=config,
-        outdir=outdir,
-        device=device,
-        micro_batch=micro_batch,
-        compiled=compile_,
-        keep_checkpoints=keep_checkpoints,
-        dry_run=dry_run,
-        quiet=quiet,
-    )
+    settings: dict[str, Any] = {
+        "flags": flags,
+        "config_file": config,
+        "outdir": outdir,
+        "device": device,
+        "micro_batch": micro_batch,
+        "compiled": compile_,
+        "keep_checkpoints": keep_checkpoints,
+        "max_time_s": None if max_time is None else parse_time(max_time, "--max-time"),
+        "on_nan": on_nan,
+        "shard": shard,
+        "dry_run": dry_run,
+        "quiet": quiet,
+    }
+    result = _start_training(settings, nproc, max_restarts, nodes, rendezvous)
+    if result is None:  # a process of a group that is not its leader
+        return
     if as_json:
         print_json(result.to_dict())
     else:
         result.show()
 
 
+def _start_training(settings: dict[str, Any], nproc: int, max_restarts: int, nodes: int, rendezvous: str) -> Any:
+    """Here, or in a group of processes started from here; under torchrun or srun this is one of a group."""
+    from ambient_train.distributed import place_in_group
+    from ambient_train.workflow import train_from_settings
+
+    place = place_in_group()
+    if place is not None and nproc not in (1, place[1]):
+        raise UsageError(f"--nproc {nproc} inside a group of {place[1]} processes: leave it out under torchrun or srun")
+    if place is not None or (nproc == 1 and nodes == 1) or settings["dry_run"]:
+        return train_from_settings(**settings)
+    from ambient_train.launch import launch
+
+    return launch(
+        train_from_settings,
+        settings,
+        nproc=nproc,
+        device=settings["device"],
+        max_restarts=max_restarts,
+        nodes=nodes,
+        rendezvous=rendezvous,
+    )
+
+
 @command
+@leave_on_signal()
 def generate(
     network: Annotated[Path, typer.Argument(help="Run directory, exported network or EDM .pkl.")],
     outdir: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("generated"),
@@ -222,6 +279,7 @@ def generate(
 
 
 @command
+@leave_on_signal()
 def evaluate(
     target: Annotated[
         Path, typer.Argument(help="Run directory, exported network or .pkl; or images: folder, zip, npz.")
@@ -239,9 +297,7 @@ def evaluate(
     ] = 1,
     extractor: Annotated[
         list[str] | None,
-        typer.Option(
-            help="pixels, smallcnn, effnet-lite0, inception[:FILE], torchscript:FILE. Default: what fits."
-        ),
+        typer.Option(help="pixels, smallcnn, effnet-lite0, inception[:FILE], torchscript:FILE. Default: what fits."),
     ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="fd, kid, is; several times. Default fd and kid.")] = None,
     reference: Annotated[
@@ -295,6 +351,7 @@ Runs = Annotated[Path, typer.Option(help="Folder of run directories.")]
 
 @sweep_app.command("run")
 @command
+@leave_on_signal()
 def sweep_run(
     grid: GridFile,
     runs: Runs = Path("runs"),

@@ -15,7 +15,7 @@ from ambient_theory.console import talk
 from ambient_theory.errors import UsageError
 from ambient_theory.records import Record
 from ambient_train.config import read_toml
-from ambient_train.distributed import World, choose_device
+from ambient_train.distributed import World, join_group
 from ambient_train.progress import progress_listener
 from ambient_train.resolve import Resolved, resolve
 from ambient_train.runs import RunDirectory, RunOptions, default_directory, execute, make_training_set
@@ -75,11 +75,45 @@ def train_from_settings(
     micro_batch: int | None = None,
     compiled: bool = False,
     keep_checkpoints: int = 2,
+    max_time_s: float | None = None,
+    on_nan: str = "stop",
+    shard: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
     runs: Path = Path("runs"),
-) -> TrainResult | DryRun:
-    """Resolve flags over a config file, then train and score, or only say what would be done."""
+) -> TrainResult | DryRun | None:
+    """Resolve flags over a config file, then train and score, or only say what would be done.
+
+    In a group of processes (torchrun, srun, `launch`) every process calls this; only the leader talks, writes and
+    returns a result, the others return None.
+    """
+    begun = time.monotonic()
+    with join_group(device) as world:
+        with world.together():
+            resolved = _resolve_flags(flags, config_file, quiet or not world.leader)
+            if resolved.config.precision == "fp16" and world.device.type == "cpu":
+                raise UsageError("precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
+            options = RunOptions(
+                duration_nimg=resolved.duration_nimg,
+                score_at=resolved.score_at,
+                device=device,
+                micro_batch=micro_batch,
+                compile=compiled,
+                keep_checkpoints=keep_checkpoints,
+                max_time_s=max_time_s and max(max_time_s - (time.monotonic() - begun), 1e-3),
+                on_nan=on_nan,
+                shard=shard,
+            )
+        path = outdir or default_directory(runs, resolved.config, resolved.source.name)
+        if world.device.type == "cpu" and resolved.config.arch == "SmallUNet":
+            torch.set_num_threads(1)
+        if dry_run:
+            return _dry_run(resolved, path, world.device) if world.leader else None
+        return _train(resolved, path, options, world, quiet or not world.leader)
+
+
+def _resolve_flags(flags: Mapping[str, Any], config_file: Path | None, quiet: bool) -> Resolved:
+    """Flags over a config file; shares given as flags replace counts of the file and the other way round."""
     asked = {k: v for k, v in flags.items() if v is not None}
     below = read_toml(config_file) if config_file else {}
     for group, other in ((_SHARES, _COUNTS), (_COUNTS, _SHARES)):
@@ -88,22 +122,10 @@ def train_from_settings(
     resolved = resolve({**below, **asked})
     if "corruption" in asked and asked["corruption"] > 0 and not resolved.config.sigma > 0:
         talk("note: --corruption without --sigma adds no noise", quiet=quiet)
-    path = outdir or default_directory(runs, resolved.config, resolved.source.name)
-    chosen = choose_device(device)
-    if chosen.type == "cpu" and resolved.config.arch == "SmallUNet":
-        torch.set_num_threads(1)
-    if resolved.config.precision == "fp16" and chosen.type == "cpu":
-        raise UsageError("precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
-    if dry_run:
-        return _dry_run(resolved, path, chosen)
-    options = RunOptions(
-        duration_nimg=resolved.duration_nimg,
-        score_at=resolved.score_at,
-        device=device,
-        micro_batch=micro_batch,
-        compile=compiled,
-        keep_checkpoints=keep_checkpoints,
-    )
+    return resolved
+
+
+def _train(resolved: Resolved, path: Path, options: RunOptions, world: World, quiet: bool) -> TrainResult | None:
     finished = RunDirectory(path).scores(resolved.config, resolved.evaluation)
     if set(options.scored) <= set(finished):
         talk(f"already done: {path} (give a larger --duration to train on)", quiet=quiet)
@@ -120,13 +142,13 @@ def train_from_settings(
             path,
             options,
             resolved.evaluation,
-            world=World(device=chosen),
+            world=world,
             listener=listener,
             talk=lambda message: talk(message, quiet=quiet),
             details={"preset": resolved.preset, "data_hash": resolved.source.content_hash},
         )
     last = max(scores)
-    return TrainResult(path, last, scores[last])
+    return TrainResult(path, last, scores[last]) if world.leader else None
 
 
 def _dry_run(resolved: Resolved, path: Path, device: torch.device) -> DryRun:
