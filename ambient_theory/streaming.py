@@ -19,6 +19,26 @@ from ambient_theory.subspace import Subspace, weighted_subspace
 Floats = NDArray[np.float64]
 CHUNK = 250_000
 LOG_STEP = 0.02
+FEW_LEVELS = 8
+
+
+def hermite_sums(z: Floats, s: float, order: int) -> Floats:
+    """Sums over z (n,) of `gamma_1 .. gamma_J` with one noise s, (J,): from power sums, by dot products."""
+    powers = np.empty(order + 1)
+    powers[0], powers[1] = len(z), z.sum()
+    half = z  # z^h, with h = j // 2 below
+    for j in range(2, order + 1):
+        if j % 2 == 0:
+            powers[j] = half @ half
+        else:
+            longer = half * z
+            powers[j] = half @ longer
+            half = longer
+    out = np.empty(order)
+    for j in range(1, order + 1):
+        c = np.polynomial.hermite_e.herme2poly([0.0] * j + [1.0])
+        out[j - 1] = (c * s ** (j - np.arange(j + 1.0))) @ powers[: j + 1]
+    return out
 
 
 class MomentStream:
@@ -49,11 +69,15 @@ class MomentStream:
     def _add(self, x: Floats, s: Floats) -> None:
         self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
         z, noise = (x - self.origin) / self.unit, s / self.unit
-        if s.size == 1:
-            self._put(
-                float(noise[0]), len(x), len(x) * float(noise[0]) ** 2, hermite(z, noise[0], self.order).sum(axis=1)
-            )
-            return
+        few = noise if s.size == 1 else np.unique(noise[:512])
+        if len(few) <= FEW_LEVELS:
+            members = [z] if s.size == 1 else [z[noise == level] for level in few]
+            if sum(map(len, members)) == len(z):  # every sample has one of the few levels
+                for level, part in zip(few, members, strict=True):
+                    self._put(
+                        float(level), len(part), len(part) * float(level) ** 2, hermite_sums(part, level, self.order)
+                    )
+                return
         levels, index = quantise_levels(noise)
         gamma = hermite(z, noise, self.order)
         counts = np.bincount(index, minlength=len(levels))

@@ -284,3 +284,20 @@ def test_error_falls_with_n_at_the_parametric_slope_on_separated_data():
         runs = [w1(HeteroscedasticMixture().fit(x, noise_std=s).law_, law) for x, s in sets]
         errors.append(np.mean(runs))
     assert np.log(errors[1] / errors[0]) / np.log(100) == pytest.approx(-0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("order", [1, 3, 5, 7])
+def test_sums_by_dot_products_equal_the_recurrence(order):
+    from ambient_theory.moments import hermite
+    from ambient_theory.streaming import hermite_sums
+
+    z = np.random.default_rng(order).normal(1.0, 2.0, 500)
+    np.testing.assert_allclose(hermite_sums(z, 1.4, order), hermite(z, 1.4, order).sum(axis=1), rtol=1e-9)
+
+
+def test_a_rare_noise_level_late_in_the_data_is_not_lost():
+    x, s = data(5000, levels=(1.0,))
+    s[-3:] = 7.0
+    levels = HeteroscedasticMixture().fit(x, noise_std=s).diagnostics_
+    assert levels.counts.tolist() == [4997, 3]
+    np.testing.assert_allclose(levels.levels, [1.0, 7.0])
