@@ -1,12 +1,14 @@
 # make demo: set up, then run the main job on the embedded data.   make test: set up, then run the tests.
 # TORCH names the torch requirement to install, e.g. TORCH=torch==2.13.0 for a CPU wheel from the configured find-links.
+# pip's configured find-links and certificate are handed on to uv.
 PYTHON ?= python3.11
 TORCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
-UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(BIN)/uv pip install --quiet --python $(BIN)/python
+CERT := $(or $(SSL_CERT_FILE),$(PIP_CERT),$(shell $(PYTHON) -m pip config get global.cert 2>/dev/null))
+UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT)") $(BIN)/uv pip install --quiet --python $(BIN)/python
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test slow lint bench clean setup
