@@ -6,8 +6,9 @@ TORCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
-LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
-CERT := $(or $(SSL_CERT_FILE),$(PIP_CERT),$(shell $(PYTHON) -m pip config get global.cert 2>/dev/null))
+pip_setting = $(shell $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/^[a-z:]*\.$(1)='\(.*\)'$$/\1/p" | tail -n 1)
+LINKS := $(or $(PIP_FIND_LINKS),$(call pip_setting,find-links))
+CERT := $(or $(SSL_CERT_FILE),$(PIP_CERT),$(call pip_setting,cert))
 UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT)") $(BIN)/uv pip install --quiet --python $(BIN)/python
 export OMP_NUM_THREADS ?= 1
 
