@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ambient_train import checkpoints
+from ambient_train import checkpoints, workflow
 from ambient_train.config import TrainConfig
 from ambient_train.data.sources import ImageSet, load_images
-from ambient_train.runs import RunDirectory, RunOptions, execute
+from ambient_train.runs import Progress, RunDirectory, RunOptions, execute
 from ambient_train.sampling import SamplerConfig
 from ambient_train.scoring import EvalConfig
+from cli import app
 
 BATCH, DURATION, EVERY = 16, 320, 32
 OPTIONS = RunOptions(duration_nimg=DURATION, checkpoint_nimg=EVERY, tick_nimg=BATCH)
@@ -79,3 +86,75 @@ def assert_same_run(a: Path, b: Path) -> None:
         assert torch.equal(left[name], right[name]), name
     assert metrics(a) == metrics(b)
     assert score(a) == score(b)
+
+
+SETTINGS = """
+data = "digits"
+max_images = 96
+n_clean = 30
+n_noisy = 66
+sigma = 0.3
+batch = 16
+precision = "fp32"
+weight = "optimal"
+duration_nimg = 320
+network = {model_channels = 4, channel_mult = [1, 2], emb_channels = 8}
+[evaluation]
+n = 40
+extractors = ["pixels"]
+metrics = ["fd"]
+sampler = {steps = 2}
+"""
+
+
+@functools.cache
+def _warm() -> None:
+    """One short training here, so that every fork finds images, references and modules in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(Path(folder) / "run", RunOptions(duration_nimg=BATCH))
+
+
+def command(
+    path: Path, *options: str, listener: Callable[[Progress], None] | None = None, before: Callable[[], object] = int
+) -> tuple[int, str]:
+    """Exit status and stderr of `ambient train` on SETTINGS with run directory `path`, in a forked process.
+
+    listener: hears the progress in that process, e.g. to send it a signal. before: called there first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    toml, talk = path.parent / "tiny.toml", path.parent / "stderr.txt"
+    toml.write_text(SETTINGS)
+    _warm()
+    pid = os.fork()
+    if pid == 0:
+        status = 99
+        try:
+            os.dup2(os.open(talk, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), 2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+            torch.set_num_threads(1)
+            before()
+            if listener is not None:
+                workflow.progress_listener = lambda quiet: contextlib.nullcontext(listener)  # type: ignore[assignment]
+            app(["train", "--config", str(toml), "--outdir", str(path), *options])
+            status = 0
+        except SystemExit as leave:
+            status = int(leave.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), talk.read_text()
+
+
+def send(number: int, phase: str, done: int = 0, times: int = 1) -> Callable[[Progress], None]:
+    """A listener that sends its own process a signal when a phase has come so far."""
+
+    def listen(progress: Progress) -> None:
+        if progress.phase == phase and progress.done >= done:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+
+    return listen
