@@ -91,6 +91,10 @@ class GeneralSamplerConfig:
         }[self.discretization]
         return (low if self.sigma_min is None else self.sigma_min, high if self.sigma_max is None else self.sigma_max)
 
+    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
+        """`general_sampler` from unit latents [B, C, H, W] ~ N(0, I)."""
+        return general_sampler(denoise, latents, self, noise=noise)
+
 
 class Schedule(Protocol):
     """sigma(t), its derivative and its inverse, on float64 scalars."""

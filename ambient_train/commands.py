@@ -235,6 +235,13 @@ def generate(
     s_max: Annotated[float | None, typer.Option(help="Highest level with churn. Default infinity.")] = None,
     s_noise: Annotated[float | None, typer.Option(help="Noise inflation of churn. Default 1.")] = None,
     solver: Annotated[str | None, typer.Option(help="heun or euler. Default heun.")] = None,
+    discretization: Annotated[
+        str | None, typer.Option(help="Noise levels of EDM's ablation: edm, vp, ve or iddpm. Default edm.")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="sigma(t) of the ablation: linear, vp or ve. Default linear.")
+    ] = None,
+    scaling: Annotated[str | None, typer.Option(help="s(t) of the ablation: none or vp. Default none.")] = None,
     stop_sigma: Annotated[
         float | None, typer.Option(help="Return the denoised image below this level; 0 = never. Default 0.")
     ] = None,
@@ -257,6 +264,9 @@ def generate(
         "s_max": s_max,
         "s_noise": s_noise,
         "solver": solver,
+        "discretization": discretization,
+        "schedule": schedule,
+        "scaling": scaling,
         "stop_sigma": stop_sigma,
     }
     result = generate_images(
@@ -378,8 +388,11 @@ def sweep_run(
 @sweep_app.command("plan")
 @command
 def sweep_plan(grid: GridFile, as_json: Json = False) -> None:
-    """Print the cells of a grid, images to train and to generate, parameters and estimated time."""
-    from ambient_train.sweep_report import plan_grid
+    """Print the cells of a grid, images to train and to generate, parameters and estimated time.
+
+    Times are measured here on small micro-batches; where the data is not here, they are those of published runs.
+    """
+    from ambient_train.planning import plan_grid
 
     plan = plan_grid(grid)
     if as_json:

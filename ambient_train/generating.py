@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from ambient_train import scoring
 from ambient_train.config import default_preset, get_preset
 from ambient_train.distributed import choose_device
 from ambient_train.loading import LoadedNetwork, load_denoiser
-from ambient_train.sampling import SamplerConfig, parse_seeds
+from ambient_train.sampling import Sampler, SamplerConfig, parse_seeds
+
+GENERAL = ("discretization", "schedule", "scaling")
+"""Settings that only `GeneralSamplerConfig` has."""
 
 
 def sampler_for(loaded: LoadedNetwork | None, flags: Mapping[str, Any]) -> SamplerConfig:
@@ -25,6 +30,22 @@ def sampler_for(loaded: LoadedNetwork | None, flags: Mapping[str, Any]) -> Sampl
     if loaded is not None and loaded.config is not None:
         base = get_preset(default_preset(loaded.config.data)).sampler
     return SamplerConfig(**{**base, **flags})
+
+
+def general_sampler_for(loaded: LoadedNetwork | None, flags: Mapping[str, Any]) -> Sampler:
+    """`sampler_for`, or the general sampler of EDM's ablation where `flags` has one of its choices.
+
+    The range of noise levels of the run's preset is for EDM's discretization; the others keep their published range
+    unless `flags` gives one. Raises UsageError for a name that does not exist.
+    """
+    if not any(name in flags for name in GENERAL):
+        return sampler_for(loaded, flags)
+    from ambient_train.ablation_sampler import GeneralSamplerConfig
+
+    base = asdict(sampler_for(loaded, {}))
+    if flags.get("discretization", "edm") != "edm":
+        base = {k: v for k, v in base.items() if k not in ("sigma_min", "sigma_max")}
+    return GeneralSamplerConfig(**{**base, **flags})
 
 
 def generate_images(
@@ -54,7 +75,7 @@ def generate_images(
     loaded = load_denoiser(network, device=chosen, nimg=nimg)
     for complaint in loaded.complaints:
         talk(f"passed over a damaged checkpoint: {complaint}", quiet=quiet)
-    settings = sampler_for(loaded, sampler or {})
+    settings = general_sampler_for(loaded, sampler or {})
     outdir.mkdir(parents=True, exist_ok=True)
     collected, done = [], 0
     made = scoring.generate(
@@ -84,5 +105,5 @@ def generate_images(
     return {
         "path": str(path),
         "images": len(numbers),
-        "sampler": scoring.EvalConfig(sampler=settings).to_dict()["sampler"],
+        "sampler": {k: None if v == math.inf else v for k, v in asdict(settings).items()},
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +19,17 @@ from ambient_train import stateless
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 SOLVERS = ("heun", "euler")
+
+
+class Sampler(Protocol):
+    """Settings of a sampler, which can be carried out; a dataclass."""
+
+    @property
+    def __dataclass_fields__(self) -> dict[str, Any]: ...
+
+    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
+        """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; noise(i): see `heun`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,22 @@ class SamplerConfig:
             raise UsageError("churn, s-noise and stop-sigma must be >= 0")
         if self.solver not in SOLVERS:
             raise UsageError(f"solver {self.solver!r} is not one of {', '.join(SOLVERS)}")
+
+    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
+        """`heun` down the schedule, from unit latents [B, C, H, W] ~ N(0, I)."""
+        sigmas = sigma_schedule(self).to(latents.device)
+        return heun(
+            denoise,
+            latents.to(torch.float64) * sigmas[0],
+            sigmas,
+            solver=self.solver,
+            churn=self.churn,
+            s_min=self.s_min,
+            s_max=self.s_max,
+            s_noise=self.s_noise,
+            stop_sigma=self.stop_sigma,
+            noise=noise,
+        )
 
 
 def sigma_schedule(config: SamplerConfig) -> Tensor:
@@ -104,7 +132,7 @@ def sample(
     denoise: Callable[..., Tensor],
     seeds: Sequence[int],
     shape: tuple[int, int, int],
-    config: SamplerConfig,
+    config: Sampler,
     *,
     batch: int = 256,
     device: torch.device | str = "cpu",
@@ -115,11 +143,10 @@ def sample(
     denoise(x float64, sigma, class_labels=...) -> D, e.g. an EDMPrecond. class_labels: [len(seeds), label_dim].
     Image k is a function of seeds[k] alone: latents and churn are keyed by it.
     """
-    sigmas = sigma_schedule(config).to(device)
     for start in range(0, len(seeds), batch):
         index = torch.tensor(list(seeds[start : start + batch]), dtype=torch.int64, device=device)
         labels = None if class_labels is None else class_labels[start : start + batch].to(device)
-        x = stateless.normal(0, "latent", index, shape).to(torch.float64) * sigmas[0]
+        latents = stateless.normal(0, "latent", index, shape)
 
         def noise(step: int, index: Tensor = index) -> Tensor:
             return stateless.normal(0, f"churn-{step}", index, shape)
@@ -128,18 +155,7 @@ def sample(
             return denoise(x, sigma) if labels is None else denoise(x, sigma, class_labels=labels)
 
         with torch.no_grad():
-            out = heun(
-                denoise_batch,
-                x,
-                sigmas,
-                solver=config.solver,
-                churn=config.churn,
-                s_min=config.s_min,
-                s_max=config.s_max,
-                s_noise=config.s_noise,
-                stop_sigma=config.stop_sigma,
-                noise=noise,
-            )
+            out = config.integrate(denoise_batch, latents, noise)
         yield out.to(torch.float32)
 
 

@@ -23,7 +23,7 @@ from ambient_train.evaluation.features import Extractor, get_extractor, to_uint8
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import Score, floor, score_images
 from ambient_train.networks.precond import EDMPrecond
-from ambient_train.sampling import SamplerConfig, sample
+from ambient_train.sampling import Sampler, SamplerConfig, sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def denoiser(network: EDMPrecond, precision: str) -> Callable[..., Tensor]:
 def generate(
     network: EDMPrecond,
     seeds: Sequence[int],
-    sampler: SamplerConfig,
+    sampler: Sampler,
     *,
     precision: str = "fp32",
     batch: int = 256,

@@ -2,7 +2,8 @@
 
 A grid is TOML: `[base]` settings for every cell (see `resolve`), `[[cell]]` tables with a `name` and settings that
 differ, and `seeds`. A list-valued `sigma` in a cell makes one cell for each. Cells with the same config share a run
-directory, also across grids in the same `runs` folder, so a training is never done twice.
+directory, also across grids in the same `runs` folder, so a training is never done twice. `STATED` settings describe
+data that may not be at hand.
 """
 
 from __future__ import annotations
@@ -20,20 +21,24 @@ from pathlib import Path
 from typing import Any
 
 from ambient_theory.cells import exclusive_lock
-from ambient_theory.errors import AmbientError, BusyError, PartialError, StoppedError, UsageError
+from ambient_theory.errors import AmbientError, BusyError, DataError, PartialError, StoppedError, UsageError
 from ambient_theory.records import Record
 from ambient_train.config import read_toml
 from ambient_train.resolve import Resolved, resolve
 from ambient_train.runs import RunDirectory, RunOptions, default_directory, execute
 
+STATED = ("n_images", "img_channels", "img_resolution", "n_classes", "data_from")
+"""Of the data of a cell: training images, colours (default 3), side in pixels, classes; where to get it, in words."""
+
 
 @dataclass(frozen=True)
 class SweepCell:
-    """One training of a grid: name (of the regime and noise), seed, flat settings for `resolve`."""
+    """One training of a grid: name (of the regime and noise), seed, flat settings for `resolve`, `STATED` keys."""
 
     name: str
     seed: int
     settings: Mapping[str, Any]
+    stated: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -88,11 +93,12 @@ def read_grid(path: Path) -> Grid:
         sigma = entry.get("sigma")
         for level in sigma if isinstance(sigma, list) else [sigma]:
             settings = {**base, **entry, "sigma": level}
+            stated = {key: settings.pop(key) for key in STATED if key in settings}
             label = f"{name} sigma {level:g}" if isinstance(sigma, list) else name
             if label in order:
                 raise UsageError(f"{path}: two cells are called {label!r}")
             order.append(label)
-            out.extend(SweepCell(label, s, {**settings, "seed": s}) for s in own_seeds)
+            out.extend(SweepCell(label, s, {**settings, "seed": s}, stated) for s in own_seeds)
     out.sort(key=lambda cell: cell.seed)  # whole replicates first: an interrupted sweep has every cell of some seeds
     return Grid(str(table.get("name", path.stem)), str(table.get("description", "")), tuple(out), tuple(order))
 
@@ -105,8 +111,14 @@ def _shared_images(data: str, resolution: int | None, holdout: float | None, max
 
 
 def resolve_cell(cell: SweepCell) -> Resolved:
-    """The cell's config; images are loaded once a process."""
-    return resolve(cell.settings, load=_shared_images)
+    """The cell's config; images are loaded once a process. Raises DataError that says where to put absent data."""
+    try:
+        return resolve(cell.settings, load=_shared_images)
+    except DataError as error:
+        place = Path(str(cell.settings.get("data", "")))
+        if "data_from" not in cell.stated or place.expanduser().exists():
+            raise
+        raise DataError(f"{place} is not here ({Path.cwd()}): put it there; {cell.stated['data_from']}") from error
 
 
 def cell_state(cell: SweepCell, runs: Path) -> tuple[str, Path, Resolved]:

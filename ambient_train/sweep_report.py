@@ -1,4 +1,4 @@
-"""Plan, status and report of a sweep: the table with standard errors, the records, the CSV."""
+"""Status and report of a sweep: the table with standard errors, the records, the CSV."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ambient_theory.cells import atomic_write_bytes, atomic_write_text
 from ambient_theory.console import talk
 from ambient_theory.records import Record, write_records
-from ambient_train.config import TrainConfig
 from ambient_train.distributed import choose_device
-from ambient_train.runs import make_training_set
 from ambient_train.sweep import (
     CellOutcome,
     Grid,
@@ -25,11 +21,9 @@ from ambient_train.sweep import (
     cell_state,
     check,
     read_grid,
-    resolve_cell,
     run_sweep,
     summarise,
 )
-from ambient_train.training import TrainState, train
 from ambient_train.workflow import duration_text
 
 
@@ -171,122 +165,6 @@ def _number(s: Summary | None) -> str:
     if s is None:
         return ""
     return f"{s.mean:.3g}" + (f" ± {s.stderr:.1g}" if s.stderr is not None else "")
-
-
-@dataclass(frozen=True)
-class PlanRow:
-    cell: str
-    seeds: int
-    n_clean: int
-    n_noisy: int
-    sigma: float
-    train_nimg: int
-    generate_nimg: int
-    parameters: int
-    hours: float | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a grid would do. hours: of one device of this machine (`unit`), None where the data is not here."""
-
-    grid: str
-    rows: list[PlanRow]
-    unit: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"grid": self.grid, "unit": self.unit, "cells": [asdict(r) for r in self.rows]}
-
-    def show(self) -> None:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table()
-        names = ("cell", "seeds", "clean", "noisy", "sigma", "train images", "generate", "parameters", "time")
-        for name in names:
-            table.add_column(name, justify="left" if name == "cell" else "right")
-        for r in self.rows:
-            table.add_row(
-                r.cell,
-                str(r.seeds),
-                f"{r.n_clean:,}",
-                f"{r.n_noisy:,}",
-                f"{r.sigma:g}",
-                f"{r.train_nimg:,}",
-                f"{r.generate_nimg:,}",
-                f"{r.parameters:,}",
-                "?" if r.hours is None else duration_text(r.hours * 3600),
-            )
-        Console().print(table)
-        total = sum(r.hours or 0.0 for r in self.rows)
-        print(f"{sum(r.seeds for r in self.rows)} trainings, {duration_text(total * 3600)} of {self.unit}")
-
-
-def plan_grid(path: Path) -> Plan:
-    """Time three steps of each distinct network on this machine and add up."""
-    grid = read_grid(path)
-    device = choose_device("auto")
-    speeds: dict[tuple[Any, ...], tuple[int, float, float]] = {}
-    rows = []
-    seeds = Counter(c.name for c in grid.cells)
-    for name in grid.order:
-        cell = next(c for c in grid.cells if c.name == name)
-        resolved = resolve_cell(cell)
-        key = (
-            resolved.config.arch,
-            str(dict(resolved.config.network)),
-            resolved.config.batch,
-            resolved.config.precision,
-        )
-        if key not in speeds:
-            speeds[key] = _measure(resolved.config, resolved.source, device)
-        parameters, train_rate, sample_rate = speeds[key]
-        points = len({*resolved.score_at, resolved.duration_nimg})
-        evaluations = 2 * resolved.evaluation.sampler.steps - 1
-        generated = points * resolved.evaluation.n
-        seconds = resolved.duration_nimg / train_rate + generated * evaluations / sample_rate
-        rows.append(
-            PlanRow(
-                name,
-                seeds[name],
-                resolved.config.n_clean,
-                resolved.config.n_noisy,
-                resolved.config.sigma,
-                resolved.duration_nimg * seeds[name],
-                generated * seeds[name],
-                parameters,
-                seconds * seeds[name] / 3600,
-            )
-        )
-    unit = "one GPU of this machine" if device.type == "cuda" else "one CPU thread of this machine"
-    return Plan(grid.name, rows, unit)
-
-
-def _measure(config: TrainConfig, source: Any, device: torch.device) -> tuple[int, float, float]:
-    """Parameters, training images per second, network evaluations per second."""
-    from ambient_train.distributed import World
-
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    data = make_training_set(config, source)
-    label_dim = int(source.labels.max()) + 1 if config.cond and source.labels is not None else 0
-    state = TrainState(config, data.shape, label_dim, device)
-    steps = train(state, data, 5 * config.batch, world=World(device=device))
-    next(steps)
-    clock = time.monotonic()
-    for _ in steps:
-        pass
-    train_rate = 4 * config.batch / (time.monotonic() - clock)
-    from ambient_train.scoring import denoiser
-
-    denoise = denoiser(state.network.eval(), config.precision)
-    x = torch.zeros(min(config.batch, 256), *data.shape, device=device)
-    with torch.no_grad():
-        denoise(x, torch.tensor(1.0, device=device))
-        clock = time.monotonic()
-        for _ in range(3):
-            denoise(x, torch.tensor(1.0, device=device))
-    return sum(p.numel() for p in state.network.parameters()), train_rate, 3 * len(x) / (time.monotonic() - clock)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from ambient_train.distributed import World, join_group
 from ambient_train.progress import progress_listener
 from ambient_train.resolve import Resolved, resolve
 from ambient_train.runs import RunDirectory, RunOptions, default_directory, execute, make_training_set
-from ambient_train.training import TrainState, train
+from ambient_train.timing import measure
 
 _SHARES, _COUNTS = ("keep", "corruption"), ("n_clean", "n_noisy")
 
@@ -42,13 +41,21 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The resolved config with the size of the network, the memory and the time it would take."""
+    """The resolved config with the size of the network, the memory and the time it would take.
+
+    memory_mb: the sum of state (weights, gradients, Adam's moments, averaged weights), activations of one micro-batch
+    of `micro_batch` images as autograd keeps them, and the images; see `timing.StepCost`.
+    """
 
     config: dict[str, Any]
     directory: Path
     duration_nimg: int
     parameters: int
     memory_mb: float
+    state_mb: float
+    activations_mb: float
+    images_mb: float
+    micro_batch: int
     img_per_s: float
     train_s: float
     n_clean: int
@@ -61,8 +68,13 @@ class DryRun:
         for key, value in self.config.items():
             print(f"{key} = {value!r}")
         print(f"images: {self.n_clean:,} clean, {self.n_noisy:,} noisy; train on {self.duration_nimg:,}")
-        print(f"parameters: {self.parameters:,}   memory: about {self.memory_mb:,.0f} MB")
-        print(f"speed: {self.img_per_s:,.0f} img/s on this machine, training takes about {duration_text(self.train_s)}")
+        print(f"parameters: {self.parameters:,}")
+        print(
+            f"memory: about {self.memory_mb:,.0f} MB: weights, gradients, Adam and averages {self.state_mb:,.0f}, "
+            f"activations of {self.micro_batch:,} images at once {self.activations_mb:,.0f} (--micro-batch), "
+            f"images {self.images_mb:,.0f}"
+        )
+        print(f"speed: {self.img_per_s:,.3g} img/s on this machine, training takes about {duration_text(self.train_s)}")
         print(f"run directory: {self.directory}")
 
 
@@ -108,7 +120,7 @@ def train_from_settings(
         if world.device.type == "cpu" and resolved.config.arch == "SmallUNet":
             torch.set_num_threads(1)
         if dry_run:
-            return _dry_run(resolved, path, world.device) if world.leader else None
+            return _dry_run(resolved, path, world.device, micro_batch) if world.leader else None
         return _train(resolved, path, options, world, quiet or not world.leader)
 
 
@@ -151,28 +163,24 @@ def _train(resolved: Resolved, path: Path, options: RunOptions, world: World, qu
     return TrainResult(path, last, scores[last]) if world.leader else None
 
 
-def _dry_run(resolved: Resolved, path: Path, device: torch.device) -> DryRun:
+def _dry_run(resolved: Resolved, path: Path, device: torch.device, micro_batch: int | None) -> DryRun:
     config = resolved.config
-    data = make_training_set(config, resolved.source)
     labels = resolved.source.labels
     label_dim = int(labels.max()) + 1 if config.cond and labels is not None else 0
-    state = TrainState(config, data.shape, label_dim, device)
-    parameters = sum(p.numel() for p in state.network.parameters())
-    steps = iter(train(state, data, 4 * config.batch, world=World(device=device)))
-    next(steps)
-    clock = time.monotonic()
-    done = sum(1 for _ in itertools.islice(steps, 3))
-    rate = done * config.batch / max(time.monotonic() - clock, 1e-9)
-    activations = config.batch * data.shape[1] * data.shape[2] * 4 * 60 * 64
-    memory = (parameters * 4 * 5 + activations + resolved.source.images.nbytes) / 1e6
+    data = make_training_set(config, resolved.source)
+    cost = measure(config, data, label_dim, device, micro_batch=micro_batch)
+    at_once = min(micro_batch or config.batch, config.batch)
+    sizes = (cost.state_bytes, cost.activation_bytes(at_once), resolved.source.images.nbytes)
     return DryRun(
         config.to_dict(),
         path,
         resolved.duration_nimg,
-        parameters,
-        memory,
-        rate,
-        resolved.duration_nimg / rate,
+        cost.parameters,
+        sum(sizes) / 1e6,
+        *(size / 1e6 for size in sizes),
+        at_once,
+        cost.train_img_per_s,
+        resolved.duration_nimg / cost.train_img_per_s,
         config.n_clean,
         config.n_noisy,
     )
