@@ -60,12 +60,18 @@ def answer(a: GroupAnalysis, sigma: float) -> str:
         text = f"{where}the noisy images bought nothing measurable (c = {span(c)} clean images each; {score})"
     else:
         price = c.inverse()
-        text = f"{where}one clean image is worth {number(price.value)} noisy ones"
+        confidence = f"{100 * a.single.confidence:g} %"
         if price.low is None or price.high is None:
+            text = f"{where}one clean image is worth {number(price.value)} noisy ones"
             text += f" ({score}; one training seed a cell, so no interval can be given)"
+        elif math.isinf(price.high) and price.low <= 0:
+            text = f"{where}these scores do not determine the price ({confidence} interval without ends; {score})"
+        elif math.isinf(price.high):
+            text = f"{where}one clean image is worth at least {number(price.low)} noisy ones ({confidence}, no upper "
+            text += f"end; {score})"
         else:
-            high = "no upper end" if math.isinf(price.high) else f"to {number(price.high)}"
-            text += f" ({100 * a.single.confidence:g} % interval {number(price.low)} {high}; {score})"
+            text = f"{where}one clean image is worth {number(price.value)} noisy ones"
+            text += f" ({confidence} interval {number(price.low)} to {number(price.high)}; {score})"
     if a.single.free.misfit:
         text += "; the one-worth curve does not fit these scores, so read this as a rough average"
     return text + "."

@@ -90,7 +90,7 @@ def compare(
     for sentence in report.findings.to_dict()["answers"]:
         print(sentence)
     _print_table(
-        "Prices by group of comparable scores",
+        "Prices by group of comparable scores (every group: table.csv and the page)",
         ["group", "σ", "price 1/c", "by pairs", "fit"],
         overview_rows(report.findings),
     )

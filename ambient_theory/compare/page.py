@@ -231,11 +231,12 @@ def caveats(findings: Findings) -> list[str]:
 
 
 def overview_rows(findings: Findings) -> list[list[str]]:
-    """One line a trained group and noise level, for the terminal."""
+    """One line a trained group and noise level, for the terminal: Frechet distances to held-out images where there
+    are any, else every group."""
+    trained = [a for a in findings.analyses if a.group.key.source == "train"]
+    main = [a for a in trained if a.group.key.metric in ("fd", "fid") and a.group.key.reference == "heldout-clean"]
     rows = []
-    for a in findings.analyses:
-        if a.group.key.source != "train":
-            continue
+    for a in main or trained:
         name = a.group.key.short()
         if a.single is None:
             rows.append([name, "", "", "", "; ".join(a.problems)])
