@@ -130,6 +130,10 @@ def train(
         bool,
         typer.Option("--shard", help="Split the weights over the processes (FSDP2), for networks too big for one."),
     ] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorboard or wandb, beside metrics.jsonl; several times. Default neither."),
+    ] = None,
     outdir: Annotated[
         Path | None, typer.Option(help="Run directory. Default runs/<dataset>-s<sigma>-c<share>-seed<k>-<hash>.")
     ] = None,
@@ -182,6 +186,7 @@ def train(
         "max_time_s": None if max_time is None else parse_time(max_time, "--max-time"),
         "on_nan": on_nan,
         "shard": shard,
+        "log": tuple(log or ()),
         "dry_run": dry_run,
         "quiet": quiet,
     }

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ambient_theory.cells import atomic_write_text, read_sealed, write_sealed
 from ambient_theory.errors import DataError, UsageError
 from ambient_theory.records import Record, library_versions
 from ambient_train.config import TrainConfig
+from ambient_train.loggers import Logger
 from ambient_train.scoring import EvalConfig
 
 MANIFEST_SCHEMA, RESULT_SCHEMA, SKIPPED_SCHEMA = "ambient.run/1", "ambient.run-result/1", "ambient.skipped/1"
@@ -74,10 +75,11 @@ def default_directory(root: Path, config: TrainConfig, dataset: str) -> Path:
 
 
 class RunDirectory:
-    """Paths and files of one training."""
+    """Paths and files of one training. loggers: also hear of metrics, scores and rewinds."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, loggers: Sequence[Logger] = ()):
         self.path = path
+        self.loggers = loggers
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.metrics = path / "metrics.jsonl"
@@ -125,9 +127,13 @@ class RunDirectory:
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         with open(self.metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(dict(line)) + "\n")
+        for logger in self.loggers:
+            logger.metrics(line)
 
     def rewind_metrics(self, nimg: int) -> None:
         """Drop lines beyond `nimg` images, and a last line that was cut short."""
+        for logger in self.loggers:
+            logger.rewind(nimg)
         if not self.metrics.exists():
             return
         kept = []
@@ -188,6 +194,8 @@ class RunDirectory:
             self.result_file,
             {"schema": RESULT_SCHEMA, "config_hash": config.hash, "config": config.to_dict(), "points": points},
         )
+        for logger in self.loggers:
+            logger.scores(nimg, records)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ambient_train.config import TrainConfig
 from ambient_train.data.corruption import TrainingSet, corrupt
 from ambient_train.data.sources import ImageSet
 from ambient_train.distributed import World
+from ambient_train.loggers import Logger
 from ambient_train.run_directory import Listener, Progress, RunDirectory, RunOptions, default_directory
 from ambient_train.scoring import EvalConfig
 from ambient_train.session import Session
@@ -57,6 +58,7 @@ def execute(
     listener: Listener | None = None,
     talk: Callable[[str], None] = lambda message: None,
     details: Mapping[str, Any] | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> dict[int, list[Record]]:
     """Train (or continue, or find it done) and score at each of `options.scored`; returns the scores by image count.
 
@@ -66,7 +68,7 @@ def execute(
     group the same error on every rank.
     """
     world = world or World()
-    directory = RunDirectory(path)
+    directory = RunDirectory(path, loggers)
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_full_disk(path))
@@ -76,6 +78,7 @@ def execute(
         missing = [n for n in options.scored if n not in scores]
         if not missing:
             return scores
+        world.by_leader(lambda: _open(loggers, stack))
         with world.together():
             data = make_training_set(config, source)
             label_dim = int(source.labels.max()) + 1 if config.cond and source.labels is not None else 0
@@ -87,6 +90,11 @@ def execute(
             session.train_to(target)
             scores[target] = session.score(target)
         return {n: scores[n] for n in options.scored}
+
+
+def _open(loggers: Sequence[Logger], stack: contextlib.ExitStack) -> None:
+    for logger in loggers:
+        stack.enter_context(logger)
 
 
 def _claim(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ambient_theory.errors import UsageError
 from ambient_theory.records import Record
 from ambient_train.config import read_toml
 from ambient_train.distributed import World, join_group
+from ambient_train.loggers import check_loggers, make_loggers
 from ambient_train.progress import progress_listener
 from ambient_train.resolve import Resolved, resolve
 from ambient_train.runs import RunDirectory, RunOptions, default_directory, execute, make_training_set
@@ -90,6 +91,7 @@ def train_from_settings(
     max_time_s: float | None = None,
     on_nan: str = "stop",
     shard: bool = False,
+    log: Sequence[str] = (),
     dry_run: bool = False,
     quiet: bool = False,
     runs: Path = Path("runs"),
@@ -102,6 +104,7 @@ def train_from_settings(
     begun = time.monotonic()
     with join_group(device) as world:
         with world.together():
+            check_loggers(log)
             resolved = _resolve_flags(flags, config_file, quiet or not world.leader)
             if resolved.config.precision == "fp16" and world.device.type == "cpu":
                 raise UsageError("precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
@@ -121,7 +124,7 @@ def train_from_settings(
             torch.set_num_threads(1)
         if dry_run:
             return _dry_run(resolved, path, world.device, micro_batch) if world.leader else None
-        return _train(resolved, path, options, world, quiet or not world.leader)
+        return _train(resolved, path, options, world, log, quiet or not world.leader)
 
 
 def _resolve_flags(flags: Mapping[str, Any], config_file: Path | None, quiet: bool) -> Resolved:
@@ -137,7 +140,9 @@ def _resolve_flags(flags: Mapping[str, Any], config_file: Path | None, quiet: bo
     return resolved
 
 
-def _train(resolved: Resolved, path: Path, options: RunOptions, world: World, quiet: bool) -> TrainResult | None:
+def _train(
+    resolved: Resolved, path: Path, options: RunOptions, world: World, log: Sequence[str], quiet: bool
+) -> TrainResult | None:
     finished = RunDirectory(path).scores(resolved.config, resolved.evaluation)
     if set(options.scored) <= set(finished):
         talk(f"already done: {path} (give a larger --duration to train on)", quiet=quiet)
@@ -158,6 +163,7 @@ def _train(resolved: Resolved, path: Path, options: RunOptions, world: World, qu
             listener=listener,
             talk=lambda message: talk(message, quiet=quiet),
             details={"preset": resolved.preset, "data_hash": resolved.source.content_hash},
+            loggers=make_loggers(log, path, resolved.config.to_dict()),
         )
     last = max(scores)
     return TrainResult(path, last, scores[last]) if world.leader else None
