@@ -115,7 +115,7 @@ class _StatedImages(ImageSet):
     """Images of which only the number and the shape are known; there is no content to hash."""
 
     @property
-    def content_hash(self) -> str:  # type: ignore[override]
+    def content_hash(self) -> str:
         return ""
 
 
@@ -196,7 +196,7 @@ def plan_grid(path: Path) -> Plan:
                 count_parameters(config, shape, label_dim),
                 "stated" if isinstance(source, _StatedImages) else "here",
                 hours,
-                published and published.hours(resolved.duration_nimg, evaluations) * seeds[name],
+                None if published is None else published.hours(resolved.duration_nimg, evaluations) * seeds[name],
             )
         )
     unit = "one GPU of this machine" if device.type == "cuda" else "one CPU thread of this machine"

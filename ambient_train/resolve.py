@@ -81,7 +81,7 @@ def resolve(settings: Mapping[str, Any], *, load: Any = None) -> Resolved:
 
     loader = load or _load
     source = loader(typed.data, typed.resolution, typed.holdout, typed.max_images)
-    n_clean, n_noisy = _amounts(given, len(source))
+    n_clean, n_noisy = _amounts(given, source)
     config = TrainConfig.from_dict(
         {**train, "n_clean": n_clean, "n_noisy": n_noisy, "data_hash": source.content_hash[:16]}
     )
@@ -119,7 +119,8 @@ def _images(name: str, value: Any) -> int:
     return value
 
 
-def _amounts(given: Mapping[str, Any], n: int) -> tuple[int, int]:
+def _amounts(given: Mapping[str, Any], source: ImageSet) -> tuple[int, int]:
+    """(n_clean, n_noisy); without any wish those of the data: its clean images and the ones that came with noise."""
     by_count = [k for k in ("n_clean", "n_noisy") if k in given]
     by_share = [k for k in ("keep", "corruption") if k in given]
     if by_count and by_share:
@@ -129,10 +130,13 @@ def _amounts(given: Mapping[str, Any], n: int) -> tuple[int, int]:
         if any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in numbers) or not sum(numbers):
             raise UsageError(f"n_clean and n_noisy must be whole numbers >= 0 and not both 0, not {numbers}")
         return numbers[0], numbers[1]
+    if not by_share and source.sigma is not None:
+        already = int((source.sigma > 0).sum())
+        return len(source) - already, already
     shares = [given.get("keep", 1.0), given.get("corruption", 0.0)]
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in shares):
         raise UsageError(f"keep and corruption must be numbers, not {shares}")
-    return counts(n, keep=float(shares[0]), corruption=float(shares[1]))
+    return counts(len(source), keep=float(shares[0]), corruption=float(shares[1]))
 
 
 def _evaluation(given: Mapping[str, Any], n_eval: int, sampler: Mapping[str, Any], source: ImageSet) -> EvalConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -24,8 +24,7 @@ SOLVERS = ("heun", "euler")
 class Sampler(Protocol):
     """Settings of a sampler, which can be carried out; a dataclass."""
 
-    @property
-    def __dataclass_fields__(self) -> dict[str, Any]: ...
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
         """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; noise(i): see `heun`."""

@@ -176,14 +176,17 @@ def _dry_run(resolved: Resolved, path: Path, device: torch.device, micro_batch: 
     data = make_training_set(config, resolved.source)
     cost = measure(config, data, label_dim, device, micro_batch=micro_batch)
     at_once = min(micro_batch or config.batch, config.batch)
-    sizes = (cost.state_bytes, cost.activation_bytes(at_once), resolved.source.images.nbytes)
+    sizes = [cost.state_bytes, cost.activation_bytes(at_once), resolved.source.images.nbytes]
+    state_mb, activations_mb, images_mb = (size / 1e6 for size in sizes)
     return DryRun(
         config.to_dict(),
         path,
         resolved.duration_nimg,
         cost.parameters,
-        sum(sizes) / 1e6,
-        *(size / 1e6 for size in sizes),
+        state_mb + activations_mb + images_mb,
+        state_mb,
+        activations_mb,
+        images_mb,
         at_once,
         cost.train_img_per_s,
         resolved.duration_nimg / cost.train_img_per_s,

@@ -147,7 +147,7 @@ def as_sigma(array: np.ndarray, count: int, where: str) -> np.ndarray:
 
 
 def npz_file(path: Path, name: str) -> Source:
-    """An .npz with `images` (or `arr_0`), and optionally `labels` and `sigma`."""
+    """An .npz with `images` (or `arr_0`), and optionally `labels`, `sigma` and `heldout` (bool, True = held out)."""
     arrays = load_npz(path)
     key = next((key for key in IMAGE_KEYS if key in arrays), None)
     if key is None:
@@ -161,7 +161,19 @@ def npz_file(path: Path, name: str) -> Source:
         read=lambda ids: images[ids],
         labels=as_labels(arrays["labels"], count, f"{path}:labels") if "labels" in arrays else None,
         sigma=as_sigma(arrays["sigma"], count, f"{path}:sigma") if "sigma" in arrays else None,
+        heldout=_as_heldout(arrays["heldout"], count, f"{path}:heldout") if "heldout" in arrays else None,
     )
+
+
+def _as_heldout(array: np.ndarray, count: int, where: str) -> np.ndarray:
+    """bool [count], with images on both sides."""
+    if array.shape != (count,) or array.dtype != np.bool_:
+        raise DataError(
+            f"{where}: {array.dtype} of shape {array.shape} for {count} images; one bool an image is needed"
+        )
+    if array.all() or not array.any():
+        raise DataError(f"{where}: {'all' if array.all() else 'none'} of the images are held out; leave the array out")
+    return array
 
 
 def npy_file(path: Path, name: str) -> Source:

@@ -115,6 +115,46 @@ def prepare(
 
 @app.command()
 @command
+def corrupt(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    dest: Annotated[Path, typer.Argument(help="File to write: .npz with images, labels, sigma and heldout.")],
+    sigma: Annotated[float, typer.Option(help="Standard deviation of the noise in units of [-1, 1].")],
+    share: Annotated[float, typer.Option(help="Share of noisy training images, 0 to 1.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Which images are noisy, and with which noise.")] = 0,
+    resolution: Annotated[int | None, typer.Option(help="Area-resize to this side first (default: as it is).")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DEST if it exists.")] = False,
+    json_output: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write down the noise that training would add: float32 images, never clipped, never noised again.
+
+    Training on DEST is training on SOURCE with the same --seed, --sigma and --corruption.
+    """
+    from ambient_train.data.corrupted import write_corrupted
+    from ambient_train.data.progress import reporter
+
+    with reporter(quiet) as progress:
+        result = write_corrupted(
+            source,
+            dest,
+            sigma=sigma,
+            share=share,
+            seed=seed,
+            resolution=resolution,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if json_output:
+        print_json(result.to_dict())
+        return
+    print(
+        f"{result.dest} written: {result.clean:,} clean and {result.noisy:,} noisy images (sigma {result.sigma:g}), "
+        f"{result.heldout:,} held out"
+    )
+
+
+@app.command()
+@command
 def check(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     workers: Workers = None,
