@@ -222,6 +222,8 @@ class Session:
 
             return [Record.from_dict(r) for r in self.world.by_leader(judge)]
         finally:
+            if state.sharded:
+                state.network.reshard()  # after a forward pass without a backward pass the outer weights are whole
             with torch.no_grad():
                 for name, p in state.network.named_parameters():
                     p.copy_(weights[name])

@@ -104,7 +104,8 @@ class TrainState:
         self.config = config
         self.sharded = sharded
         self.label_dim = label_dim
-        self.network = build_network(config, shape, label_dim).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = torch.contiguous_format if sharded else torch.channels_last  # FSDP2 cannot split channels-last weights
+        self.network = build_network(config, shape, label_dim).to(device, memory_format=layout)  # type: ignore[call-overload]
         if sharded:
             shard(self.network, world or World())
         kind = torch.optim.AdamW if config.weight_decay > 0 else torch.optim.Adam
