@@ -158,6 +158,7 @@ def plan_grid(path: Path) -> Plan:
     if device.type == "cpu":
         torch.set_num_threads(1)
     costs: dict[str, StepCost] = {}
+    sizes: dict[str, int] = {}
     seeds = Counter(c.name for c in grid.cells)
     rows, notes, sources = [], [], []
     for name in grid.order:
@@ -175,8 +176,10 @@ def plan_grid(path: Path) -> Plan:
         levels = resolved.evaluation.sampler
         evaluations = generated * (levels.steps if levels.solver == "euler" else 2 * levels.steps - 1)
         hours = None
+        key = str((config.arch, dict(config.network), shape, label_dim, config.batch, config.precision, config.augment))
+        if key not in sizes:
+            sizes[key] = count_parameters(config, shape, label_dim)
         if not absent:
-            key = str((config.arch, dict(config.network), shape, config.batch, config.precision, config.augment > 0))
             if key not in costs:
                 costs[key] = measure(config, make_training_set(config, source), label_dim, device)
             seconds = resolved.duration_nimg / costs[key].train_img_per_s
@@ -193,7 +196,7 @@ def plan_grid(path: Path) -> Plan:
                 config.sigma if config.n_noisy else 0.0,
                 resolved.duration_nimg * seeds[name],
                 generated * seeds[name],
-                count_parameters(config, shape, label_dim),
+                sizes[key],
                 "stated" if isinstance(source, _StatedImages) else "here",
                 hours,
                 None if published is None else published.hours(resolved.duration_nimg, evaluations) * seeds[name],

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ambient_theory.errors import UsageError
 from ambient_train.config import TrainConfig
 from ambient_train.data.corruption import TrainingSet
 from ambient_train.networks.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS
@@ -62,8 +63,10 @@ def measure(
     """Time passes of 1, 2, 4, ... images until one takes half a second, `micro_batch` (default the batch) is reached,
     or `budget_s` seconds would be exceeded; building the network comes on top.
 
-    The state is a throwaway one; nothing is written.
+    The state is a throwaway one; nothing is written. Raises UsageError if micro_batch does not divide the batch.
     """
+    if micro_batch and (micro_batch < 1 or config.batch % micro_batch):
+        raise UsageError(f"micro-batch {micro_batch} does not divide a batch of {config.batch} images")
     state = TrainState(config, data.shape, label_dim, device)
     table = LevelTable.of(data.sigma_n)
     state.network.train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from ambient_theory.errors import DataError, UsageError
 from ambient_train import timing
 from ambient_train.config import PRESETS
-from ambient_train.planning import plan_grid, stated_images
+from ambient_train.planning import Plan, plan_grid, stated_images
 from ambient_train.resolve import resolve
 from ambient_train.runs import make_training_set
 from ambient_train.sweep import read_grid, resolve_cell
@@ -28,6 +29,12 @@ TINY = {
     "network": {"model_channels": 4, "channel_mult": [1, 2], "emb_channels": 8},
     "precision": "fp32",
 }
+
+
+@functools.cache
+def published_plan(name: str) -> Plan:
+    """Planned here, where none of the data is."""
+    return plan_grid(EXPERIMENTS / f"{name}.toml")
 
 
 def test_no_pass_is_larger_than_the_micro_batch_and_a_slow_one_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,10 +91,9 @@ def test_memory_is_linear_in_the_images_and_its_state_is_five_copies_of_the_weig
     ],
 )
 def test_published_grids_are_planned_without_their_data(
-    name: str, images: int, parameters: int | None, gpu_hours: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, images: int, parameters: int | None, gpu_hours: float
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    plan = plan_grid(EXPERIMENTS / f"{name}.toml")
+    plan = published_plan(name)
     amounts = [(r.n_clean, r.n_noisy, r.sigma) for r in plan.rows]
     tenth = round(images * 0.1)
     assert amounts == [
@@ -105,9 +111,43 @@ def test_published_grids_are_planned_without_their_data(
         assert row.reference_gpu_hours is not None
         assert gpu_hours < row.reference_gpu_hours < 1.01 * gpu_hours  # the images of the score come on top
     assert "EDM" in plan.reference
-    result = CliRunner().invoke(app, ["sweep", "plan", str(EXPERIMENTS / f"{name}.toml")])
+
+
+def test_the_table_of_a_plan_names_the_source_of_its_hours() -> None:
+    result = CliRunner().invoke(app, ["sweep", "plan", str(EXPERIMENTS / "cifar10.toml")])
     assert result.exit_code == 0, result.output
-    assert "GPU-hours" in result.stdout
+    words = " ".join(result.stdout.split())
+    assert "200M" in words
+    assert "4 trainings, about 1,540 GPU-hours" in words
+    assert "about 2 days on 8 V100" in words
+
+
+@pytest.mark.parametrize("name", ["cifar10", "celeba64", "imagenet64"])
+def test_every_published_cell_is_in_its_grid(name: str) -> None:
+    records = [json.loads(line) for line in (EXPERIMENTS / "published.jsonl").read_text().splitlines()]
+    published = [r for r in records if (r["dataset"], r["metric"], r["extra"]["grade"]) == (name, "fid", "primary")]
+    planned = published_plan(name).rows
+    assert len(published) == len(planned) == 4
+    for record, row in zip(published, planned, strict=True):  # in the same order; 1.28 M there is 1,281,167 here
+        assert (row.sigma or None) == record["sigma"]
+        assert (row.n_clean, row.n_noisy) == pytest.approx((record["n_clean"], record["n_noisy"]), rel=1e-3)
+
+
+def test_dry_run_adds_up_the_memory_of_the_micro_batch(tmp_path: Path, tiny_config: Path) -> None:
+    plans = []
+    for more in ([], ["--micro-batch", "4"]):
+        arguments = ["train", "--config", str(tiny_config), "--device", "cpu", "--dry-run", "--json", *more]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        plans.append(json.loads(result.stdout))
+    for plan in plans:
+        parts = plan["state_mb"] + plan["activations_mb"] + plan["images_mb"]
+        assert plan["memory_mb"] == pytest.approx(parts)
+    assert [p["micro_batch"] for p in plans] == [16, 4]
+    assert plans[1]["activations_mb"] == pytest.approx(plans[0]["activations_mb"] / 4, rel=0.1)
+    for wrong in ("-4", "5"):
+        arguments = ["train", "--config", str(tiny_config), "--device", "cpu", "--dry-run", "--micro-batch", wrong]
+        assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
 def test_a_cell_without_its_data_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
