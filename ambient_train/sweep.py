@@ -26,6 +26,7 @@ from ambient_theory.records import Record
 from ambient_train.config import read_toml
 from ambient_train.resolve import Resolved, resolve
 from ambient_train.runs import RunDirectory, RunOptions, default_directory, execute
+from ambient_train.signals import EXIT_CODES
 
 STATED = ("n_images", "img_channels", "img_resolution", "n_classes", "data_from")
 """Of the data of a cell: training images, colours (default 3), side in pixels, classes; where to get it, in words."""
@@ -59,7 +60,7 @@ class Grid:
 class CellOutcome:
     """state: done, failed, stopped, or busy (another sweep works on it). records: of all scored points.
 
-    message: why it failed. wall_s: spent now.
+    message: why it failed. wall_s: spent now. exit_code: of a stopped one.
     """
 
     cell: SweepCell
@@ -68,6 +69,7 @@ class CellOutcome:
     records: list[Record] = field(default_factory=list)
     message: str = ""
     wall_s: float = 0.0
+    exit_code: int = 0
 
 
 def read_grid(path: Path) -> Grid:
@@ -159,7 +161,9 @@ def run_cell(cell: SweepCell, runs: Path, device: str = "cpu", threads: int = 1)
     except BusyError as error:
         return CellOutcome(cell, "busy", str(path), message=str(error))
     except StoppedError as error:
-        return CellOutcome(cell, "stopped", message=str(error), wall_s=time.monotonic() - started)
+        return CellOutcome(
+            cell, "stopped", message=str(error), wall_s=time.monotonic() - started, exit_code=error.exit_code
+        )
     except (AmbientError, OSError) as error:
         return CellOutcome(cell, "failed", message=str(error), wall_s=time.monotonic() - started)
     records = [_named(record, cell.name) for at in scores.values() for record in at]
@@ -208,7 +212,8 @@ def run_sweep(
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_worker) as pool:
             futures = {pool.submit(run_cell, cell, runs, device, threads): i for i, cell in enumerate(grid.cells)}
-            previous = {s: signal.signal(s, _forward(pool)) for s in (signal.SIGTERM, signal.SIGINT)}
+            heard: list[int] = []
+            previous = {s: signal.signal(s, _forward(pool, heard)) for s in EXIT_CODES}
             try:
                 while futures:
                     future = next(concurrent.futures.as_completed(futures))
@@ -218,7 +223,10 @@ def run_sweep(
                     except concurrent.futures.CancelledError:
                         outcome = CellOutcome(grid.cells[index], "stopped", message="not started")
                     except concurrent.futures.process.BrokenProcessPool:
-                        outcome = CellOutcome(grid.cells[index], "failed", message="its process was killed")
+                        state = "stopped" if heard else "failed"
+                        outcome = CellOutcome(grid.cells[index], state, message="its process was killed")
+                    if outcome.state == "stopped" and heard:
+                        outcome.exit_code = EXIT_CODES[signal.Signals(heard[0])]
                     if outcome.state == "busy":
                         if not futures:
                             _wait(Path(outcome.directory))
@@ -252,10 +260,11 @@ def _worker() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def _forward(pool: concurrent.futures.ProcessPoolExecutor) -> Callable[[int, Any], None]:
-    """Pass a signal on to the workers (they save and come back `stopped`)."""
+def _forward(pool: concurrent.futures.ProcessPoolExecutor, heard: list[int]) -> Callable[[int, Any], None]:
+    """Pass a signal on to the workers (they save and come back `stopped`) and note that it came."""
 
     def handler(number: int, _: Any) -> None:
+        heard.append(number)
         for pid in list(pool._processes or ()):
             os.kill(pid, signal.SIGTERM)
 
@@ -268,7 +277,8 @@ def check(outcomes: Sequence[CellOutcome], grid: Grid) -> None:
     failed = [o for o in outcomes if o.state == "failed"]
     done = len(outcomes) - len(stopped) - len(failed)
     if stopped or len(outcomes) < len(grid.cells):
-        raise StoppedError(f"stopped with {done} of {len(grid.cells)} cells done: the same command continues")
+        code = max((o.exit_code for o in stopped), default=0) or StoppedError.exit_code
+        raise StoppedError(f"stopped with {done} of {len(grid.cells)} cells done: the same command continues", code)
     if failed:
         first = failed[0]
         raise PartialError(
