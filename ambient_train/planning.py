@@ -75,22 +75,28 @@ class Plan:
         columns: dict[str, Callable[[PlanRow], str]] = {
             "cell": lambda r: r.cell,
             "seeds": lambda r: str(r.seeds),
-            "clean": lambda r: f"{r.n_clean:,}",
-            "noisy": lambda r: f"{r.n_noisy:,}",
+            "clean": lambda r: f"{r.n_clean:,}" if r.n_clean < 100_000 else short(r.n_clean),
+            "noisy": lambda r: f"{r.n_noisy:,}" if r.n_noisy < 100_000 else short(r.n_noisy),
             "sigma": lambda r: f"{r.sigma:g}",
             "train": lambda r: short(r.train_nimg),
-            "generate": lambda r: short(r.generate_nimg),
+            "sample": lambda r: short(r.generate_nimg),
             "weights": lambda r: short(r.parameters),
         }
         if any(r.hours is not None for r in self.rows):
             columns["time here"] = lambda r: "?" if r.hours is None else duration_text(r.hours * 3600)
         if self.reference:
-            columns["GPU-hours"] = lambda r: "?" if r.reference_gpu_hours is None else f"{r.reference_gpu_hours:,.0f}"
+            columns["GPU h"] = lambda r: "?" if r.reference_gpu_hours is None else f"{r.reference_gpu_hours:,.0f}"
         for name in columns:
-            table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=name != "cell")
+            first = name == "cell"
+            table.add_column(
+                name, justify="left" if first else "right", no_wrap=not first, min_width=12 if first else None
+            )
         for r in self.rows:
             table.add_row(*(value(r) for value in columns.values()))
-        Console().print(table)
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=120)
+        console.print(table)
         total = f"{sum(r.seeds for r in self.rows)} trainings"
         if all(r.hours is not None for r in self.rows):
             total += f", {duration_text(sum(r.hours or 0.0 for r in self.rows) * 3600)} of {self.unit}"
