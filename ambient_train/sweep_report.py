@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -87,13 +88,22 @@ def run_grid(
         )
 
     outcomes = run_sweep(grid, runs, workers=workers, device=kind, threads=threads, listener=listen)
+    return report(grid, outcomes, sweep_folder(grid, runs, outdir), time.monotonic() - started)
+
+
+def sweep_folder(grid: Grid, runs: Path, outdir: Path | None) -> Path:
+    """Where the records and the table of a grid go: `outdir`, else beside its runs."""
+    return outdir or runs / f"sweep-{grid.name}"
+
+
+def report(grid: Grid, outcomes: list[CellOutcome], where: Path, wall_s: float) -> SweepResult:
+    """Write `records.jsonl`, `table.csv` and the samples of all that is done to `where`."""
     records = [record for outcome in outcomes for record in outcome.records]
     summaries = summarise(records, grid.order)
-    where = outdir or runs / f"sweep-{grid.name}"
     write_records(where / "records.jsonl", records)
     atomic_write_text(where / "table.csv", table_csv(summaries))
     _copy_samples(outcomes, where / "samples")
-    return SweepResult(grid, outcomes, records, summaries, where, round(time.monotonic() - started, 1))
+    return SweepResult(grid, outcomes, records, summaries, where, round(wall_s, 1))
 
 
 def _copy_samples(outcomes: list[CellOutcome], where: Path) -> None:
@@ -127,16 +137,14 @@ def show_summaries(summaries: list[Summary], reference: str = "heldout-clean", m
         chosen = [s for s in summaries if s.metric == metric]
     columns = list(dict.fromkeys((s.extractor, s.duration_nimg) for s in chosen))
     table = Table(title=f"Frechet distance against {reference} images, mean +- standard error over seeds")
-    table.add_column("cell")
-    table.add_column("clean", justify="right")
-    table.add_column("noisy", justify="right")
-    table.add_column("sigma", justify="right")
+    table.add_column("cell", no_wrap=True)
+    table.add_column("clean + noisy", justify="right")
     table.add_column("seeds", justify="right")
     for extractor, nimg in columns:
         table.add_column(f"{extractor.split(':')[0]}\n{nimg:,} img", justify="right")
     memory_extractors = list(dict.fromkeys(e for e, _ in columns))
     for extractor in memory_extractors:
-        table.add_column(f"repeat the\nclean ones\n({extractor.split(':')[0]})", justify="right")
+        table.add_column(f"clean images\nrepeated,\n{extractor.split(':')[0]}", justify="right")
     rows: dict[str, dict[tuple[str, int], Summary]] = {}
     for s in chosen:
         rows.setdefault(s.cell, {})[s.extractor, s.duration_nimg] = s
@@ -144,9 +152,7 @@ def show_summaries(summaries: list[Summary], reference: str = "heldout-clean", m
         first = next(iter(values.values()))
         table.add_row(
             cell,
-            f"{first.n_clean:,}",
-            f"{first.n_noisy:,}",
-            "" if first.sigma is None else str(first.sigma),
+            f"{first.n_clean:,} + {first.n_noisy:,}",
             str(first.seeds),
             *(_number(values.get(c)) for c in columns),
             *(
@@ -156,7 +162,7 @@ def show_summaries(summaries: list[Summary], reference: str = "heldout-clean", m
                 for e in memory_extractors
             ),
         )
-    Console(width=None).print(table)
+    Console(width=None if sys.stdout.isatty() else 132).print(table)
     floors = {s.extractor.split(":")[0]: s.floor for s in chosen if s.floor is not None}
     print("score of as many clean images: " + ", ".join(f"{k} {v:.3g}" for k, v in floors.items()))
 

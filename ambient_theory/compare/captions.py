@@ -72,7 +72,10 @@ def answer(a: GroupAnalysis, sigma: float) -> str:
         else:
             text = f"{where}one clean image is worth {number(price.value)} noisy ones"
             text += f" ({confidence} interval {number(price.low)} to {number(price.high)}; {score})"
-    if a.single.free.misfit:
+    determined = c.value > 0 and price.low is not None and not (math.isinf(price.high or 0.0) and price.low <= 0)
+    if a.single.free.misfit and not determined:
+        text += "; a single worth does not fit them"
+    elif a.single.free.misfit:
         text += "; the one-worth curve does not fit these scores, so read this as a rough average"
     return text + "."
 

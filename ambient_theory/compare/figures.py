@@ -194,6 +194,8 @@ def price_figure(analysis: GroupAnalysis, printed: Sequence[PublishedPrice] = ()
         for i, bound in enumerate(analysis.pairwise.bounds):
             if bound.sigma in prices:
                 low, high = max(bound.price_low, bottom / 2), min(bound.price_high, top * 4)
+                if low > high:  # the pairs say that the price lies beyond the axis
+                    continue
                 label = "pairs whose order is certain" if i == 0 else None
                 ax.plot(
                     [bound.sigma] * 2,
@@ -274,9 +276,12 @@ def utility_figure(analysis: GroupAnalysis) -> Figure:
     left.set_title("Average worth of the noisy images")
     left.tick_params(axis="y", labelsize=7.5)
     if analysis.single is not None:
+        ends = left.get_xlim()  # a band without an end goes to the edge of what is measured
         for sigma, c in analysis.single.worth.items():
             if sigma in colour and c.low is not None and c.high is not None:
-                left.axvspan(c.low, c.high, color=colour[sigma], alpha=0.13, linewidth=0)
+                band = np.clip([c.low, c.high], *ends)
+                left.axvspan(*band, color=colour[sigma], alpha=0.13, linewidth=0)
+        left.set_xlim(ends)
     if analysis.rates:
         names = [f"σ {r.sigma:g}, clean {_span(r.n_clean)},\nnoisy {_span(r.n_noisy)}" for r in analysis.rates]
         _forest(
