@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ambient_theory.console import command, print_json
+from ambient_theory.console import command, print_json, talk
 from ambient_theory.errors import UsageError
 from ambient_train.signals import leave_on_signal
 
@@ -376,18 +376,55 @@ def sweep_run(
     outdir: Annotated[
         Path | None, typer.Option(help="Where records and table go. Default: beside the runs, named like the grid.")
     ] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Submit the workers as SLURM jobs (extra slurm) and print their numbers.")
+    ] = False,
+    slurm_partition: Annotated[
+        str | None, typer.Option(help="With --slurm: partition of the jobs. Default: the cluster's.")
+    ] = None,
+    slurm_gpus: Annotated[
+        int | None, typer.Option(help="With --slurm: GPUs of each job, 0 = none; a training uses one. Default 1.")
+    ] = None,
+    slurm_time: Annotated[
+        int | None,
+        typer.Option(help="With --slurm: time limit of a job in minutes, after which it is queued again. Default 240."),
+    ] = None,
+    slurm_jobs: Annotated[
+        int | None, typer.Option(help="With --slurm: jobs, one training at a time each. Default: --workers.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="With --slurm: wait for the jobs, then print the table.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the cells of a grid that are not done; write records (JSONL) and a table (CSV); print the table."""
-    from ambient_train.sweep_report import run_grid
+    """Run the cells of a grid that are not done; write records (JSONL) and a table (CSV); print the table.
 
-    result = run_grid(grid, runs, workers=workers, threads=threads, device=device, outdir=outdir, quiet=quiet)
+    With --slurm, jobs of a cluster do it; the folder of runs must be reachable from all of its machines.
+    """
+    from ambient_train.sweep_report import SweepResult, run_grid
+
+    asked = {"partition": slurm_partition, "gpus": slurm_gpus, "minutes": slurm_time, "jobs": slurm_jobs}
+    given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+    result: Any
+    if slurm:
+        from ambient_train.slurm import SlurmOptions, submit_grid, wait_for_grid
+
+        options = SlurmOptions(**{"jobs": workers, **given})
+        result = submit_grid(grid, runs, options, threads=threads, device=device, outdir=outdir)
+        if wait:
+            talk(f"submitted {', '.join(job.job_id for job in result.jobs)}; logs: {result.logs}", quiet=quiet)
+            result = wait_for_grid(result, runs, outdir=outdir, quiet=quiet)
+    elif given or wait:
+        raise UsageError("--wait and the options --slurm-... are for jobs: add --slurm, or leave them out")
+    else:
+        result = run_grid(grid, runs, workers=workers, threads=threads, device=device, outdir=outdir, quiet=quiet)
     if as_json:
         print_json(result.to_dict())
     else:
         result.show()
-    result.check()
+    if isinstance(result, SweepResult):
+        result.check()
 
 
 @sweep_app.command("plan")
