@@ -116,9 +116,23 @@ def leave_on_signal() -> Iterator[None]:
         yield
 
 
+_left_alone: set[signal.Signals] = set()
+
+
+@contextlib.contextmanager
+def leave_alone(number: signal.Signals) -> Iterator[None]:
+    """Inside this block `graceful_stop` and `leave_on_signal` let a signal keep the handler that it has."""
+    _left_alone.add(number)
+    try:
+        yield
+    finally:
+        _left_alone.discard(number)
+
+
 @contextlib.contextmanager
 def _handling(handler: object) -> Iterator[None]:
-    previous = {number: signal.signal(number, handler) for number in EXIT_CODES}  # type: ignore[arg-type]
+    wanted = [number for number in EXIT_CODES if number not in _left_alone]
+    previous = {number: signal.signal(number, handler) for number in wanted}  # type: ignore[arg-type]
     try:
         yield
     finally:

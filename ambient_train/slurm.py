@@ -8,6 +8,7 @@ continues from there. submitit is imported only here, when it is used.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import shutil
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 
 from ambient_theory.console import talk
 from ambient_theory.errors import PartialError, StoppedError, UsageError
-from ambient_train.signals import EXIT_CODES
+from ambient_train.signals import EXIT_CODES, leave_alone
 from ambient_train.sweep import CellOutcome, Grid, read_grid, run_sweep
 from ambient_train.sweep_report import SweepResult, report, sweep_folder
 
@@ -73,14 +74,19 @@ class SweepWorker:
         """Outcomes of all cells, in the order of the grid.
 
         A stop by SIGUSR2 is passed on, after saving, to the handler that the queue's side has installed: it calls
-        `checkpoint` and queues the job again. Raises StoppedError for any other signal, or without such a handler.
+        `checkpoint` and queues the job again. SIGTERM is left to a handler of the queue's side, if there is one: queues
+        send it to a job that they will start again, before or instead of SIGUSR2, and a job that leaves by itself is
+        not started again. Raises StoppedError for any other signal, or without such handlers.
         """
 
         def listen(outcome: CellOutcome, done: int, total: int) -> None:
             detail = f" ({outcome.message})" if outcome.message else ""
             talk(f"[{done}/{total}] {outcome.cell.label}: {outcome.state}{detail}, {outcome.wall_s:,.0f} s")
 
-        outcomes = run_sweep(self.grid, self.runs, device=self.device, threads=self.threads, listener=listen)
+        with contextlib.ExitStack() as stack:
+            if callable(signal.getsignal(signal.SIGTERM)):
+                stack.enter_context(leave_alone(signal.SIGTERM))
+            outcomes = run_sweep(self.grid, self.runs, device=self.device, threads=self.threads, listener=listen)
         stopped = next((o for o in outcomes if o.state == "stopped"), None)
         if stopped is not None:
             asked_by_queue = stopped.exit_code == EXIT_CODES[signal.SIGUSR2]

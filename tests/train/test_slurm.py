@@ -76,8 +76,8 @@ def grid(tmp_path: Path) -> Path:
     return path
 
 
-def disturbed_once(marker: Path) -> type[SweepWorker]:
-    """A worker that sends itself SIGUSR2 after 48 images of a mixed cell, in the one job that makes `marker` first.
+def disturbed_once(marker: Path, *signals: int) -> type[SweepWorker]:
+    """A worker that sends itself signals after 48 images of a mixed cell, in the one job that makes `marker` first.
 
     A local class, so that it travels to the job by value.
     """
@@ -93,7 +93,8 @@ def disturbed_once(marker: Path) -> type[SweepWorker]:
                             marker.touch(exist_ok=False)
                         except FileExistsError:
                             return
-                        os.kill(os.getpid(), signal.SIGUSR2)
+                        for number in signals:
+                            os.kill(os.getpid(), number)
 
                 return original(config, *arguments, **keywords, listener=listen)
 
@@ -106,13 +107,16 @@ def disturbed_once(marker: Path) -> type[SweepWorker]:
     return Disturbed
 
 
-def test_debug_executor_gives_the_records_of_one_process(
-    submitit: Any, tmp_path: Path, grid: Path, expected: list[dict[str, Any]]
+def test_waiting_for_jobs_gives_the_records_and_the_table_of_one_process(
+    submitit: Any, tmp_path: Path, grid: Path, expected: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(slurm, "slurm_executor", lambda logs, *_, **__: submitit.DebugExecutor(folder=logs))
     runs = tmp_path / "runs"
-    submission = submit_sweep(submitit.DebugExecutor(folder=tmp_path / "logs"), read_grid(grid), runs, device="cpu")
-    result = wait_for_grid(submission, runs, quiet=True)
-    result.check()
+    result = ambient("sweep", "run", grid, "--runs", runs, "--slurm", "--wait", "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["cells"] == {"done": 3}
+    assert [row["cell"] for row in answer["summary"][:3]] == ["clean", "mixed sigma 0.2", "mixed sigma 0.6"]
     assert values(runs / "sweep-tiny" / "records.jsonl") == expected
 
 
@@ -121,7 +125,7 @@ def test_two_jobs_of_which_one_is_queued_again_give_the_records_of_one_process(
     submitit: Any, tmp_path: Path, grid: Path, expected: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker, runs = tmp_path / "marker", tmp_path / "runs"
-    monkeypatch.setattr(slurm, "SweepWorker", disturbed_once(marker))
+    monkeypatch.setattr(slurm, "SweepWorker", disturbed_once(marker, signal.SIGUSR2))
     executor = submitit.LocalExecutor(folder=tmp_path / "logs")
     executor.update_parameters(timeout_min=5)
     submission = submit_sweep(executor, read_grid(grid), runs, jobs=2, device="cpu")
@@ -201,7 +205,7 @@ def test_the_submitted_script_saves_on_the_signal_asks_for_its_requeue_and_conti
     expected: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slurm, "SweepWorker", disturbed_once(tmp_path / "marker"))
+    monkeypatch.setattr(slurm, "SweepWorker", disturbed_once(tmp_path / "marker", signal.SIGTERM, signal.SIGUSR2))
     runs = tmp_path / "runs"
     options = slurm.SlurmOptions(gpus=0, minutes=60)
     submission = slurm.submit_grid(grid, runs, options, device="cpu")
@@ -215,6 +219,7 @@ def test_the_submitted_script_saves_on_the_signal_asks_for_its_requeue_and_conti
     first = start()
     assert first.returncode != 0
     assert "stopped by SIGUSR2: saved at 48 images" in first.stderr
+    assert "Bypassing signal SIGTERM" in first.stderr
     assert (cluster / "scontrol.txt").read_text() == "requeue 123\n"
     assert not submission.jobs[0].paths.result_pickle.exists()
     second = start()
@@ -227,7 +232,7 @@ def test_the_submitted_script_saves_on_the_signal_asks_for_its_requeue_and_conti
 
 def test_a_stop_that_nobody_queues_again_is_an_error(submitit: Any, tmp_path: Path, grid: Path) -> None:
     heard: list[int] = []
-    worker = disturbed_once(tmp_path / "marker")(read_grid(grid), tmp_path / "runs", "cpu")
+    worker = disturbed_once(tmp_path / "marker", signal.SIGUSR2)(read_grid(grid), tmp_path / "runs", "cpu")
     before = signal.signal(signal.SIGUSR2, signal.SIG_DFL)
     try:
         with pytest.raises(StoppedError, match="saved at 48 images") as caught:
