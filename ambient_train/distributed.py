@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from ambient_theory import errors
 from ambient_theory.errors import AmbientError, StoppedError, UsageError
@@ -186,6 +187,15 @@ def first_host(nodes: str) -> str:
     return match[1] + (match[2] or "") + (match[3] or "")
 
 
+def _fresh_store(rank: int, size: int) -> torch.distributed.Store:
+    """The group's key-value store. Ranks that are started again find the same store, in which the addresses of the dead
+    ones still stand: on one machine every start has a name space of its own."""
+    store, _, _ = next(rendezvous("env://", rank, size, timeout=TIMEOUT))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    return torch.distributed.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
 @contextlib.contextmanager
 def join_group(device: str = "auto") -> Iterator[World]:
     """The World of this process: of its torchrun, srun or `--nproc` group, else alone.
@@ -208,7 +218,9 @@ def join_group(device: str = "auto") -> Iterator[World]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=TIMEOUT)
+    torch.distributed.init_process_group(
+        backend, store=_fresh_store(rank, size), rank=rank, world_size=size, timeout=TIMEOUT
+    )
     try:
         yield World(rank, size, chosen)
     finally:
