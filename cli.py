@@ -12,6 +12,7 @@ from ambient_theory.compare.commands import budget, compare, price
 from ambient_train.commands import evaluate, generate, sweep_app, train
 from ambient_train.data.commands import app as data_app
 from ambient_train.hub_commands import export
+from ambient_train.signals import leave_on_signal
 
 app = typer.Typer(
     name="ambient",
@@ -41,7 +42,7 @@ app.command("train")(train)
 app.command("generate")(generate)
 app.command("evaluate")(evaluate)
 app.add_typer(sweep_app, name="sweep")
-app.command("simulate-gmm")(simulate_gmm)
+app.command("simulate-gmm")(leave_on_signal()(simulate_gmm))  # finished cells are in the ledger
 app.command("compare")(compare)
 app.command("price")(price)
 app.command("budget")(budget)
