@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import tiny_run
 import torch
 from groups import free_port
+from torch.distributed.elastic.rendezvous import dynamic_rendezvous
 
 from ambient_theory.errors import DivergedError, StoppedError, UsageError
 from ambient_train.commands import _start_training
@@ -46,6 +48,15 @@ def train(path: Path, harm: str = "") -> list[float] | None:
 def with_launcher(path: Path, harm: str, pid: int) -> list[float] | None:
     os.environ["LAUNCHER"] = str(pid)
     return train(path, harm)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_event_records() -> Iterator[None]:
+    """torch names the caller in each rendezvous event by searching all modules of the process: seconds in a test run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for owner in (dynamic_rendezvous.DynamicRendezvousHandler, dynamic_rendezvous._DistributedRendezvousOpExecutor):
+            patch.setattr(owner, "_record", lambda *arguments, **keywords: None)
+        yield
 
 
 @pytest.fixture(scope="module")
