@@ -52,7 +52,7 @@ def with_launcher(path: Path, harm: str, pid: int) -> list[float] | None:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_event_records() -> Iterator[None]:
-    """torch names the caller in each rendezvous event by searching all modules of the process: seconds in a test run."""
+    """torch names the caller in each rendezvous event by searching all modules of a process: slow in a test run."""
     with pytest.MonkeyPatch.context() as patch:
         for owner in (dynamic_rendezvous.DynamicRendezvousHandler, dynamic_rendezvous._DistributedRendezvousOpExecutor):
             patch.setattr(owner, "_record", lambda *arguments, **keywords: None)
