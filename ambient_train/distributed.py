@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from ambient_theory import errors
@@ -187,13 +188,13 @@ def first_host(nodes: str) -> str:
     return match[1] + (match[2] or "") + (match[3] or "")
 
 
-def _fresh_store(rank: int, size: int) -> torch.distributed.Store:
+def _fresh_store(rank: int, size: int) -> Store:
     """The group's key-value store. Ranks that are started again find the same store, in which the addresses of the dead
     ones still stand: on one machine every start has a name space of its own."""
     store, _, _ = next(rendezvous("env://", rank, size, timeout=TIMEOUT))
     if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
         return store
-    return torch.distributed.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 @contextlib.contextmanager
