@@ -166,12 +166,14 @@ def score_run(
 ) -> list[Record]:
     """Records of one set of generated images: every extractor, reference and metric, with the floors at the same n.
 
+    Empty where there is nothing to score with: no clean image in the data, or no extractor that fits the images.
+
     extra of a record: interval95, bias, floor (the score of as many clean training images), memorisation_floor (the
     score of a model that repeats the clean training subset), share of noisy images, sampler.
     """
     targets = references(config.data, config.resolution, config.holdout, config.max_images)
-    if not targets:
-        raise UsageError(f"{config.data}: no clean image to compare with")
+    if not targets or not evaluation.extractors:
+        return []
     chosen = extractors_for(evaluation.extractors, data.shape[0])
     versions = library_versions("torch", "numpy", "scipy")
     own = clean_uint8(data.clean_images()) if data.n_clean else None

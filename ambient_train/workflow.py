@@ -208,6 +208,9 @@ def show_records(records: list[Record]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    if not records:
+        print("no scores: the data has no clean image to compare with, or no features fit its images")
+        return
     table = Table()
     for name in ("metric", "features", "against", "score", "floor", "n"):
         table.add_column(name, justify="right" if name in ("score", "floor", "n") else "left")

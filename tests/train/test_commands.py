@@ -251,3 +251,12 @@ def test_help_answers_without_heavy_imports() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_data_that_is_noisy_throughout_trains_and_says_that_it_has_no_scores(tmp_path: Path, tiny_config: Path) -> None:
+    noisy = np.random.default_rng(0).normal(0, 0.6, (40, 1, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "scans.npz", images=noisy, sigma=np.full(40, 0.3, np.float32))
+    result = train(tiny_config, tmp_path / "run", "--data", tmp_path / "scans.npz")
+    assert result.exit_code == 0, result.output
+    assert "no scores" in result.stdout
+    assert (tmp_path / "run" / "result.json").exists()
