@@ -163,28 +163,25 @@ class Preset:
     n_eval: int = 2_000
 
 
+_TRAIN_8X8: dict[str, Any] = {
+    "arch": "SmallUNet",
+    "network": {"model_channels": 32, "channel_mult": [1, 2]},
+    "precision": "bf16",
+    "ema_ramp": 0.15,
+    "ema_halflife_nimg": 100_000,
+}
+_SAMPLER_8X8 = {"steps": 12, "sigma_min": 0.01, "sigma_max": 20.0}
+
 PRESETS: dict[str, Preset] = {
     "digits": Preset(
-        train={
-            "arch": "SmallUNet",
-            "network": {"model_channels": 32, "channel_mult": [1, 2]},
-            "precision": "bf16",
-            "ema_ramp": 0.15,
-            "ema_halflife_nimg": 100_000,
-        },
-        sampler={"steps": 12, "sigma_min": 0.01, "sigma_max": 20.0},
+        train=_TRAIN_8X8,
+        sampler=_SAMPLER_8X8,
         duration_nimg=160_000,
         n_eval=2_000,
     ),
     "fashion": Preset(
-        train={
-            "arch": "SmallUNet",
-            "network": {"model_channels": 32, "channel_mult": [1, 2]},
-            "precision": "bf16",
-            "ema_ramp": 0.15,
-            "ema_halflife_nimg": 100_000,
-        },
-        sampler={"steps": 12, "sigma_min": 0.01, "sigma_max": 20.0},
+        train=_TRAIN_8X8,
+        sampler=_SAMPLER_8X8,
         duration_nimg=400_000,
         n_eval=5_000,
     ),
