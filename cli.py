@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 import ambient_theory
-from ambient_theory.commands import simulate_gmm
 from ambient_theory.compare.commands import budget, compare, price
+from ambient_theory.simulation.commands import simulate_gmm
 from ambient_train.commands import evaluate, generate, sweep_app, train
 from ambient_train.data.commands import app as data_app
 from ambient_train.hub_commands import export

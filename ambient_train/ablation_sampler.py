@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.sampling import SOLVERS, Denoiser
 
 DISCRETIZATIONS = ("edm", "vp", "ve", "iddpm")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train import stateless
 
 LABELS = 9

@@ -20,8 +20,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ambient_theory.cells import fsync_directory, read_sealed, write_sealed
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.files import fsync_directory, read_sealed, write_sealed
 
 SCHEMA = "ambient.checkpoint/1"
 MANIFEST = "manifest.json"

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ambient_theory.console import command, print_json, talk
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.console import command, print_json, talk
+from ambient_theory.shared.errors import UsageError
 from ambient_train.signals import leave_on_signal
 
 sweep_app = typer.Typer(

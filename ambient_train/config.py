@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.cells import content_hash
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import content_hash
 from ambient_train.losses import WEIGHTS
 from ambient_train.networks.edm_presets import EDM_PRESETS
 from ambient_train.noise_levels import DRAWS

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from ambient_theory import errors
-from ambient_theory.errors import AmbientError, StoppedError, UsageError
+from ambient_theory.shared import errors
+from ambient_theory.shared.errors import AmbientError, StoppedError, UsageError
 
 T = TypeVar("T")
 TIMEOUT = datetime.timedelta(hours=1)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.safe_pickle import Call, Global, Reference, read_pickle
 
 _ALLOWED = {

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ambient_theory.cells import atomic_write_text
-from ambient_theory.console import talk
-from ambient_theory.errors import DataError, UsageError
-from ambient_theory.records import Record, library_versions, write_records
+from ambient_theory.shared.console import talk
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.records import Record, library_versions, write_records
 from ambient_train import scoring
 from ambient_train.config import default_preset, get_preset
 from ambient_train.data.sources import load_images

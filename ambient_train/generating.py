@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ambient_theory.console import talk
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.console import talk
+from ambient_theory.shared.errors import UsageError
 from ambient_train import scoring
 from ambient_train.config import default_preset, get_preset
 from ambient_train.distributed import choose_device

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ambient_theory.cells import atomic_write_bytes
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import atomic_write_bytes
 from ambient_train import checkpoints
 from ambient_train.edm_snapshot import read_edm_snapshot
 from ambient_train.networks.precond import EDMPrecond

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ambient_theory.console import command, print_json, talk
+from ambient_theory.shared.console import command, print_json, talk
 
 
 @command

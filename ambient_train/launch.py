@@ -25,7 +25,7 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from ambient_theory.errors import AmbientError, StoppedError, UsageError
+from ambient_theory.shared.errors import AmbientError, StoppedError, UsageError
 from ambient_train.distributed import choose_device, describe, revive
 from ambient_train.signals import EXIT_CODES, leave_on_signal
 

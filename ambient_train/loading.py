@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ambient_theory.cells import read_sealed
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import read_sealed
 from ambient_train import checkpoints
 from ambient_train.config import TrainConfig
 from ambient_train.hub import load_network, network_of

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from ambient_theory.cells import content_hash
-from ambient_theory.errors import UsageError
-from ambient_theory.records import Record
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.files import content_hash
+from ambient_theory.shared.records import Record
 
 
 class Logger(Protocol):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.noise_levels import LevelTable
 
 WEIGHTS = ("x0", "y", "optimal")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.sources import ImageSet
 from ambient_train.distributed import choose_device
 from ambient_train.resolve import Resolved, resolve

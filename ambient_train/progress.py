@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from ambient_theory.console import talk
+from ambient_theory.shared.console import talk
 from ambient_train.runs import Listener, Progress
 
 _NAMES = {"train": "training", "sample": "sampling", "score": "scoring"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.config import TrainConfig, default_preset, get_preset, read_toml
 from ambient_train.data.corruption import check_amounts, counts
 from ambient_train.data.sources import ImageSet, load_images

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.cells import atomic_write_text, read_sealed, write_sealed
-from ambient_theory.errors import DataError, UsageError
-from ambient_theory.records import Record, library_versions
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import atomic_write_text, read_sealed, write_sealed
+from ambient_theory.shared.records import Record, library_versions
 from ambient_train.config import TrainConfig
 from ambient_train.loggers import Logger
 from ambient_train.scoring import EvalConfig

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.cells import exclusive_lock
-from ambient_theory.errors import BusyError, DataError, UsageError
-from ambient_theory.records import Record
+from ambient_theory.shared.errors import BusyError, DataError, UsageError
+from ambient_theory.shared.files import exclusive_lock
+from ambient_theory.shared.records import Record
 from ambient_train.config import TrainConfig
 from ambient_train.data.corruption import TrainingSet, corrupt
 from ambient_train.data.sources import ImageSet

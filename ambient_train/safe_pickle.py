@@ -13,7 +13,7 @@ import pickletools
 from collections.abc import Callable
 from typing import IO, Any
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _VALUES = frozenset(

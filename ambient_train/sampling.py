@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train import stateless
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ambient_theory.errors import UsageError
-from ambient_theory.records import Record, library_versions
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.records import Record, library_versions
 from ambient_train.config import TrainConfig
 from ambient_train.data.corruption import TrainingSet
 from ambient_train.data.sources import ImageSet, load_images

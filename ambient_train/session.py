@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ambient_theory.errors import DataError, StoppedError
-from ambient_theory.records import Record
+from ambient_theory.shared.errors import DataError, StoppedError
+from ambient_theory.shared.records import Record
 from ambient_train import checkpoints, scoring
 from ambient_train.checkpoints import Checkpoint
 from ambient_train.config import TrainConfig

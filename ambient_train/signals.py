@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from ambient_theory.errors import StoppedError
+from ambient_theory.shared.errors import StoppedError
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR2: 75}
 SAME_SIGNAL_S = 2.0

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.console import talk
-from ambient_theory.errors import PartialError, StoppedError, UsageError
+from ambient_theory.shared.console import talk
+from ambient_theory.shared.errors import PartialError, StoppedError, UsageError
 from ambient_train.signals import EXIT_CODES, leave_alone
 from ambient_train.sweep import CellOutcome, Grid, read_grid, run_sweep
 from ambient_train.sweep_report import SweepResult, report, sweep_folder

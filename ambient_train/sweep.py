@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.cells import exclusive_lock
-from ambient_theory.errors import AmbientError, BusyError, DataError, PartialError, StoppedError, UsageError
-from ambient_theory.records import Record
+from ambient_theory.shared.errors import AmbientError, BusyError, DataError, PartialError, StoppedError, UsageError
+from ambient_theory.shared.files import exclusive_lock
+from ambient_theory.shared.records import Record
 from ambient_train.config import read_toml
 from ambient_train.resolve import Resolved, resolve
 from ambient_train.runs import RunDirectory, RunOptions, default_directory, execute

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.cells import atomic_write_bytes, atomic_write_text
-from ambient_theory.console import talk
-from ambient_theory.records import Record, write_records
+from ambient_theory.shared.console import talk
+from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.records import Record, write_records
 from ambient_train.distributed import choose_device
 from ambient_train.sweep import (
     CellOutcome,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.config import TrainConfig
 from ambient_train.data.corruption import TrainingSet
 from ambient_train.networks.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS

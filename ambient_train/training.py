@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ambient_theory.errors import DivergedError, UsageError
+from ambient_theory.shared.errors import DivergedError, UsageError
 from ambient_train import stateless
 from ambient_train.augment import augment, mirror_at_random
 from ambient_train.checkpoints import Checkpoint

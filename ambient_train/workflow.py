@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from ambient_theory.console import talk
-from ambient_theory.errors import UsageError
-from ambient_theory.records import Record
+from ambient_theory.shared.console import talk
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.records import Record
 from ambient_train.config import read_toml
 from ambient_train.distributed import World, join_group
 from ambient_train.loggers import check_loggers, make_loggers

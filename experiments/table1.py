@@ -18,8 +18,8 @@ import matplotlib as mpl
 import numpy as np
 from scipy import stats
 
-from ambient_theory.cells import atomic_write_text
-from ambient_theory.records import Record, read_records
+from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.records import Record, read_records
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import nn
 from torch.nn import functional as F
 
-from ambient_theory.cells import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
 from ambient_train.data.sources import Split, load_images
 from ambient_train.evaluation.smallcnn import DEFINITION, FEATURE_DIM, SmallCNN, canonicalise
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from ambient_theory.compare.curves import LawWorth, SingleIndex
 from ambient_theory.compare.fits import Fit, SingleC, analyse, resample
 from ambient_theory.compare.tables import Group, group_records, select, table_of
-from ambient_theory.errors import DataError, UsageError
-from ambient_theory.records import Record
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.records import Record
 
 Floats = NDArray[np.float64]
 SHARES = 101

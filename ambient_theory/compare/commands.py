@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ambient_theory.console import command, print_json, talk
+from ambient_theory.shared.console import command, print_json, talk
 
 if TYPE_CHECKING:
-    from ambient_theory.records import Record
+    from ambient_theory.shared.records import Record
 
 Records = Annotated[
     list[Path] | None,
@@ -31,7 +31,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.")
 def _load(records: list[Path] | None, shipped: bool = False) -> list[Record]:
     """The records asked for; the shipped ones if none is, or with them if `shipped`."""
     from ambient_theory.compare.tables import shipped_records
-    from ambient_theory.records import read_records
+    from ambient_theory.shared.records import read_records
 
     own = read_records(*records) if records else []
     return own + shipped_records() if shipped or not records else own
@@ -76,8 +76,8 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """What is a noisy image worth? Prices, fits, controls and theory from records, as one page and a table."""
-    from ambient_theory.compare.page import overview_rows
-    from ambient_theory.compare.report import build_report, finite
+    from ambient_theory.compare.page.build import build_report, finite
+    from ambient_theory.compare.page.context import overview_rows
 
     rows = _load(records, shipped)
     talk(f"{len(rows):,} records; working out prices and figures", quiet=quiet)
@@ -111,9 +111,9 @@ def price(
 ) -> None:
     """How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked)."""
     from ambient_theory.compare.analysis import analyse_group, price_at
-    from ambient_theory.compare.page import price_rows
+    from ambient_theory.compare.page.build import finite
+    from ambient_theory.compare.page.context import price_rows
     from ambient_theory.compare.published import published_prices
-    from ambient_theory.compare.report import finite
     from ambient_theory.compare.tables import group_records, select
 
     rows = _load(records)
@@ -148,8 +148,8 @@ def budget(
 ) -> None:
     """What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is."""
     from ambient_theory.compare.budget import answer_budget
-    from ambient_theory.compare.page import budget_rows
-    from ambient_theory.compare.report import finite
+    from ambient_theory.compare.page.build import finite
+    from ambient_theory.compare.page.context import budget_rows
 
     answers = answer_budget(
         _load(records),

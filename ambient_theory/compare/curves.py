@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 
 Floats = NDArray[np.float64]
 C_MAX = 4.0

@@ -24,7 +24,7 @@ from scipy import stats
 from ambient_theory.compare import least_squares
 from ambient_theory.compare.curves import C_MAX, Curve, FixedWorth, FreeWorth, LawWorth, SingleIndex, TwoTerm, Units
 from ambient_theory.compare.tables import Table
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_theory.records import Record
+from ambient_theory.shared.records import Record
 
 Floats = NDArray[np.float64]
 

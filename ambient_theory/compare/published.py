@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ambient_theory.compare.tables import Cell, Group
-from ambient_theory.records import Record
+from ambient_theory.shared.records import Record
 
 
 @dataclass(frozen=True)

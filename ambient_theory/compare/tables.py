@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ambient_theory.errors import DataError
-from ambient_theory.records import Record, read_records
+from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.records import Record, read_records
 
 Floats = NDArray[np.float64]
 

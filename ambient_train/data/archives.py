@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from ambient_theory.cells import canonical_json, fsync_directory
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.files import canonical_json, fsync_directory
 from ambient_train.data.png import encode_png
 
 _KEPT = ("schema", "hash", "config", "count", "dtype", "shape", "converted", "skipped")

@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.limits import check_array_size, check_expansion
 from ambient_train.data.source import Source
 

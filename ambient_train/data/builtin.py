@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.idx import idx_folder
 from ambient_train.data.source import Source
 

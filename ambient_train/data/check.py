@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.source import Source
 from ambient_train.data.sources import open_source, to_pixels
 from ambient_train.data.trees import decode_threads, printable

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.limits import MAX_MEMBER_BYTES, open_bounded
 from ambient_train.data.source import Source
 

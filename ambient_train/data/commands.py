@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ambient_theory.console import command, print_json, talk
+from ambient_theory.shared.console import command, print_json, talk
 
 app = typer.Typer(
     name="data",
@@ -165,7 +165,7 @@ def check(
 
     Exit code 3 if training could not read the source as it is.
     """
-    from ambient_theory.errors import DataError
+    from ambient_theory.shared.errors import DataError
     from ambient_train.data.check import check as run
     from ambient_train.data.progress import reporter
 

@@ -19,8 +19,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from ambient_theory.cells import fsync_directory
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import fsync_directory
 from ambient_train.data.corruption import TrainingSet, corrupt, counts
 from ambient_train.data.sources import ImageSet, load_images
 

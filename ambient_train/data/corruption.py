@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train import stateless
 from ambient_train.data.sources import ImageSet
 

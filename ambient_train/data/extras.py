@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.limits import MAX_MEMBER_BYTES
 from ambient_train.data.source import Source
 from ambient_train.data.stacks import stacked_reader

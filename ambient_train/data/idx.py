@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.limits import check_array_size, open_bounded
 from ambient_train.data.source import Source
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 
 MAX_ARRAY_BYTES = 64 * 2**30
 MAX_MEMBER_BYTES = 256 * 2**20

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.arrays import as_labels, as_sigma, read_npy
 from ambient_train.data.trees import Tree
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from ambient_theory.cells import content_hash, exclusive_lock
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import content_hash, exclusive_lock
 from ambient_train.data.archives import finished_config, write_archive
 from ambient_train.data.decode import Colour, is_colour
 from ambient_train.data.geometry import Geometry

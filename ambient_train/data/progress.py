@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from ambient_theory.console import talk
+from ambient_theory.shared.console import talk
 
 _PLAIN_EVERY_S = 10.0
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 
 _EXACT_FLOAT32 = 2**24
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.limits import check_array_size
 from ambient_train.data.resize import area_resize
 from ambient_train.data.source import Source

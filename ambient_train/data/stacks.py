@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.metadata import describe_tree
 from ambient_train.data.source import Source
 from ambient_train.data.trees import Tree, decode_threads, open_tree

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.decode import EXTENSIONS, Colour, decode_image
 from ambient_train.data.limits import MAX_MEMBER_BYTES, check_expansion
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.evaluation.statistics import FeatureStatistics, RunningStatistics, merge_all
 
 Array = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.evaluation.frechet import Jackknife, jackknife
 from ambient_train.evaluation.statistics import deal_groups
 

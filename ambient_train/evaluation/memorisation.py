@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.evaluation.features import Extractor, Pixels
 
 SCHEMA = "ambient.memorisation/1"

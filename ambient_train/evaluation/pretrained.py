@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.evaluation.features import Extractor, Features
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.sources import Split, load_images
 from ambient_train.evaluation.features import Extractor, Features, to_uint8
 from ambient_train.evaluation.frechet import FrechetReference

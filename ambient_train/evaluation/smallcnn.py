@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 
 CANONICAL_SIZE = 16
 FEATURE_DIM = 64

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ambient_theory.cells import atomic_write_bytes
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import atomic_write_bytes
 from ambient_train.data.arrays import load_npz
 
 Array = npt.NDArray[np.float64]

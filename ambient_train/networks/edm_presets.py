@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 
 EDM_ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpmpp": (

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 
 
 class EDMPrecond(nn.Module):

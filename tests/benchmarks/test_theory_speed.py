@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from ambient_theory.estimators import HeteroscedasticMixture
-from ambient_theory.grid import SimulationConfig, plan
-from ambient_theory.mixtures import AtomicLaw, embed
-from ambient_theory.simulate import run_cell
-from ambient_theory.subspace import weighted_subspace
+from ambient_theory.mixtures.estimators import HeteroscedasticMixture
+from ambient_theory.mixtures.laws import AtomicLaw, embed
+from ambient_theory.mixtures.subspace import weighted_subspace
+from ambient_theory.simulation.cells import run_cell
+from ambient_theory.simulation.grid import SimulationConfig, plan
 
 LAW = AtomicLaw([-2.0, 2.0], [0.3, 0.7])
 

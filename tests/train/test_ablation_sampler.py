@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from scipy.optimize import brentq
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.ablation_sampler import (
     DISCRETIZATIONS,
     SCALINGS,

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.augment import (
     Maps,
     apply_maps,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.data.corruption import TrainingSet, corrupt, counts
 from ambient_train.data.sources import ImageSet
 

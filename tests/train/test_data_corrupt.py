@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.corrupted import write_corrupted
 from ambient_train.data.sources import load_images
 from ambient_train.resolve import resolve

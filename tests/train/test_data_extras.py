@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from data_files import png, rgb
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.check import check
 from ambient_train.data.prepare import PrepareConfig, prepare
 from ambient_train.data.sources import load_images

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.cifar import load_plain_pickle
 from ambient_train.data.decode import decode_image
 from ambient_train.data.sources import load_images

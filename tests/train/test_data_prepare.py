@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.geometry import Geometry
 from ambient_train.data.prepare import CHUNK, PrepareConfig, prepare
 from ambient_train.data.resize import area_resize
@@ -287,7 +287,7 @@ def test_a_full_disk_keeps_what_was_done_and_the_old_archive(
 
 
 def test_two_at_once_on_one_archive_are_refused(large: tuple[Path, str], tmp_path: Path) -> None:
-    from ambient_theory.cells import exclusive_lock
+    from ambient_theory.shared.files import exclusive_lock
 
     dest = tmp_path / "out.zip"
     with exclusive_lock(tmp_path / "out.zip.partial" / "lock") as mine:

@@ -21,7 +21,7 @@ from data_files import (
     write_zip,
 )
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.resize import area_resize
 from ambient_train.data.sources import hash_uniform, load_images
 

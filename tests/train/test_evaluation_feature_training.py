@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.sources import load_images
 from ambient_train.evaluation import smallcnn
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.sources import load_images
 from ambient_train.evaluation import smallcnn
 from ambient_train.evaluation.features import get_extractor, to_uint8

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.evaluation.frechet import FrechetReference, frechet_distance, jackknife, jackknife_frechet
 from ambient_train.evaluation.statistics import FeatureStatistics, GroupedStatistics, RunningStatistics, merge_all
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ambient_theory.errors import DataError
+from ambient_theory.shared.errors import DataError
 from ambient_train.evaluation.frechet import jackknife
 from ambient_train.evaluation.kid import kernel_distance, kernel_mean_within, mmd_squared
 from ambient_train.evaluation.statistics import deal_groups

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.sources import load_images
 from ambient_train.evaluation.memorisation import memorisation_check, nearest_two, share_below
 

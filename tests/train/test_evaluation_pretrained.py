@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.evaluation import pretrained
 from ambient_train.evaluation.features import default_extractors, get_extractor
 from ambient_train.evaluation.scores import score_images

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.sources import load_images
 from ambient_train.evaluation.features import Extractor, get_extractor, to_uint8
 from ambient_train.evaluation.frechet import frechet_distance

@@ -14,7 +14,7 @@ import torch
 from edm_formula import FIXTURES, fixture_config, load_formula_weights
 from safetensors.torch import load_file, save_file
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train import checkpoints, hub
 from ambient_train.edm_snapshot import read_edm_snapshot
 from ambient_train.networks.precond import EDMPrecond

@@ -18,7 +18,7 @@ from edm_formula import FIXTURES, fixture_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ambient_theory.errors import AmbientError, DataError
+from ambient_theory.shared.errors import AmbientError, DataError
 from ambient_train import hub
 from ambient_train.edm_snapshot import read_edm_snapshot
 from ambient_train.safe_pickle import Call, read_pickle

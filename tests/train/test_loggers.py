@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from ambient_theory.errors import StoppedError
+from ambient_theory.shared.errors import StoppedError
 from ambient_train import session
 from cli import app
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train import losses, stateless
 from ambient_train.noise_levels import LevelTable
 

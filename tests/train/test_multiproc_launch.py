@@ -15,7 +15,7 @@ import torch
 from groups import free_port
 from torch.distributed.elastic.rendezvous import dynamic_rendezvous
 
-from ambient_theory.errors import DivergedError, StoppedError, UsageError
+from ambient_theory.shared.errors import DivergedError, StoppedError, UsageError
 from ambient_train.commands import _start_training
 from ambient_train.distributed import choose_device, first_host, join_group, place_in_group
 from ambient_train.launch import RankDiedError, launch

@@ -15,7 +15,7 @@ import tiny_run
 import torch
 from groups import World, ranks, values
 
-from ambient_theory.errors import AmbientError, DataError
+from ambient_theory.shared.errors import AmbientError, DataError
 from ambient_train import checkpoints, training
 from ambient_train.noise_levels import LevelTable
 from ambient_train.runs import make_training_set

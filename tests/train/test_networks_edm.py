@@ -18,7 +18,7 @@ from edm_formula import (
 )
 from safetensors.torch import load_file
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.networks import ARCHITECTURES
 from ambient_train.networks.layers import Conv2d, GroupNorm, attention_qkv, dropout_context
 from ambient_train.networks.precond import EDMPrecond

@@ -8,7 +8,7 @@ import pytest
 import torch
 from edm_formula import FIXTURES
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.config import TrainConfig, get_preset
 from ambient_train.networks.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS, architecture
 from ambient_train.networks.precond import EDMPrecond

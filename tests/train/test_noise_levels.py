@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.noise_levels import P_MEAN, P_STD, LevelTable, draw, epoch_position
 
 LAW = stats.norm(P_MEAN, P_STD)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from ambient_theory.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train import timing
 from ambient_train.config import PRESETS
 from ambient_train.planning import Plan, plan_grid, stated_images

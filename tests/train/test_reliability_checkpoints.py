@@ -19,8 +19,8 @@ import pytest
 import tiny_run
 import torch
 
-from ambient_theory.cells import exclusive_lock, write_sealed
-from ambient_theory.errors import BusyError, DataError, StoppedError, UsageError
+from ambient_theory.shared.errors import BusyError, DataError, StoppedError, UsageError
+from ambient_theory.shared.files import exclusive_lock, write_sealed
 from ambient_train import checkpoints
 from ambient_train.checkpoints import Checkpoint
 

@@ -17,7 +17,7 @@ import tiny_run
 import torch
 from tiny_run import command, send
 
-from ambient_theory.errors import StoppedError, UsageError
+from ambient_theory.shared.errors import StoppedError, UsageError
 from ambient_train import checkpoints, training
 from ambient_train.commands import parse_time
 from ambient_train.runs import RunDirectory

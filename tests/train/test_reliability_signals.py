@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from ambient_theory.cells import Ledger
+from ambient_theory.shared.files import Ledger
 from ambient_train import evaluating, scoring
 from cli import app
 

@@ -13,7 +13,7 @@ import pytest
 import tiny_run
 import torch
 
-from ambient_theory.errors import StoppedError
+from ambient_theory.shared.errors import StoppedError
 from ambient_train import sweep
 from ambient_train.sweep import CellOutcome, Grid, SweepCell, cell_state, check, run_sweep, summarise
 

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ambient_theory.errors import UsageError
+from ambient_theory.shared.errors import UsageError
 from ambient_train.sampling import SamplerConfig, heun, parse_seeds, sample, sigma_schedule
 
 ATOMS, SHARES, WIDTH = torch.tensor([-0.6, 0.5]).double(), torch.tensor([0.4, 0.6]).double(), 0.1

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from ambient_theory.errors import PartialError, StoppedError, UsageError
+from ambient_theory.shared.errors import PartialError, StoppedError, UsageError
 from ambient_train import slurm, sweep
 from ambient_train.slurm import Submission, SweepWorker, submit_sweep, wait_for_grid
 from ambient_train.sweep import CellOutcome, read_grid

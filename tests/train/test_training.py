@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ambient_theory.errors import DivergedError, UsageError
+from ambient_theory.shared.errors import DivergedError, UsageError
 from ambient_train import checkpoints
 from ambient_train.config import TrainConfig
 from ambient_train.data.corruption import TrainingSet, corrupt

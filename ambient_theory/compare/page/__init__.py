@@ -1,0 +1,1 @@
+"""From findings to one self-contained page: context, figures, captions, templates."""

@@ -1,0 +1,278 @@
+"""What the page and the terminal show, as plain tables and sections of text; the template only lays them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ambient_theory
+from ambient_theory.compare.analysis import GroupAnalysis, PriceAnswer, tell_apart
+from ambient_theory.compare.budget import BudgetAnswer
+from ambient_theory.compare.fits import Comparison, Interval
+from ambient_theory.compare.page.captions import QUESTION, answers, number, p_value, span
+
+if TYPE_CHECKING:
+    from ambient_theory.compare.page.build import Findings, Plate
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def table(
+    caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, folded: bool = False
+) -> dict[str, Any]:
+    return {"caption": caption, "columns": list(columns), "rows": [list(r) for r in rows], "folded": folded}
+
+
+def price_table(a: GroupAnalysis) -> dict[str, Any]:
+    """One line a noise level: fit, pairs, and what to pay."""
+    assert a.single is not None
+    bounds = {} if a.pairwise is None else {b.sigma: b for b in a.pairwise.bounds}
+    rows = []
+    for sigma, c in a.single.worth.items():
+        b = bounds.get(sigma)
+        pairs = "–" if b is None else f"{number(b.price_low)} to {number(b.price_high)}"
+        if c.low is None or c.high is None:
+            buy = "not determined (one seed)"
+        else:
+            buy = f"noisy if below {number(c.low)}, clean if above {number(c.high)}"
+        rows.append([f"{sigma:g}", span(c.inverse()), span(c), pairs, buy])
+    columns = [
+        "σ",
+        "price 1/c (noisy for one clean)",
+        "worth c (clean for one noisy)",
+        "price by certain pairs alone",
+        "what to buy, by cost of a noisy image relative to a clean one",
+    ]
+    return table(
+        "Price of a noisy image. Between the two costs in the last column the data do not decide.", columns, rows
+    )
+
+
+def law_table(a: GroupAnalysis) -> dict[str, Any]:
+    assert a.single is not None
+    rows: list[list[str]] = []
+
+    def add(kind: str, found: dict[str, Comparison]) -> None:
+        rows.extend([kind, name, number(c.f), p_value(c.p), c.verdict] for name, c in found.items())
+
+    add("control", a.single.controls)
+    add("law", a.single.laws)
+    for name, f in a.two_term.items():
+        verdict = "not testable" if f.lack_p is None else ("does not fit" if f.misfit else "fits")
+        rows.append(["shape", name, number(f.lack_f), p_value(f.lack_p), verdict])
+    caption = (
+        "Controls and laws are tested against a free c at each noise level (F test); the two-term shapes of the bound, "
+        "constants fitted, against the scatter over seeds (lack of fit)."
+    )
+    return table(caption, ["", "curve", "F", "p", "verdict"], rows)
+
+
+def score_table(a: GroupAnalysis) -> dict[str, Any]:
+    rows = []
+    for c in a.group.cells:
+        floor = "–" if c.floor is None else number(c.floor)
+        copies = "–" if c.memorisation_floor is None else number(c.memorisation_floor)
+        rows.append([c.regime or "–", c.name, str(len(c.values)), number(c.mean, 4), number(c.stderr), floor, copies])
+    columns = ["regime", "training images", "seeds", "score", "standard error", "floor", "training images themselves"]
+    return table(f"Scores: {a.group.key.label()}.", columns, rows, folded=True)
+
+
+def pair_table(a: GroupAnalysis) -> dict[str, Any] | None:
+    if a.pairwise is None:
+        return None
+    rows = []
+    for b in a.pairwise.bounds:
+        for end, pairs in (("c at least", b.binding_low), ("c at most", b.binding_high)):
+            value = b.c_low if end == "c at least" else b.c_high
+            said = "; ".join(f"{better} beat {worse}" for better, worse in pairs) or "no pair"
+            rows.append([f"{b.sigma:g}", f"{end} {number(value)}", said])
+    rows += [["any", "contradiction", f"{c.better} beat {c.worse}: {c.why}"] for c in a.pairwise.contradictions]
+    caption = (
+        f"Pairs that bind: {a.pairwise.certain} of {a.pairwise.pairs} pairs have a certain order (Tukey-Kramer, all "
+        f"pairs at once at {100 * a.pairwise.confidence:g} %)."
+    )
+    return table(caption, ["σ", "bound", "pair"], rows, folded=True)
+
+
+def overview_table(findings: Findings) -> dict[str, Any]:
+    rows = []
+    for a in findings.analyses:
+        if a.single is None:
+            rows.append(
+                [a.group.key.label(), str(len(a.group.cells)), str(a.group.n_seeds), "–", "; ".join(a.problems)]
+            )
+            continue
+        prices = "; ".join(f"σ {s:g}: {span(c.inverse())}" for s, c in a.single.worth.items())
+        fit = f"misfit (p {p_value(a.single.free.lack_p)})" if a.single.free.misfit else "fits"
+        if a.single.free.lack_p is None:
+            fit = "not testable"
+        note = "; ".join((fit, *a.problems))
+        rows.append([a.group.key.label(), str(len(a.group.cells)), str(a.group.n_seeds), prices, note])
+    caption = "Every group of comparable scores. Scores of different groups never meet in one fit."
+    return table(caption, ["group", "cells", "seeds", "price 1/c", "notes"], rows, folded=True)
+
+
+# --------------------------------------------------------------------------------------------------------------- page
+
+
+def page(findings: Findings, plates: dict[str, list[Plate]], pictures: list[dict[str, str]]) -> dict[str, Any]:
+    """Everything the template shows."""
+    sections = []
+    training = [a for a in findings.leading if a.group.key.source == "train"]
+    for i, a in enumerate(training):
+        sections.append(_data_section(a, plates.get(f"data-{i}", []), i))
+    if "simulation" in plates:
+        intro = [
+            "Theory first: where its assumptions hold by construction, does the error depend on the effective size "
+            "it names?"
+        ]
+        sections.append(_section("simulation", "Where the theory is true by construction", intro, plates["simulation"]))
+    sections.append(
+        _section(
+            "laws",
+            "What prices can and cannot show",
+            ["A price at one noise level fixes one number. Which law lies behind it shows only at larger noise."],
+            plates["laws"],
+        )
+    )
+    if "published" in plates:
+        tables = [score_table(a) for a in findings.leading if a.group.key.source == "published"]
+        if findings.second_hand:
+            rows = [
+                [
+                    r.dataset,
+                    f"{r.n_clean:,} clean + {r.n_noisy:,} noisy (σ {r.sigma})",
+                    number(r.value),
+                    str(r.extra.get("method", "")),
+                ]
+                for r in findings.second_hand
+            ]
+            tables.append(
+                table(
+                    "Second-hand numbers, kept out of every analysis.",
+                    ["data", "images", "FID", "method"],
+                    rows,
+                    folded=True,
+                )
+            )
+        intro = ["The scores in print (Daras, Cherapanamjeri, Daskalakis, arXiv 2411.02780), by arithmetic alone."]
+        sections.append(_section("published", "The published table", intro, plates["published"], tables))
+    if findings.analyses:
+        sections.append(_section("groups", "All groups", [], [], [overview_table(findings)]))
+    return {
+        "question": QUESTION,
+        "answers": answers(findings.leading, findings.printed),
+        "caveats": caveats(findings),
+        "sections": sections,
+        "gallery": pictures,
+        "confidence": f"{100 * findings.confidence:g}",
+        "version": ambient_theory.__version__,
+    }
+
+
+def _section(
+    name: str, heading: str, intro: Sequence[str], plates: Sequence[Plate], tables: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    return {
+        "id": name,
+        "heading": heading,
+        "intro": list(intro),
+        "plates": list(plates),
+        "tables": list(tables),
+        "notes": [],
+    }
+
+
+def _data_section(a: GroupAnalysis, plates: Sequence[Plate], i: int) -> dict[str, Any]:
+    intro = [
+        f"Best-supported group of this data: {a.group.key.label()}; {len(a.group.cells)} cells, up to "
+        f"{a.group.n_seeds} seeds."
+    ]
+    tables = []
+    if a.single is not None:
+        intro.append(tell_apart(a.single))
+        tables += [price_table(a), law_table(a)]
+    if a.rows:
+        rows = [[r.row, f"{r.sigma:g}", r.kind, number(r.c)] for r in a.rows]
+        caption = "By arithmetic: a power law through the two clean-only cells, c from each other cell (no interval)."
+        tables.append(table(caption, ["cell", "σ", "kind", "c"], rows))
+    pairs = pair_table(a)
+    tables += [t for t in (pairs, score_table(a)) if t is not None]
+    section = _section(f"data-{i}", f"Trained models: {a.group.key.dataset}", intro, plates, tables)
+    section["notes"] = [*a.problems, *(calibration_sentence(c) for c in a.calibration)]
+    return section
+
+
+def calibration_sentence(c: Any) -> str:
+    return f"Calibration control at σ {c.sigma:g}: c must be {c.expected:g}, measured {span(c.measured)}: {c.verdict}"
+
+
+def caveats(findings: Findings) -> list[str]:
+    """What the answer rests on, said once on top."""
+    out = []
+    priced = [a for a in findings.leading if a.single is not None]
+    for a in priced:
+        name = a.group.key.dataset
+        if a.pairwise is not None and a.pairwise.contradictions:
+            n = len(a.pairwise.contradictions)
+            out.append(f"{name}: {n} certain pair{'s' if n > 1 else ''} contradict a single worth c (listed below).")
+        if a.group.noisy_only:
+            out.append(f"{name}: models of noisy images alone are shown but never fitted; they follow another law.")
+        if a.single is not None and a.single.controls["naive n (c = 1)"].verdict == "not rejected":
+            out.append(f"{name}: the data do not even reject that a noisy image counts like a clean one.")
+    if priced:
+        out.append(
+            "A price holds for these data, this network and this training duration; c is not a constant of nature."
+        )
+    return out
+
+
+# ----------------------------------------------------------------------------------------------------------- terminal
+
+
+def overview_rows(findings: Findings) -> list[list[str]]:
+    """One line a trained group and noise level, for the terminal: Frechet distances to held-out images where there
+    are any, else every group."""
+    trained = [a for a in findings.analyses if a.group.key.source == "train"]
+    main = [a for a in trained if a.group.key.metric in ("fd", "fid") and a.group.key.reference == "heldout-clean"]
+    rows = []
+    for a in main or trained:
+        name = a.group.key.short()
+        if a.single is None:
+            rows.append([name, "", "", "", "; ".join(a.problems)])
+            continue
+        bounds = {} if a.pairwise is None else {b.sigma: b for b in a.pairwise.bounds}
+        for sigma, c in a.single.worth.items():
+            b = bounds.get(sigma)
+            pairs = "–" if b is None else f"{number(b.price_low)} to {number(b.price_high)}"
+            p = a.single.free.lack_p
+            fit = "not testable" if p is None else ("misfit, widened" if a.single.free.misfit else f"p {p_value(p)}")
+            naive = a.single.controls["naive n (c = 1)"].verdict
+            rows.append([name, f"{sigma:g}", span(c.inverse()), pairs, f"{fit}; naive n {naive}"])
+            name = ""
+    return rows
+
+
+def price_rows(found: Sequence[PriceAnswer]) -> list[list[str]]:
+    """The first answer of each data set with its laws, the others in one line."""
+    rows = []
+    seen: set[str] = set()
+    for p in found:
+        rows.append([p.source, span(p.price), p.method])
+        if p.dataset not in seen:
+            rows += [["", f"  {span(value)}", f"  {name}"] for name, value in p.laws.items()]
+        seen.add(p.dataset)
+    return rows
+
+
+def budget_rows(answers: Sequence[BudgetAnswer]) -> list[list[str]]:
+    rows = []
+    for a in answers:
+        named = [("recommended", a.best)]
+        named += list(zip(("clean only", "half way", "as noisy as measured"), a.alternatives, strict=True))
+        for name, m in named:
+            error = span(Interval(m.error, m.error_low, m.error_high))
+            beyond = "; ".join(m.extrapolated)
+            share = f"{m.spent_on_noisy:.0%}"
+            rows.append([f"{a.sigma:g}", name, f"{m.n_clean:,}", f"{m.n_noisy:,}", share, error, beyond])
+    return rows

@@ -1,0 +1,1 @@
+"""What both packages may import: errors, records, the console, files that survive a crash."""

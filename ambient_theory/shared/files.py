@@ -1,0 +1,163 @@
+"""A ledger of hashed cells: what a sweep of trainings and a grid of simulations share.
+
+A cell is a name and a config. Its result lives in a directory of its own, sealed with a checksum, and counts as done
+only if the seal holds and the stored config is the one asked for; otherwise the cell is run again. A lock of the
+operating system on each cell lets several workers pull from one ledger; it falls with the process that held it.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ambient_theory.shared.errors import DataError
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN. Equal values have equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def content_hash(value: Any, length: int = 8) -> str:
+    """First `length` hex digits of the SHA-256 of `canonical_json(value)`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Write to a temporary name beside `path`, flush to disk, rename: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    fsync_directory(path.parent)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """`atomic_write_bytes` of UTF-8 text."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames inside `path` durable (a no-op where directories cannot be opened)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_sealed(path: Path, payload: Mapping[str, Any]) -> None:
+    """Write a JSON object with the SHA-256 of its canonical text beside it, atomically."""
+    body = json.loads(canonical_json(payload))
+    atomic_write_text(path, json.dumps({**body, "sha256": content_hash(body, 64)}, indent=1) + "\n")
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote. Raises DataError if the file is missing, damaged or was edited."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(body, dict) or "sha256" not in body:
+        raise DataError(f"{path}: not a sealed JSON object")
+    seal = body.pop("sha256")
+    try:
+        expected = content_hash(body, 64)
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error})") from None
+    if seal != expected:
+        raise DataError(f"{path}: damaged (checksum does not match)")
+    return body
+
+
+@contextlib.contextmanager
+def exclusive_lock(path: Path, *, blocking: bool = False) -> Iterator[bool]:
+    """Hold an operating-system lock on `path`; yields False if another process holds it and `blocking` is False.
+
+    The kernel drops the lock with its holder, so a killed process leaves none behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        os.truncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+        yield True
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One independent piece of work: a readable name and the config that determines its result."""
+
+    name: str
+    config: Mapping[str, Any]
+
+    @property
+    def hash(self) -> str:
+        return content_hash(self.config)
+
+    @property
+    def directory_name(self) -> str:
+        return f"{self.name}-{self.hash}"
+
+
+class Ledger:
+    """Sealed results of cells below one directory: `root/<name>-<hash8>/result.json`."""
+
+    def __init__(self, root: str | os.PathLike[str]):
+        self.root = Path(root)
+
+    def directory(self, cell: Cell) -> Path:
+        return self.root / cell.directory_name
+
+    def load(self, cell: Cell) -> dict[str, Any] | None:
+        """The result of a finished cell, or None if it must be run (missing, damaged, or of another config)."""
+        try:
+            stored = read_sealed(self.directory(cell) / "result.json")
+        except DataError:
+            return None
+        if content_hash(stored.get("cell"), 64) != content_hash(cell.config, 64):
+            return None
+        result = stored.get("result")
+        return result if isinstance(result, dict) else None
+
+    def state(self, cell: Cell) -> str:
+        """`done`, `damaged` (a result is there but does not hold) or `missing`."""
+        if self.load(cell) is not None:
+            return "done"
+        return "damaged" if (self.directory(cell) / "result.json").exists() else "missing"
+
+    def store(self, cell: Cell, result: Mapping[str, Any]) -> None:
+        """Seal a result. Written atomically, last of all files of the cell."""
+        write_sealed(self.directory(cell) / "result.json", {"cell": dict(cell.config), "result": dict(result)})
+
+    def lock(self, cell: Cell) -> contextlib.AbstractContextManager[bool]:
+        """Exclusive right to run a cell; yields False where another worker has it."""
+        return exclusive_lock(self.directory(cell) / "lock")

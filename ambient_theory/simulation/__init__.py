@@ -1,0 +1,1 @@
+"""The sample-complexity simulator behind `ambient simulate-gmm`."""

@@ -1,0 +1,167 @@
+"""The simulator: one cell run, many cells run (resumable, in parallel), rows and records.
+
+The estimators of a cell see the same draws. A cell's random numbers come from Philox keyed on the seed and the hash
+of what is drawn, so results depend neither on the order of the cells nor on the number of workers, and adding an
+estimator changes no draw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from ambient_theory.bounds import laws as bounds
+from ambient_theory.mixtures.laws import AtomicLaw
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.files import Cell, Ledger, canonical_json, content_hash
+from ambient_theory.shared.records import Record, library_versions
+from ambient_theory.simulation.trials import run_trials, share_replicates
+
+COLUMNS = (
+    "k", "d", "family", "mix", "n", "n_clean", "n_noisy", "sigmas", "n_d", "n_l", "delta", "estimator", "weights",
+    "reps", "seed", "w1_mean", "w1_median", "w1_se", "frac_projected", "bound_pca", "bound_low", "bound", "ratio",
+)  # fmt: skip
+
+
+def cell_generator(config: Mapping[str, Any]) -> np.random.Generator:
+    """Philox keyed on (seed, SHA-256 of the cell without its estimators)."""
+    drawn = {key: value for key, value in config.items() if key not in ("estimators", "seed")}
+    digest = hashlib.sha256(canonical_json(drawn).encode()).digest()
+    words = np.frombuffer(digest, dtype="<u4").tolist()
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([int(config["seed"]), *words])))
+
+
+def run_cell(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows of one cell, one for each estimator, with the columns `COLUMNS` (and `overlap` in d dimensions)."""
+    start = time.perf_counter()
+    with threadpool_limits(1):  # small matrices: threads only get in each other's way
+        rows = _rows(config)
+    return {"rows": rows, "wall_s": time.perf_counter() - start}
+
+
+def _rows(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rng = cell_generator(config)
+    laws = [AtomicLaw(law["atoms"], law["weights"]) for law in config["laws"]]
+    trials = run_trials(config, share_replicates(laws, int(config["reps"]), rng), rng)
+    k, d = int(config["k"]), int(config["d"])
+    terms = bounds.bound(k, d, config["levels"], config["counts"])
+    rows = []
+    for (name, weights), trial in zip(config["estimators"], trials, strict=True):
+        w1 = trial.w1
+        rows.append(
+            {key: config[key] for key in ("k", "d", "family", "mix", "n", "n_clean", "n_noisy")}
+            | {
+                "sigmas": list(config["levels"]),
+                "n_d": bounds.n_d(config["levels"], config["counts"]),
+                "n_l": bounds.n_l(k, config["levels"], config["counts"]),
+                "delta": config["delta"],
+                "estimator": name,
+                "weights": weights,
+                "reps": config["reps"],
+                "seed": config["seed"],
+                "w1_mean": float(w1.mean()),
+                "w1_median": float(np.median(w1)),
+                "w1_se": float(w1.std(ddof=1) / np.sqrt(len(w1))),
+                "frac_projected": float(trial.projected.mean()),
+                "bound_pca": terms.pca,
+                "bound_low": terms.low,
+                "bound": terms.total,
+                "ratio": float(w1.mean() / terms.total),
+            }
+            | {name: float(values.mean()) for name, values in trial.more.items()}
+        )
+    return rows
+
+
+# ----------------------------------------------------------------------------------------------------- many cells
+
+
+@dataclass(frozen=True)
+class CellDone:
+    """A finished cell: number of `total`, its rows, and whether the ledger already had it."""
+
+    number: int
+    total: int
+    cell: Cell
+    rows: list[dict[str, Any]]
+    wall_s: float
+    cached: bool
+
+
+def simulate(cells: Sequence[Cell], ledger: Ledger | None = None, workers: int = 1) -> Iterator[CellDone]:
+    """Run cells, yielding each as it is done. Cells that the ledger holds are not run again.
+
+    workers: processes (joblib), one thread each; 1 runs in this process. Results do not depend on it.
+    """
+    if workers < 1:
+        raise UsageError(f"workers must be >= 1, not {workers}")
+    number = 0
+    missing = []
+    for cell in cells:
+        stored = ledger.load(cell) if ledger else None
+        if stored is None:
+            missing.append(cell)
+            continue
+        number += 1
+        yield CellDone(number, len(cells), cell, stored["rows"], stored["wall_s"], True)
+    for cell, result in _results(missing, workers):
+        if ledger:
+            ledger.store(cell, result)
+        number += 1
+        yield CellDone(number, len(cells), cell, result["rows"], result["wall_s"], False)
+
+
+def _results(cells: Sequence[Cell], workers: int) -> Iterable[tuple[Cell, dict[str, Any]]]:
+    if workers == 1 or len(cells) < 2:
+        for cell in cells:
+            yield cell, run_cell(cell.config)
+        return
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        yield from Parallel(n_jobs=workers, return_as="generator_unordered")(delayed(_run_one)(cell) for cell in cells)
+
+
+def _run_one(cell: Cell) -> tuple[Cell, dict[str, Any]]:
+    return cell, run_cell(cell.config)
+
+
+def in_plan_order(cells: Sequence[Cell], done: Iterable[CellDone]) -> list[dict[str, Any]]:
+    """All rows in the order of the plan, whatever the order of completion."""
+    by_hash = {item.cell.hash: item.rows for item in done}
+    return [row for cell in cells for row in by_hash.get(cell.hash, [])]
+
+
+def to_records(rows: Sequence[Mapping[str, Any]], wall_s: float | None = None) -> list[Record]:
+    """One record for each row: metric `w1`, extractor `none`, reference `truth`; all columns in `extra`."""
+    versions = library_versions("numpy", "scipy")
+    records = []
+    for row in rows:
+        noisy = row["n_noisy"] > 0
+        records.append(
+            Record(
+                source="simulate",
+                dataset=f"gmm-k{row['k']}-{row['family']}" + (f"-d{row['d']}" if row["d"] > 1 else ""),
+                n_clean=row["n_clean"],
+                n_noisy=row["n_noisy"],
+                sigma=max(row["sigmas"]) if noisy else None,
+                metric="w1",
+                extractor="none",
+                reference="truth",
+                value=row["w1_mean"],
+                stderr=row["w1_se"],
+                n_eval=row["reps"],
+                seed=row["seed"],
+                config_hash=content_hash({key: row[key] for key in row if not key.startswith(("w1", "frac", "ratio"))}),
+                versions=versions,
+                wall_s=wall_s,
+                extra=dict(row),
+            )
+        )
+    return records

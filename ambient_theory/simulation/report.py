@@ -1,0 +1,137 @@
+"""What a simulation says: terminal tables, CSV, the summary as a dictionary. Reads rows only."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ambient_theory.simulation.cells import COLUMNS
+from ambient_theory.simulation.exchange import Exchange
+from ambient_theory.simulation.grid import Skipped
+from ambient_theory.simulation.slopes import Collapse, Slope
+
+Row = Mapping[str, Any]
+
+
+def render_exchange(table: Sequence[Exchange]) -> RenderableType:
+    """For a terminal: c over delta, simulated with interval, beside Fisher information and the powers of s."""
+    first = table[0]
+    sizes = f"{first.n_clean:.3g} clean and {first.n_noisy:.3g} noisy"
+    title = f"Worth c of a noisy sample, k = {first.k}, s = {first.s:g}, {sizes}"
+    out = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("delta", f"{first.estimator}", "95 %", "Fisher", "marginal"):
+        out.add_column(name, justify="right", no_wrap=True)
+    for name in (f"s^-{4 * first.k - 2}", "s^-4", "s^-2"):
+        out.add_column(name, justify="right", no_wrap=True)
+    for x in table:
+        interval = "" if x.low is None or x.high is None else f"{x.low:.3g}..{x.high:.3g}"
+        numbers = (x.fisher, x.marginal, x.power_low, x.power_pca, x.power_strong)
+        out.add_row(f"{x.delta:g}", "-" if x.c is None else f"{x.c:.3g}", interval, *(f"{v:.3g}" for v in numbers))
+    notes = [Text(f"  delta {x.delta:g}: no c reported, {x.note}") for x in table if x.c is None]
+    words = Text("c at equal error; Fisher: of an efficient estimator; marginal: worth of the first noisy sample")
+    return Group(out, words, *notes)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The rows as CSV text with the columns `COLUMNS`, then any others in order of appearance."""
+    extra = [c for c in dict.fromkeys(c for row in rows for c in row) if c not in COLUMNS]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [*COLUMNS, *extra], restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({**row, "sigmas": " ".join(f"{s:g}" for s in row["sigmas"])})
+    return buffer.getvalue()
+
+
+def summary(
+    rows: Sequence[Row], slopes: Sequence[Slope], collapse: Sequence[Collapse], skipped: Sequence[Skipped]
+) -> dict[str, Any]:
+    """One JSON-ready object: rows, slopes, collapse, skipped cells with reasons."""
+    return {
+        "schema": "ambient.simulation/1",
+        "rows": [dict(row) for row in rows],
+        "slopes": [s.to_dict() for s in slopes],
+        "collapse": [c.to_dict() for c in collapse],
+        "skipped": [{"cell": s.name, "reason": s.reason} for s in skipped],
+    }
+
+
+def render(
+    rows: Sequence[Row], slopes: Sequence[Slope], collapse: Sequence[Collapse], skipped: Sequence[Skipped]
+) -> RenderableType:
+    """For a terminal: W1 by n, slopes beside theory, verdicts in words, skipped cells."""
+    parts: list[RenderableType] = [*_error_tables(rows)]
+    if slopes:
+        parts += [_slope_table(slopes), Text("Verdict", style="bold"), *map(Text, verdicts(slopes, collapse))]
+    if skipped:
+        parts.append(Text(f"Skipped {len(skipped)} cell(s)", style="bold"))
+        parts += [Text(f"  {s.name}: {s.reason}") for s in skipped]
+    return Group(*parts)
+
+
+def verdicts(slopes: Sequence[Slope], collapse: Sequence[Collapse]) -> list[str]:
+    """One sentence for each (family, k, d, estimator) and finding, with the mixes that it holds for."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for s in slopes:
+        found.setdefault((_instance(s), f"{_estimator(s)}: {s.verdict}"), []).append(s.mix)
+    lines = [f"  {instance}, {words} ({', '.join(mixes)})" for (instance, words), mixes in found.items()]
+    return lines + [
+        f"  {_instance(c)}, {_estimator(c)}: {c.verdict}"
+        f" (median |log ratio| {c.spread_effective:.2f} against {c.axis}, {c.spread_n:.2f} against n)"
+        for c in collapse
+    ]
+
+
+def _instance(s: Slope | Collapse) -> str:
+    return f"{s.family} k={s.k}" + (f" d={s.d}" if s.d > 1 else "")
+
+
+def _estimator(s: Slope | Collapse) -> str:
+    return s.estimator if s.weights == "-" else f"{s.estimator}/{s.weights}"
+
+
+def _error_tables(rows: Sequence[Row]) -> list[Table]:
+    tables = []
+    for key in dict.fromkeys((r["family"], r["k"], r["d"]) for r in rows):
+        group = [r for r in rows if (r["family"], r["k"], r["d"]) == key]
+        columns = list(dict.fromkeys((r["mix"], r["estimator"], r["weights"]) for r in group))
+        worst = max(r["w1_se"] / r["w1_mean"] for r in group if r["w1_mean"] > 0)
+        title = f"W1, {key[0]}, k = {key[1]}, d = {key[2]} (standard errors up to {100 * worst:.1g} %)"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("n", justify="right", no_wrap=True)
+        for mix, estimator, weights in columns:
+            table.add_column(f"{mix}\n{estimator}" + ("" if weights == "-" else f"/{weights}"), justify="right")
+        cells = {(r["n"], r["mix"], r["estimator"], r["weights"]): r for r in group}
+        for n in sorted({r["n"] for r in group}):
+            found = [cells.get((n, *column)) for column in columns]
+            table.add_row(f"{n:.2g}", *("" if r is None else f"{r['w1_mean']:.3g}" for r in found))
+        tables.append(table)
+    return tables
+
+
+def _slope_table(slopes: Sequence[Slope]) -> Table:
+    table = Table(
+        title="Slope of log W1 against log n", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+    )
+    for name in ("instance", "mix", "estimator"):
+        table.add_column(name, no_wrap=True)
+    for name in ("slope", "95 %", "theory", "/atom"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for s in slopes:
+        table.add_row(
+            _instance(s),
+            s.mix,
+            _estimator(s),
+            f"{s.slope:.3f}",
+            f"{s.low:.3f}..{s.high:.3f}",
+            "" if s.theory is None else f"{s.theory:.3f}",
+            "" if s.against_mean_only is None else f"{s.against_mean_only[0]:.2g}",
+        )
+    return table

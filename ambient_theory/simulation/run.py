@@ -1,0 +1,190 @@
+"""One simulation from config to files: plan, run with progress, tables, records, CSV, figures."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ambient_theory.shared.console import talk
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import Cell, Ledger, atomic_write_text, content_hash
+from ambient_theory.shared.records import write_records
+from ambient_theory.simulation.cells import CellDone, in_plan_order, simulate, to_records
+from ambient_theory.simulation.envelope import worst_of_grid
+from ambient_theory.simulation.exchange import ExchangeConfig, exchange_table, plan_exchange
+from ambient_theory.simulation.grid import Plan, SimulationConfig, plan
+from ambient_theory.simulation.report import render, render_exchange, summary, to_csv
+from ambient_theory.simulation.slopes import collapse_table, slope_table
+
+MANIFEST = "simulation.json"
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """summary: JSON-ready; rendered: for a terminal; files: what was written."""
+
+    summary: dict[str, Any]
+    rendered: RenderableType
+    files: tuple[Path, ...]
+
+
+def config_dict(config: SimulationConfig | ExchangeConfig) -> dict[str, Any]:
+    """The config as JSON types."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def default_outdir(config: SimulationConfig | ExchangeConfig) -> Path:
+    """`runs/simulate-gmm-<hash8>`, or `runs/exchange-<hash8>`: the same command finds its finished cells again."""
+    kind = "exchange" if isinstance(config, ExchangeConfig) else "simulate-gmm"
+    return Path("runs") / f"{kind}-{content_hash(config_dict(config))}"
+
+
+def run_simulation(
+    config: SimulationConfig, outdir: Path | None = None, *, workers: int = 1, quiet: bool = False
+) -> SimulationResult:
+    """Run the grid below `outdir` (finished cells are kept) and write records, CSV, summary and figures there.
+
+    Raises UsageError if `outdir` holds a simulation with another config.
+    """
+    start = time.perf_counter()
+    outdir = outdir or default_outdir(config)
+    _claim(outdir, config)
+    for k in config.k:
+        if k >= 4:
+            talk(f"k = {k}: in the worst case W1 falls only like n_l^(-1/{4 * k - 2}); expect flat curves", quiet=quiet)
+    planned = plan(config)
+    for skipped in planned.skipped:
+        talk(f"skipped {skipped.name}: {skipped.reason}", quiet=quiet)
+    done = run_cells(planned.cells, Ledger(outdir / "cells"), workers, quiet)
+    every_row = in_plan_order(planned.cells, done)
+    rows, at_end = worst_of_grid(every_row)
+    all_skipped = [*planned.skipped, *at_end]
+    slopes, collapse = slope_table(rows, seed=config.seed), collapse_table(rows)
+    result = summary(rows, slopes, collapse, all_skipped) | {"config": config_dict(config)}
+    files = [outdir / "records.jsonl", outdir / "table.csv", outdir / "summary.json"]
+    write_records(files[0], to_records(rows, sum(item.wall_s for item in done)))
+    atomic_write_text(files[1], to_csv(every_row))
+    atomic_write_text(files[2], json.dumps(result, indent=1) + "\n")
+    if rows:
+        from ambient_theory.simulation.figures import error_figure, save
+
+        files += save(error_figure(rows), outdir / "w1")
+    cached = sum(item.cached for item in done)
+    talk(
+        f"{len(done)} cells ({cached} already done) in {time.perf_counter() - start:.1f} s with {workers} worker(s)",
+        quiet=quiet,
+    )
+    return SimulationResult(result, render(rows, slopes, collapse, all_skipped), tuple(files))
+
+
+def run_exchange(
+    config: ExchangeConfig, outdir: Path | None = None, *, workers: int = 1, quiet: bool = False
+) -> SimulationResult:
+    """`--iso`: the exchange rate at equal error over the separation; files as `run_simulation`."""
+    outdir = outdir or default_outdir(config)
+    _claim(outdir, config)
+    cells = tuple(plan_exchange(config))
+    done = run_cells(cells, Ledger(outdir / "cells"), workers, quiet)
+    rows = in_plan_order(cells, done)
+    table = exchange_table(config, rows)
+    result = {
+        "schema": "ambient.exchange/1",
+        "config": config_dict(config),
+        "exchange": [x.to_dict() for x in table],
+        "rows": rows,
+    }
+    files = [outdir / "records.jsonl", outdir / "table.csv", outdir / "summary.json"]
+    write_records(files[0], to_records(rows, sum(item.wall_s for item in done)))
+    atomic_write_text(files[1], to_csv(rows))
+    atomic_write_text(files[2], json.dumps(result, indent=1) + "\n")
+    from ambient_theory.simulation.figures import exchange_figure, save
+
+    files += save(exchange_figure(table), outdir / "exchange")
+    return SimulationResult(result, render_exchange(table), tuple(files))
+
+
+def run_cells(cells: tuple[Cell, ...], ledger: Ledger | None, workers: int, quiet: bool) -> list[CellDone]:
+    """`simulate` with a progress bar on a terminal, a line every 10 % elsewhere."""
+    if quiet or not cells:
+        return list(simulate(cells, ledger, workers))
+    done: list[CellDone] = []
+    console = Console(file=sys.stderr)
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("cells", total=len(cells))
+            for item in simulate(cells, ledger, workers):
+                done.append(item)
+                progress.advance(task)
+        return done
+    step = max(1, len(cells) // 10)
+    start = time.perf_counter()
+    for item in simulate(cells, ledger, workers):
+        done.append(item)
+        if item.number % step == 0 or item.number == item.total:
+            elapsed = time.perf_counter() - start
+            left = elapsed / item.number * (item.total - item.number)
+            talk(f"{item.number}/{item.total} cells, {elapsed:.1f} s, about {left:.0f} s left")
+    return done
+
+
+def _claim(outdir: Path, config: SimulationConfig | ExchangeConfig) -> None:
+    """Write the config into a fresh directory; refuse one that holds another."""
+    path, mine = outdir / MANIFEST, config_dict(config)
+    if not path.exists():
+        atomic_write_text(path, json.dumps({"schema": "ambient.simulation-config/1", "config": mine}, indent=1) + "\n")
+        return
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))["config"]
+        differing = sorted(key for key in mine.keys() | stored.keys() if mine.get(key) != stored.get(key))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{path} is damaged: remove it or choose another --outdir") from None
+    if differing:
+        raise UsageError(
+            f"{outdir} holds a simulation with another {', '.join(differing)}: choose another --outdir for this one"
+        )
+
+
+def estimate_seconds(planned: Plan, workers: int = 1) -> float:
+    """Expected wall time from measured unit costs (one thread of a 2020s x86 core); good to a factor of about two."""
+    total = 0.0
+    for cell in planned.cells:
+        c = cell.config
+        reps, levels = c["reps"], len(c["levels"])
+        if c["engine"] == "exact":
+            total += reps * sum(c["counts"]) * c["d"] * 3e-8
+        elif c["engine"] == "wishart":
+            total += reps * levels * (c["d"] ** 2 * 4e-8 + c["d"] ** 3 * 2e-10 + c["bins"] * 1e-7)
+        else:
+            total += reps * levels * c["bins"] * 5e-8
+        for name, _ in c["estimators"]:
+            per_fit = {"mean-only": 1e-6, "mle": 0.012, "em": 0.05, "npmle": 0.08}.get(name, 2.5e-5)
+            total += reps * per_fit
+            if name in ("dmm", "clean-only") and c["k"] >= 3 and c["family"] != "separated":
+                total += reps * 1e-3
+    return total / workers + 1.0
+
+
+def dry_run_report(config: SimulationConfig | ExchangeConfig, workers: int = 1) -> dict[str, Any]:
+    """What would run: cells, replicates, an estimate of the time, what is skipped."""
+    planned = plan(config) if isinstance(config, SimulationConfig) else Plan(tuple(plan_exchange(config)), ())
+    seconds = estimate_seconds(planned, workers)
+    lines = [
+        f"{len(planned.cells)} cells of {config.reps} replicates, about {seconds:.0f} s with {workers} worker(s)",
+        f"outdir {default_outdir(config)} unless --outdir is given",
+        *(f"skipped {s.name}: {s.reason}" for s in planned.skipped),
+    ]
+    return {
+        "config": config_dict(config),
+        "cells": [cell.directory_name for cell in planned.cells],
+        "skipped": [{"cell": s.name, "reason": s.reason} for s in planned.skipped],
+        "estimate_s": seconds,
+        "text": "\n".join(lines),
+    }

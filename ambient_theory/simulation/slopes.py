@@ -1,0 +1,212 @@
+"""Slopes of log W1 against log n with intervals, collapse in n_l, and the verdict in words.
+
+What a slope can show is limited: on `hard` and `pca-hard` instances the scale of the law is tied to n_l or n_d, so the
+right slope is built in and even the one-atom estimator has it. Informative there is how far an estimator stays below
+`mean-only`; the slope itself is informative on `separated`, `pca-strong`, `fixed` and `envelope`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambient_theory.bounds.laws import lowdim_exponent
+
+Floats = NDArray[np.float64]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Least-squares slope of log W1 on log n with a 95 % interval, and `last`, the slope of the largest half.
+
+    theory: the exponent that the theory gives for the family (None where it gives none). beats_mean_only: the
+    geometric mean of W1 / W1(mean-only) over the cells, with interval (None without the control, and at k = 1,
+    where the control *is* the estimator).
+    """
+
+    family: str
+    k: int
+    d: int
+    mix: str
+    estimator: str
+    weights: str
+    points: int
+    slope: float
+    low: float
+    high: float
+    last: float
+    theory: float | None
+    against_mean_only: tuple[float, float, float] | None
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def group_rows(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by (family, k, d, mix, estimator, weights), each sorted by n."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        key = tuple(row[c] for c in ("family", "k", "d", "mix", "estimator", "weights"))
+        groups.setdefault(key, []).append(row)
+    return {key: sorted(group, key=lambda r: r["n"]) for key, group in groups.items()}
+
+
+def theory_slope(family: str, k: int) -> float | None:
+    """-1/2 for separated and strong instances, -1/(4k-2) on the worst case, -1/4 for the weak subspace."""
+    if family in ("separated", "pca-strong"):
+        return -0.5
+    if family in ("hard", "envelope"):
+        return -lowdim_exponent(k)
+    if family == "pca-hard":
+        return -0.25
+    return None
+
+
+def _bootstrap_means(group: Sequence[Row], rng: np.random.Generator, draws: int) -> Floats:
+    """Mean W1 of each cell redrawn from its sampling law N(mean, se^2), (draws, cells), kept positive."""
+    mean = np.array([r["w1_mean"] for r in group])
+    se = np.array([r["w1_se"] for r in group])
+    return np.maximum(mean + se * rng.standard_normal((draws, len(group))), mean * 1e-3)
+
+
+def _fit(x: Floats, y: Floats) -> Floats:
+    centred = x - x.mean()
+    return (y - y.mean(axis=-1, keepdims=True)) @ centred / (centred @ centred)
+
+
+def slope_table(rows: Sequence[Row], *, seed: int = 0, draws: int = 2000) -> list[Slope]:
+    """One slope for each (family, k, d, mix, estimator, weights) with at least three sample sizes.
+
+    Intervals: parametric bootstrap over replicates (each cell's mean redrawn with its standard error).
+    """
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 0x510BE])))
+    groups = group_rows(rows)
+    out = []
+    for key, group in groups.items():
+        family, k, d, mix, estimator, weights = key
+        usable = [r for r in group if r["w1_mean"] > 0]
+        if len(usable) < 3:
+            continue
+        x = np.log([r["n"] for r in usable])
+        y = np.log([r["w1_mean"] for r in usable])
+        boot = _fit(x, np.log(_bootstrap_means(usable, rng, draws)))
+        low, high = np.quantile(boot, [0.025, 0.975])
+        half = max(3, (len(x) + 1) // 2)
+        control = groups.get((family, k, d, mix, "mean-only", "-"))
+        against = None
+        if control is not None and estimator != "mean-only" and k > 1:
+            against = _against(usable, control, rng, draws)
+        slope = float(_fit(x, y))
+        theory = theory_slope(family, k)
+        out.append(
+            Slope(
+                family, k, d, mix, estimator, weights, len(x), slope, float(low), float(high),
+                float(_fit(x[-half:], y[-half:])), theory, against,
+                _verdict(family, estimator, k, slope, float(low), float(high), theory, against),
+            )
+        )  # fmt: skip
+    return out
+
+
+def _against(
+    group: Sequence[Row], control: Sequence[Row], rng: np.random.Generator, draws: int
+) -> tuple[float, float, float] | None:
+    by_n = {r["n"]: r for r in control}
+    pairs = [(r, by_n[r["n"]]) for r in group if r["n"] in by_n and by_n[r["n"]]["w1_mean"] > 0]
+    if not pairs:
+        return None
+    mine, other = [p[0] for p in pairs], [p[1] for p in pairs]
+    ratio = np.log(_bootstrap_means(mine, rng, draws)) - np.log(_bootstrap_means(other, rng, draws))
+    value = float(np.mean([math.log(a["w1_mean"] / b["w1_mean"]) for a, b in pairs]))
+    low, high = np.quantile(ratio.mean(axis=-1), [0.025, 0.975])
+    return math.exp(value), math.exp(float(low)), math.exp(float(high))
+
+
+def _verdict(
+    family: str,
+    estimator: str,
+    k: int,
+    slope: float,
+    low: float,
+    high: float,
+    theory: float | None,
+    against: tuple[float, float, float] | None,
+) -> str:
+    if estimator == "mean-only":
+        built_in = family in ("hard", "pca-hard")
+        return "negative control" + (": the slope is built into the instance" if built_in and k > 1 else "")
+    words = []
+    if theory is not None:
+        if low <= theory <= high or abs(slope - theory) <= 0.02:
+            words.append("slope as predicted")
+        elif slope < theory:
+            words.append("steeper than the rate (the rate is an upper bound)")
+        else:
+            words.append("flatter than the rate: not yet in its regime, or bias")
+    if against is not None:
+        if against[2] < 0.8:
+            words.append(f"clearly beats one atom (risk at most {math.ceil(against[2] * 20) / 20:.2f} of its)")
+        elif against[2] < 1:
+            words.append("beats one atom barely")
+        else:
+            words.append("does not beat one atom: the slope says nothing")
+    return "; ".join(words) or "no rate is claimed for this family"
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """Do the mixes lie on one curve? Median |log W1 ratio| to the clean mix's curve against the effective size `axis`
+    (n_l; n_d for pca-hard), and against n."""
+
+    family: str
+    k: int
+    d: int
+    estimator: str
+    weights: str
+    points: int
+    axis: str
+    spread_effective: float
+    spread_n: float
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def collapse_table(rows: Sequence[Row], reference: str = "clean") -> list[Collapse]:
+    """Distance of every mix from the reference mix's curve, interpolated in log-log inside its range."""
+    groups = group_rows(rows)
+    out = []
+    for (family, k, d, mix, estimator, weights), base in groups.items():
+        if mix != reference or len(base) < 3 or estimator == "mean-only":
+            continue
+        others = [
+            r
+            for (f, kk, dd, m, e, w), group in groups.items()
+            if (f, kk, dd, e, w) == (family, k, d, estimator, weights) and m != reference
+            for r in group
+        ]
+        spreads = []
+        effective = "n_d" if family == "pca-hard" else "n_l"
+        for axis in (effective, "n"):
+            x0 = np.log([r[axis] for r in base])
+            y0 = np.log([r["w1_mean"] for r in base])
+            inside = [r for r in others if x0[0] <= math.log(r[axis]) <= x0[-1]]
+            gaps = [abs(math.log(r["w1_mean"]) - np.interp(math.log(r[axis]), x0, y0)) for r in inside]
+            spreads.append((float(np.median(gaps)), len(gaps)) if gaps else (math.nan, 0))
+        (in_l, points), (in_n, _) = spreads
+        if not points:
+            continue
+        if in_l < 0.1:
+            words = f"mixes collapse onto one curve in {effective}" + (" and not in n" if in_n > 2 * in_l else "")
+        else:
+            words = f"mixes do not collapse in {effective}: it is not what counts here"
+        out.append(Collapse(family, k, d, estimator, weights, points, effective, in_l, in_n, words))
+    return out

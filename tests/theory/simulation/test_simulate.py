@@ -1,0 +1,318 @@
+"""The simulator: seeding, ledger, plan, rows, slopes, exchange table, the command."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ambient_theory.bounds import laws as bounds
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.files import Ledger
+from ambient_theory.shared.records import read_records
+from ambient_theory.simulation.cells import COLUMNS, in_plan_order, run_cell, simulate, to_records
+from ambient_theory.simulation.envelope import worst_of_grid
+from ambient_theory.simulation.exchange import ExchangeConfig, equal_error_rate, plan_exchange
+from ambient_theory.simulation.grid import Mix, SimulationConfig, parse_mix, parse_sizes, plan
+from ambient_theory.simulation.slopes import collapse_table, slope_table
+from cli import app
+
+SMALL = SimulationConfig(n=(1000, 10_000), reps=20, bins=150)
+CELLS = plan(SMALL).cells
+
+
+def test_results_depend_neither_on_order_nor_on_what_else_runs():
+    forward = in_plan_order(CELLS, simulate(CELLS))
+    backward = in_plan_order(CELLS, simulate(CELLS[::-1]))
+    assert forward == backward
+    alone = run_cell(CELLS[5].config)["rows"]
+    assert alone == [r for r in forward if all(r[c] == alone[0][c] for c in ("family", "mix", "n"))]
+
+
+@pytest.mark.multiproc
+def test_results_do_not_depend_on_workers():
+    assert in_plan_order(CELLS, simulate(CELLS, workers=2)) == in_plan_order(CELLS, simulate(CELLS))
+
+
+def test_another_estimator_or_weight_changes_no_draw():
+    config = dict(CELLS[0].config)
+    rows = run_cell(config)["rows"]
+    more = run_cell(config | {"estimators": [["dmm", "order"], *config["estimators"]]})["rows"]
+    assert more[1:] == rows
+    other_seed = run_cell(config | {"seed": 1})["rows"]
+    assert other_seed[0]["w1_mean"] != rows[0]["w1_mean"]
+
+
+def test_finished_cells_are_not_run_again_and_damaged_ones_are(tmp_path):
+    ledger = Ledger(tmp_path)
+    first = list(simulate(CELLS[:3], ledger))
+    again = list(simulate(CELLS[:4], ledger))
+    assert [item.cached for item in again] == [True, True, True, False]
+    assert [item.rows for item in again[:3]] == [item.rows for item in first]
+    damaged = ledger.directory(CELLS[1]) / "result.json"
+    damaged.write_text(damaged.read_text().replace("w1_mean", "w1_moan", 1))
+    assert sum(not item.cached for item in simulate(CELLS[:4], ledger)) == 1
+    assert ledger.state(CELLS[1]) == "done"
+
+
+def test_rows_have_the_documented_columns_and_the_bounds_numbers():
+    row = run_cell(CELLS[-1].config)["rows"][0]
+    assert set(row) == set(COLUMNS)
+    assert (row["n_clean"], row["n_noisy"]) == (1000, 9000)
+    assert row["n_l"] == pytest.approx(1000 + 9000 / 64)
+    assert row["n_d"] == pytest.approx(1000 + 9000 / 16)
+    assert row["bound"] == row["bound_pca"] + row["bound_low"] == pytest.approx(row["n_l"] ** (-1 / 6))
+    assert row["ratio"] == pytest.approx(row["w1_mean"] / row["bound"])
+
+
+def test_records_carry_every_column():
+    rows = run_cell(CELLS[-1].config)["rows"]
+    record = to_records(rows)[0]
+    assert (record.source, record.metric, record.extractor, record.reference) == ("simulate", "w1", "none", "truth")
+    assert (record.dataset, record.sigma, record.n_eval) == ("gmm-k2-hard", 2.0, 20)
+    assert record.value == rows[0]["w1_mean"]
+    assert set(COLUMNS) <= set(record.extra)
+
+
+@pytest.mark.parametrize("engine", ["wishart", "exact"])
+def test_cells_in_space_report_the_overlap(engine):
+    config = SimulationConfig(dim=4, families=("pca-strong",), n=(400,), mixes=("10:90",), reps=6, engine=engine)
+    (cell,) = plan(config).cells
+    dmm, control = run_cell(cell.config)["rows"]
+    assert dmm["overlap"] > 0.8
+    assert control["w1_mean"] == pytest.approx(3.0, rel=0.05)
+    assert dmm["w1_mean"] < 0.4 * control["w1_mean"]
+
+
+@pytest.mark.parametrize("estimator", ["mle", "em", "npmle"])
+def test_likelihood_estimators_run_on_bin_counts(estimator):
+    config = SimulationConfig(families=("separated",), n=(3000,), mixes=("clean",), reps=4, estimators=(estimator,))
+    (row,) = run_cell(plan(config).cells[0].config)["rows"]
+    assert row["w1_mean"] < 0.4
+
+
+def test_cells_outside_the_ball_are_named_and_skipped():
+    planned = plan(SimulationConfig(k=(3,), families=("hard",), mixes=("noisy",), n=(1000, 10**8)))
+    assert len(planned.cells) == 1
+    assert planned.skipped[0].name == "hard-k3-d1-noisy-n1000"
+    assert "outside the ball of radius R = 2" in planned.skipped[0].reason
+    inside = plan(SimulationConfig(k=(3,), families=("hard",), mixes=("clean",), n=(30_000,), radius=1.0))
+    assert inside.cells == () or inside.cells[0].config["delta"] <= 1.0
+
+
+def test_both_laws_of_the_hard_pair_are_drawn_and_delta_follows_n_l():
+    cell = next(c for c in CELLS if c.config["family"] == "hard" and c.config["mix"] == "10:90")
+    assert len(cell.config["laws"]) == 2
+    n_l = bounds.n_l(2, cell.config["levels"], cell.config["counts"])
+    from ambient_theory.mixtures.laws import hard_delta
+
+    assert cell.config["delta"] == pytest.approx(hard_delta(2, n_l))
+
+
+def test_envelope_keeps_the_worst_delta_and_names_those_at_the_end():
+    base = {"family": "envelope", "k": 2, "d": 1, "mix": "clean", "n": 100, "estimator": "dmm", "weights": "gls"}
+    inside = [base | {"delta": d, "w1_mean": w} for d, w in ((0.1, 1.0), (0.2, 3.0), (0.4, 2.0))]
+    at_end = [r | {"n": 10, "w1_mean": r["delta"]} for r in inside]
+    control = [r | {"estimator": "mean-only", "weights": "-", "w1_mean": r["delta"]} for r in inside]
+    kept, skipped = worst_of_grid([*inside, *at_end, *control, {"family": "hard"}])
+    assert [r.get("delta") for r in kept] == [0.2, 0.4, None]
+    assert len(skipped) == 1
+    assert "largest of the grid" in skipped[0].reason
+
+
+def rows_with_slope(slope, *, family="separated", estimator="dmm", factor=1.0, se=0.001):
+    weights = "gls" if estimator == "dmm" else "-"
+    base = {"family": family, "k": 2, "d": 1, "mix": "clean", "estimator": estimator, "weights": weights}
+    sizes = (10**3, 10**4, 10**5, 10**6)
+    values = [factor * n**slope for n in sizes]
+    return [base | {"n": n, "n_l": n, "w1_mean": w, "w1_se": se * w} for n, w in zip(sizes, values, strict=True)]
+
+
+def test_slopes_and_verdicts():
+    (exact,) = slope_table(rows_with_slope(-0.5))
+    assert exact.slope == pytest.approx(-0.5)
+    assert exact.low < -0.5 < exact.high
+    assert exact.verdict == "slope as predicted"
+    assert "flatter" in slope_table(rows_with_slope(-0.2))[0].verdict
+    both = rows_with_slope(-1 / 6, family="hard") + rows_with_slope(
+        -1 / 6, family="hard", estimator="mean-only", factor=2
+    )
+    dmm, control = slope_table(both)
+    assert dmm.against_mean_only[0] == pytest.approx(0.5)
+    assert "clearly beats one atom" in dmm.verdict
+    assert "built into the instance" in control.verdict
+    same = rows_with_slope(-1 / 6, family="hard") + rows_with_slope(-1 / 6, family="hard", estimator="mean-only")
+    assert "does not beat one atom" in slope_table(same)[0].verdict
+
+
+def test_collapse_is_seen_in_the_axis_that_has_it():
+    clean = rows_with_slope(-1 / 6, family="hard")
+    noisy = [r | {"mix": "noisy", "n": 64 * r["n"]} for r in clean]
+    (found,) = collapse_table(clean + noisy)
+    assert found.spread_effective < 1e-9
+    assert found.spread_n > 0.5
+    assert "collapse onto one curve in n_l and not in n" in found.verdict
+    (none,) = collapse_table(clean + [r | {"w1_mean": 2 * r["w1_mean"]} for r in noisy])
+    assert "do not collapse" in none.verdict
+
+
+def reference_rows(slope=-0.5):
+    sizes = np.geomspace(1000, 1e6, 13)
+    return [{"n": n, "w1_mean": n**slope, "w1_se": 0.01 * n**slope} for n in sizes]
+
+
+def test_exchange_rate_at_equal_error_is_recovered_with_its_interval():
+    rng, c = np.random.default_rng(0), 0.1
+    mixed = {"n_clean": 1000, "n_noisy": 100_000, "w1_mean": (1000 + c * 100_000) ** -0.5, "w1_se": 1e-4}
+    value, low, high, note = equal_error_rate(reference_rows(), mixed, rng)
+    assert note == ""
+    assert value == pytest.approx(c)
+    assert low < c < high
+    exact = [r | {"w1_se": 0.0} for r in reference_rows()]
+    _, low0, high0, _ = equal_error_rate(exact, mixed, rng)
+    assert high0 - low0 < high - low  # the reference curve's own noise is part of the interval
+
+
+def test_an_unresolvable_exchange_rate_is_refused():
+    mixed = {"n_clean": 1000, "n_noisy": 100_000, "w1_mean": 1200**-0.5, "w1_se": 1e-4}
+    value, _, _, note = equal_error_rate(reference_rows(), mixed, np.random.default_rng(0))
+    assert value is None
+    assert note.startswith("unresolvable")
+
+
+def test_exchange_plan_spans_the_reference_curve():
+    config = ExchangeConfig(deltas=(0.5, 2.0), reps=10)
+    assert config.noisy == 2 * 64 * 100_000
+    cells = plan_exchange(config)
+    sizes = [c.config["n"] for c in cells if c.config["mix"] == "clean" and c.config["delta"] == 0.5]
+    assert sizes == config.reference_sizes()
+    assert (sizes[0], sizes[-1]) == (config.n_clean, config.n_clean + config.noisy)
+    assert len({c.hash for c in cells}) == len(cells)
+
+
+def test_sizes_and_mixes_are_parsed_or_refused():
+    assert parse_sizes("1e3..1e5") == (1000, 3162, 10_000, 31_623, 100_000)
+    assert parse_sizes("1e3..1e5", 1) == (1000, 10_000, 100_000)
+    assert parse_sizes("500, 1e15") == (500, 10**15)
+    assert parse_mix("25:75") == Mix("25:75", 0.25)
+    assert parse_mix("10:90").counts(5) == (0, 5)  # round half to even: 0.5 clean samples are none
+    for bad in ("", "x", "5..1", "0", "-3", "1..inf"):
+        with pytest.raises(UsageError):
+            parse_sizes(bad)
+    for bad in ("dirty", "1:2:3", "-1:2", "0:0", "nan:1"):
+        with pytest.raises(UsageError):
+            parse_mix(bad)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"k": (0,)}, "k must be"),
+        ({"dim": 0}, "dimension"),
+        ({"s_clean": -1.0}, "noise level"),
+        ({"s_noisy": 0.5}, "less noise"),
+        ({"families": ("easy",)}, "unknown family"),
+        ({"estimators": ("magic",)}, "unknown estimator"),
+        ({"weights": ("magic",)}, "unknown weights"),
+        ({"engine": "steam"}, "unknown engine"),
+        ({"engine": "wishart"}, "needs --dim"),
+        ({"families": ("pca-hard",)}, "needs --dim"),
+        ({"dim": 3, "engine": "binned"}, "for the line"),
+        ({"dim": 3, "k": (3,), "engine": "wishart"}, "use --engine exact"),
+        ({"dim": 3, "estimators": ("mle",)}, "on the line only"),
+        ({"engine": "exact", "estimators": ("em",)}, "use --engine binned"),
+        ({"families": ("fixed",)}, "go together"),
+        ({"families": ("fixed",), "atoms": "0:0.5,3:0.5"}, "outside the ball"),
+        ({"families": ("fixed",), "atoms": "0,0.5,1"}, "3 atoms given"),
+        ({"reps": 1}, "replicates"),
+        ({"seed": -1}, "seed"),
+        ({"bins": 10}, "bins"),
+        ({"radius": 0.0}, "radius"),
+        ({"n": ()}, "sample sizes"),
+    ],
+)
+def test_bad_configs_get_a_sentence(options, words):
+    with pytest.raises(UsageError, match=words):
+        SimulationConfig(**options)
+
+
+QUICK = ["simulate-gmm", "--n", "1e3,1e4,1e5", "--reps", "20", "--bins", "150"]
+
+
+def test_the_command_writes_records_table_summary_and_figures(tmp_path):
+    result = CliRunner().invoke(app, [*QUICK, "--outdir", str(tmp_path), "--json"])
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert len(summary["rows"]) == 2 * 3 * 3 * 2
+    assert {s["family"] for s in summary["slopes"]} == {"separated", "hard"}
+    records = read_records(tmp_path / "records.jsonl")
+    assert len(records) == len(summary["rows"])
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == len(records) + 1
+    assert (tmp_path / "w1.svg").read_text().startswith("<?xml")
+    assert (tmp_path / "w1.png").read_bytes().startswith(b"\x89PNG")
+    again = CliRunner().invoke(app, [*QUICK, "--outdir", str(tmp_path), "--json"])
+    assert json.loads(again.stdout) == summary
+    assert "18 already done" in again.stderr
+    other = CliRunner().invoke(app, [*QUICK, "--seed", "1", "--outdir", str(tmp_path)])
+    assert other.exit_code == 2
+    assert "another seed" in other.stderr
+
+
+def test_a_terminal_reader_gets_tables_and_a_verdict(tmp_path):
+    result = CliRunner().invoke(app, [*QUICK, "--outdir", str(tmp_path), "--quiet"])
+    assert result.exit_code == 0
+    assert "Verdict" in result.stdout
+    assert "clearly beats one atom" in result.stdout
+    assert result.stderr == ""
+
+
+def test_dry_run_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["simulate-gmm", "--dry-run", "--k", "3", "--family", "hard", "--json"])
+    plan_shown = json.loads(result.stdout)
+    assert len(plan_shown["cells"]) + len(plan_shown["skipped"]) == 33
+    assert plan_shown["estimate_s"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_exchange_command(tmp_path):
+    arguments = ["simulate-gmm", "--iso", "--delta", "4", "--reps", "60", "--bins", "200", "--iso-clean", "1e4"]
+    result = CliRunner().invoke(app, [*arguments, "--outdir", str(tmp_path), "--json"])
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)["exchange"]
+    assert row["low"] < row["fisher"] * 1.2
+    assert row["high"] > row["fisher"] * 0.7
+    assert row["c"] > 5 * row["power_low"]
+    assert (tmp_path / "exchange.svg").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--k", "0"],
+        ["--mix", "dirty"],
+        ["--n", "many"],
+        ["--sigma-noisy", "nan"],
+        ["--added-noise", "-1"],
+        ["--workers", "0"],
+        ["--iso", "--k", "1"],
+        ["--iso", "--delta", "0"],
+        ["--iso", "--iso-clean", "nan"],
+        ["--family", "fixed", "--atoms", "0:2"],
+    ],
+)
+def test_bad_options_end_with_two_and_one_sentence(arguments, tmp_path):
+    result = CliRunner().invoke(app, ["simulate-gmm", "--outdir", str(tmp_path), *arguments])
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert len(result.stderr.strip().splitlines()[-1]) > 20
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, cli; print(sorted(m for m in ('numpy', 'scipy', 'torch', 'sympy', 'sklearn') if m in sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
