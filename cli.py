@@ -9,10 +9,10 @@ import typer
 import ambient_theory
 from ambient_theory.compare.commands import budget, compare, price
 from ambient_theory.simulation.commands import simulate_gmm
-from ambient_train.commands import evaluate, generate, sweep_app, train
-from ambient_train.data.commands import app as data_app
-from ambient_train.hub_commands import export
-from ambient_train.signals import leave_on_signal
+from ambient_train.commands.data import app as data_app
+from ambient_train.commands.export import export
+from ambient_train.commands.train import evaluate, generate, sweep_app, train
+from ambient_train.training.signals import leave_on_signal
 
 app = typer.Typer(
     name="ambient",

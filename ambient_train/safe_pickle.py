@@ -3,8 +3,8 @@
 Python's unpickler calls whatever the file names. This one has no way to import or to call anything: numbers, strings,
 bytes and containers are made; every global must be on a short list and stays a name (`Global`); every call the file
 asks for stays a description of it (`Call`). The reader of a format then interprets the few descriptions that it knows
-(`ambient_train.edm_snapshot` makes tensors of some). Opcodes are decoded by the standard library's `pickletools`,
-which executes nothing either.
+(`interchange.edm_snapshot` makes tensors of some). Opcodes are decoded by the standard library's `pickletools`, which
+executes nothing either.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
-from ambient_train.data.sources import Split, load_images
-from ambient_train.evaluation.smallcnn import DEFINITION, FEATURE_DIM, SmallCNN, canonicalise
+from ambient_train.data.load import Split, load_images
+from ambient_train.evaluation.extractors.smallcnn import DEFINITION, FEATURE_DIM, SmallCNN, canonicalise
 
 DIGITS_SHARE = 0.2
 RESOLUTIONS = (8, 16)

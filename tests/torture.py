@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent / "train"))
 import tiny_run
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.runs import RunDirectory
+from ambient_train.runs.run import RunDirectory
 
 REFUSED = 3
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")

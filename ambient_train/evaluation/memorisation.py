@@ -26,7 +26,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.evaluation.features import Extractor, Pixels
+from ambient_train.evaluation.extractors.features import Extractor, Pixels
 
 SCHEMA = "ambient.memorisation/1"
 ALPHA = 1e-3

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ambient_train.data.geometry import Geometry
-from ambient_train.data.png import encode_png
-from ambient_train.data.prepare import PrepareConfig, prepare
+from ambient_train.data.load import ImageSet, load_images
+from ambient_train.data.prepare.geometry import Geometry
+from ambient_train.data.prepare.prepare import PrepareConfig, prepare
+from ambient_train.data.readers.png import encode_png
 from ambient_train.data.resize import area_resize
-from ambient_train.data.sources import ImageSet, load_images
 
 N = 20_000
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ambient_train.evaluation.features import get_extractor
+from ambient_train.evaluation.extractors.features import get_extractor
 from ambient_train.evaluation.frechet import FrechetReference, jackknife_frechet
 from ambient_train.evaluation.kid import kernel_distance
 from ambient_train.evaluation.memorisation import nearest_two

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from ambient_train.distributed import World, join_group
-from ambient_train.launch import PRELOAD
+from ambient_train.training.launch import PRELOAD
+from ambient_train.training.world import World, join_group
 
 multiprocessing.set_forkserver_preload([*PRELOAD, "sklearn.datasets"])
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from ambient_train import checkpoints, workflow
-from ambient_train.config import TrainConfig
-from ambient_train.data.sources import ImageSet, load_images
-from ambient_train.runs import Progress, RunDirectory, RunOptions, execute
-from ambient_train.sampling import SamplerConfig
-from ambient_train.scoring import EvalConfig
+from ambient_train.data.load import ImageSet, load_images
+from ambient_train.diffusion.sampling import SamplerConfig
+from ambient_train.runs.run import Progress, RunDirectory, RunOptions, execute
+from ambient_train.runs.score import EvalConfig
+from ambient_train.settings.config import TrainConfig
+from ambient_train.tasks import train as workflow
+from ambient_train.training import checkpoints
 from cli import app
 
 BATCH, DURATION, EVERY = 16, 320, 32

@@ -1,0 +1,227 @@
+"""`ambient data`: prepare archives for training, and look at what a source holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ambient_theory.shared.console import command, print_json, talk
+
+app = typer.Typer(
+    name="data",
+    help="Prepare and check sets of images.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SOURCE_HELP = (
+    "Folder, .zip, .npz, .npy, idx(.gz), folder of MNIST-format files, CIFAR-10 .tar.gz, LMDB folder, hf:NAME, "
+    "digits, fashion or photos32."
+)
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads that decode (default: one a core, one for small files); changes no byte."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no talk on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+@app.command()
+@command
+def prepare(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    dest: Annotated[Path, typer.Argument(help="Archive to write: .zip (uncompressed PNGs, EDM's layout) or .npz.")],
+    resolution: Annotated[
+        str | None, typer.Option(metavar="N|WxH", help="Side in pixels, even (default: as it is); 64x48 for wide.")
+    ] = None,
+    transform: Annotated[
+        str | None,
+        typer.Option(
+            metavar="center-crop|center-crop-wide|resize",
+            help="How to get there (default with --resolution: center-crop).",
+        ),
+    ] = None,
+    filter: Annotated[
+        str, typer.Option(metavar="area|lanczos", help="Exact area average, or Pillow's Lanczos as EDM's tool uses.")
+    ] = "area",
+    max_images: Annotated[
+        int | None, typer.Option(min=1, help="At most this many images, drawn by a hash of their place (default: all).")
+    ] = None,
+    colour: Annotated[
+        str, typer.Option("--colour", "--color", metavar="auto|rgb|grey", help="Colour mode; auto looks at 64 images.")
+    ] = "auto",
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="all|train|heldout", help="Part to take; all = the training part where there is a held-out one."
+        ),
+    ] = "all",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Count and list unusable files instead of stopping.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse palettes, alpha, CMYK and 16 bits instead of converting them.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DEST if it exists.")] = False,
+    workers: Workers = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decode, crop, resize and write an archive; the same command continues an interrupted one.
+
+    The bytes of DEST depend on the source and the options alone. Shrinking averages areas exactly.
+    """
+    from ambient_train.data.prepare.geometry import Geometry
+    from ambient_train.data.prepare.prepare import PrepareConfig, partial_path
+    from ambient_train.data.prepare.prepare import prepare as run
+    from ambient_train.data.prepare.progress import reporter
+
+    config = PrepareConfig(
+        source=source,
+        dest=dest,
+        geometry=Geometry.parse(transform, resolution, filter),
+        colour=colour,
+        split=split,  # type: ignore[arg-type]  # checked by the config
+        max_images=max_images,
+        skip_bad=skip_bad,
+        strict=strict,
+    )
+    try:
+        with reporter(quiet) as progress:
+            result = run(config, workers=workers, overwrite=overwrite, progress=progress)
+    except KeyboardInterrupt:
+        if partial_path(dest).exists():
+            talk(f"what is done is kept in {partial_path(dest)}; the same command continues", quiet=quiet)
+        raise
+    if result.resumed_from:
+        talk(f"continued after {result.resumed_from:,} images that were there already", quiet=quiet)
+    for what, count in result.converted.items():
+        talk(f"{count:,} converted: {what}", quiet=quiet)
+    for name, reason in result.skipped[:10]:
+        talk(f"left out {name}: {reason}", quiet=quiet)
+    if len(result.skipped) > 10:
+        talk(f"... and {len(result.skipped) - 10:,} more", quiet=quiet)
+    if json_output:
+        print_json(result.to_dict())
+        return
+    channels, height, width = result.shape
+    extras = [f"{result.noisy:,} noisy"] * bool(result.noisy) + ["labelled" if result.labelled else "no labels"]
+    word = "is there already" if result.status == "done" else "written"
+    print(f"{result.dest} {word}: {result.count:,} images {channels} x {height} x {width}, {', '.join(extras)}")
+    print(f"sha256 {result.sha256}")
+
+
+@app.command()
+@command
+def corrupt(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    dest: Annotated[Path, typer.Argument(help="File to write: .npz with images, labels, sigma and heldout.")],
+    sigma: Annotated[float, typer.Option(help="Standard deviation of the noise in units of [-1, 1].")],
+    share: Annotated[float, typer.Option(help="Share of noisy training images, 0 to 1.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Which images are noisy, and with which noise.")] = 0,
+    resolution: Annotated[int | None, typer.Option(help="Area-resize to this side first (default: as it is).")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DEST if it exists.")] = False,
+    json_output: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write down the noise that training would add: float32 images, never clipped, never noised again.
+
+    Training on DEST is training on SOURCE with the same --seed, --sigma and --corruption.
+    """
+    from ambient_train.data.prepare.corrupt import write_corrupted
+    from ambient_train.data.prepare.progress import reporter
+
+    with reporter(quiet) as progress:
+        result = write_corrupted(
+            source,
+            dest,
+            sigma=sigma,
+            share=share,
+            seed=seed,
+            resolution=resolution,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if json_output:
+        print_json(result.to_dict())
+        return
+    print(
+        f"{result.dest} written: {result.clean:,} clean and {result.noisy:,} noisy images (sigma {result.sigma:g}), "
+        f"{result.heldout:,} held out"
+    )
+
+
+@app.command()
+@command
+def check(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    workers: Workers = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sizes, modes, labels, noise levels, duplicates, mean and std, and what is wrong with which file.
+
+    Exit code 3 if training could not read the source as it is.
+    """
+    from ambient_theory.shared.errors import DataError
+    from ambient_train.data.prepare.check import check as run
+    from ambient_train.data.prepare.progress import reporter
+
+    with reporter(quiet) as progress:
+        report = run(source, workers=workers, progress=progress)
+    if json_output:
+        print_json(report.to_dict())
+    elif report.count:
+        _show(report)
+    if not report.usable:
+        first = report.problems[0]
+        if report.count == 0:
+            raise DataError(f"{first['file']}: {first['problem']}")
+        more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
+        raise DataError(f"{source} cannot be used as it is: {first['file']}: {first['problem']}{more}")
+
+
+def _show(report: Any) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(title=escape(report.source), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    heldout = "" if report.heldout is None else f" ({report.heldout:,} of them held out)"
+    unit = "units of [-1, 1]"
+    rows = [
+        ("images", f"{report.readable:,} of {report.count:,} readable{heldout}"),
+        ("size", ", ".join(f"{size}: {count:,}" for size, count in list(report.resolution.items())[:8])),
+        ("mode", ", ".join(f"{mode}: {count:,}" for mode, count in report.mode.items()) + f", {report.dtype}"),
+        ("mean", ", ".join(f"{v:.4f}" for v in report.mean) + f" ({unit})"),
+        ("std", ", ".join(f"{v:.4f}" for v in report.std) + f" ({unit})"),
+        ("labels", "none" if report.labels is None else _classes(report)),
+        ("duplicates", f"{report.duplicates:,}"),
+    ]
+    for key, value in rows:
+        table.add_row(key, escape(value))
+    console.print(table)
+    levels = Table("sigma", "images", "SNR (dB)", "estimated from the pixels", box=None, padding=(0, 2, 0, 0))
+    for level in report.levels:
+        snr = "clean" if level["snr_db"] is None else f"{level['snr_db']:.2f}"
+        guess = "-" if level["estimated_sigma"] is None else f"{level['estimated_sigma']:.3f}"
+        levels.add_row(f"{level['sigma']:g}", f"{level['images']:,}", snr, guess)
+    console.print(levels)
+    for group in report.duplicate_examples:
+        console.print(escape(f"copies: {', '.join(group)}"))
+    for note in report.notes:
+        console.print(escape(f"note: {note}"))
+    for problem in report.problems[:20]:
+        console.print(escape(f"problem: {problem['file']}: {problem['problem']}"))
+    if len(report.problems) > 20:
+        console.print(f"... and {len(report.problems) - 20:,} more problems (--json lists all)")
+    console.print("usable" if report.usable else "not usable as it is")
+
+
+def _classes(report: Any) -> str:
+    shown = list(report.labels.items())[:10]
+    dots = ", ..." if len(report.labels) > 10 else ""
+    return f"{report.classes} classes ({', '.join(f'{name}: {count:,}' for name, count in shown)}{dots})"

@@ -1,0 +1,131 @@
+"""Clean and noisy parts of a data set: who is noisy, and the one fixed noise of each noisy image.
+
+y_i = x_i + sigma z_i with z_i ~ N(0, I) a function of (seed, image id) alone: the same in every epoch, process and
+run, never clipped (Daras, Cherapanamjeri, Daskalakis 2024, arXiv 2411.02780). Pixels are in units of [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ambient_theory.shared.errors import UsageError
+from ambient_train import stateless
+from ambient_train.data.load import ImageSet
+
+
+def counts(n_images: int, *, keep: float, corruption: float) -> tuple[int, int]:
+    """(n_clean, n_noisy) when a share `keep` of the images is used and a share `corruption` of these is noisy.
+
+    Raises UsageError unless 0 < keep <= 1, 0 <= corruption <= 1 and at least one image is kept.
+    """
+    if not (math.isfinite(keep) and 0 < keep <= 1):
+        raise UsageError(f"keep {keep} is not in (0, 1]: give the share of the data set to use")
+    if not (math.isfinite(corruption) and 0 <= corruption <= 1):
+        raise UsageError(f"corruption {corruption} is not in [0, 1]: give the share of noisy images")
+    kept = round(n_images * keep)
+    if kept == 0:
+        raise UsageError(f"keep {keep} of {n_images} images leaves none")
+    noisy = round(kept * corruption)
+    return kept - noisy, noisy
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Images with a noise level each, sorted by level so that those below a diffusion level are a prefix.
+
+    source: the clean images that were chosen, in this order. sigma_n: [N] float64, noise of each image as it is
+    given to training. added: [N] bool, True where noise of standard deviation sigma_n is added here (False where the
+    image is clean or came with its noise). seed: keys the noise.
+    """
+
+    source: ImageSet
+    sigma_n: Tensor
+    added: Tensor
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.sigma_n)
+
+    @property
+    def n_clean(self) -> int:
+        return int((self.sigma_n == 0).sum())
+
+    @property
+    def n_noisy(self) -> int:
+        return len(self) - self.n_clean
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        c, h, w = self.source.images.shape[1:]
+        return c, h, w
+
+    def clean_images(self) -> ImageSet:
+        """The images that are used without noise."""
+        return self.source.subset(np.flatnonzero((self.sigma_n == 0).numpy()))
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Images [B, C, H, W] float32 at positions `index` [B]: clean pixels, or y = x + sigma_n z with its fixed z."""
+        positions = index.numpy()
+        y = torch.from_numpy(self.source.pixels(positions))
+        rows = torch.nonzero(self.added[index])[:, 0]
+        if len(rows):
+            ids = torch.from_numpy(self.source.ids[positions[rows.numpy()]])
+            z = stateless.normal(self.seed, "image-noise", ids, self.shape)
+            y[rows] += self.sigma_n[index[rows]].to(torch.float32).reshape(-1, 1, 1, 1) * z
+        return y
+
+    def labels(self, index: Tensor) -> Tensor | None:
+        """Class labels [B] int64, or None for unlabelled data."""
+        return None if self.source.labels is None else torch.from_numpy(self.source.labels[index.numpy()])
+
+
+def check_amounts(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float) -> None:
+    """Raise UsageError unless the data set can give so many clean and noisy images."""
+    if not (math.isfinite(sigma) and sigma >= 0):
+        raise UsageError(f"sigma {sigma} is not a standard deviation: give a finite number >= 0 in units of [-1, 1]")
+    if n_clean < 0 or n_noisy < 0 or n_clean + n_noisy == 0:
+        raise UsageError(f"{n_clean} clean and {n_noisy} noisy images: both must be >= 0 and one of them > 0")
+    given = 0 if source.sigma is None else int((np.asarray(source.sigma) > 0).sum())
+    pure = len(source) - given
+    if n_clean > pure or n_clean + max(n_noisy - given, 0) > pure:
+        extra = f", {given} of them noisy already" if given else ""
+        raise UsageError(
+            f"{n_clean} clean and {n_noisy} noisy images were asked for, but the data set has {len(source)}{extra}"
+        )
+
+
+def corrupt(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float, seed: int) -> TrainingSet:
+    """Choose n_clean clean and n_noisy noisy images; sigma is the noise of the noisy ones.
+
+    One random order of the ids, keyed by `seed`, decides: the first n_clean images stay clean, the n_noisy from the
+    other end become noisy. So clean subsets are nested across budgets, noisy sets across shares, the two are disjoint,
+    and which images are used never depends on sigma. Images that came with noise (`source.sigma > 0`) are taken as
+    they are and count as noisy first; they are never noised again.
+    Raises UsageError on an impossible request.
+    """
+    check_amounts(source, n_clean=n_clean, n_noisy=n_noisy, sigma=sigma)
+    given = np.zeros(len(source.ids), dtype=bool) if source.sigma is None else np.asarray(source.sigma) > 0
+    rank = stateless.order(seed, "subset", torch.from_numpy(source.ids)).numpy()
+    pure, noisy_given = rank[~given[rank]], rank[given[rank]]
+    clean = pure[:n_clean]
+    already = noisy_given[:n_noisy]
+    fresh = pure[len(pure) - (n_noisy - len(already)) :] if n_noisy > len(already) else pure[:0]
+    if len(fresh) and sigma == 0:
+        fresh_sigma = np.zeros(len(fresh))
+    else:
+        fresh_sigma = np.full(len(fresh), float(sigma))
+    chosen = np.concatenate([clean, fresh, already])
+    level = np.concatenate(
+        [np.zeros(len(clean)), fresh_sigma, source.sigma[already] if source.sigma is not None else np.zeros(0)]
+    ).astype(np.float64)
+    added = np.concatenate([np.zeros(len(clean), bool), fresh_sigma > 0, np.zeros(len(already), bool)])
+    by_level = np.argsort(level, kind="stable")
+    return TrainingSet(
+        source.subset(chosen[by_level]), torch.from_numpy(level[by_level]), torch.from_numpy(added[by_level]), seed
+    )

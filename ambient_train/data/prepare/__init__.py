@@ -1,0 +1,1 @@
+"""`ambient data`: prepare, corrupt, check."""

@@ -1,0 +1,262 @@
+"""What is in a set of images, and what is wrong with which file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ambient_theory.shared.errors import DataError
+from ambient_train.data.load import open_source, to_pixels
+from ambient_train.data.readers.source import Source
+from ambient_train.data.readers.trees import decode_threads, printable
+
+SCHEMA = "ambient.data-check/1"
+_CHUNK = 256
+_MAD_TO_STD = 0.6744897501960817  # upper quartile of the standard normal law
+
+
+def snr_db(sigma: float) -> float:
+    """SNR in dB of a unit-variance image with noise sigma, 10 log10((1 + sigma^2)/sigma^2); sigma > 0."""
+    return float(10 * np.log10((1 + sigma**2) / sigma**2))
+
+
+def estimate_noise(pixels: np.ndarray) -> np.ndarray:
+    """Noise standard deviation of each image [N, C, H, W], in its own units: a hint, not a measurement.
+
+    median |HH| / 0.6745 over the finest diagonal Haar coefficients HH = (a - b - c + d)/2 of 2 x 2 blocks (Donoho &
+    Johnstone 1994). White Gaussian noise of standard deviation s gives s; texture adds to it, and flat or clipped
+    regions (a black background stored in 8 bits) hide it. Images below 2 x 2 give nan.
+    """
+    height, width = pixels.shape[-2] // 2 * 2, pixels.shape[-1] // 2 * 2
+    if height < 2 or width < 2:
+        return np.full(len(pixels), np.nan)
+    x = pixels[..., :height, :width]
+    diagonal = (x[..., ::2, ::2] - x[..., ::2, 1::2] - x[..., 1::2, ::2] + x[..., 1::2, 1::2]) / 2
+    return np.median(np.abs(diagonal).reshape(len(pixels), -1), axis=1) / _MAD_TO_STD
+
+
+@dataclass
+class CheckReport:
+    """Counts over a source. mean and std are in units of [-1, 1], by channel; SNR in dB; problems make it unusable."""
+
+    source: str
+    count: int
+    readable: int
+    resolution: dict[str, int]
+    mode: dict[str, int]
+    dtype: str
+    mean: list[float]
+    std: list[float]
+    classes: int | None
+    labels: dict[str, int] | None
+    unlabelled: int
+    heldout: int | None
+    levels: list[dict[str, float | int | None]]
+    duplicates: int
+    duplicate_examples: list[list[str]]
+    problems: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def usable(self) -> bool:
+        """Whether training can read the source as it is."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary."""
+        return {"schema": SCHEMA, "usable": self.usable, **asdict(self)}
+
+
+@dataclass
+class _Part:
+    """What one chunk of images adds."""
+
+    hashes: list[bytes] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    first: dict[tuple[int, ...], int] = field(default_factory=dict)
+    noise: list[float] = field(default_factory=list)
+    sums: dict[int, np.ndarray] = field(default_factory=dict)  # channels -> [3, C]: pixels, sum, sum of squares
+    low: float = np.inf
+    high: float = -np.inf
+    problems: list[tuple[int, str]] = field(default_factory=list)
+
+
+def check(
+    spec: str,
+    *,
+    workers: int | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> CheckReport:
+    """Read every image of a source once and report; a source that cannot be opened is a report of that one problem."""
+    try:
+        source = open_source(spec)
+    except DataError as error:
+        problem = {"file": spec, "problem": str(error).removeprefix(f"{spec}: ")}
+        return CheckReport(spec, 0, 0, {}, {}, "", [], [], None, None, 0, None, [], 0, [], [problem])
+    ids = np.arange(source.count, dtype=np.int64)
+    chunks = [ids[a : a + _CHUNK] for a in range(0, len(ids), _CHUNK)]
+    total = _Part()
+    with ThreadPoolExecutor(workers or decode_threads(source.tree)) as pool:
+        for number, part in enumerate(pool.map(lambda chunk: _examine(source, chunk), chunks)):
+            _merge(total, part)
+            progress("check", min((number + 1) * _CHUNK, source.count), source.count)
+    return _report(spec, source, total)
+
+
+def _examine(source: Source, ids: np.ndarray) -> _Part:
+    part = _Part()
+    for index, images in _stacks(source, ids, part):
+        pixels = to_pixels(images).astype(np.float64)
+        part.ids.extend(int(i) for i in index)
+        part.hashes.extend(hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest() for x in images)
+        shape = images.shape[1:]
+        part.shapes[shape] += len(index)
+        part.first.setdefault(shape, int(index[0]))
+        part.noise.extend(estimate_noise(pixels).tolist())
+        area = float(len(index) * shape[1] * shape[2])
+        moments = np.stack([np.full(shape[0], area), pixels.sum((0, 2, 3)), (pixels**2).sum((0, 2, 3))])
+        part.sums[shape[0]] = part.sums.get(shape[0], np.zeros_like(moments)) + moments
+        part.low, part.high = min(part.low, float(pixels.min())), max(part.high, float(pixels.max()))
+    return part
+
+
+def _stacks(source: Source, ids: np.ndarray, part: _Part) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    if source.tree is None:
+        yield ids, source.read(ids)
+        return
+    for index in ids:
+        try:
+            pixels, _ = source.tree.decode(int(index))
+        except DataError as error:
+            part.problems.append((int(index), str(error)))
+            continue
+        yield np.array([index]), pixels[None]
+
+
+def _merge(total: _Part, part: _Part) -> None:
+    for name in ("hashes", "ids", "noise", "problems"):
+        getattr(total, name).extend(getattr(part, name))
+    total.shapes.update(part.shapes)
+    for shape, index in part.first.items():
+        total.first.setdefault(shape, index)
+    for channels, moments in part.sums.items():
+        total.sums[channels] = total.sums.get(channels, np.zeros_like(moments)) + moments
+    total.low, total.high = min(total.low, part.low), max(total.high, part.high)
+
+
+def _report(spec: str, source: Source, total: _Part) -> CheckReport:
+    names = source.tree.images if source.tree is not None else None
+
+    def name(index: int) -> str:
+        return printable(names[index]) if names is not None else f"image {index}"
+
+    prefix = "" if source.tree is None else source.tree.where("")
+    problems = [{"file": name(i), "problem": text.removeprefix(f"{prefix}{name(i)}: ")} for i, text in total.problems]
+    problems += _shape_problems(total, name)
+    places: dict[bytes, list[int]] = {}
+    for index, digest in zip(total.ids, total.hashes, strict=True):
+        places.setdefault(digest, []).append(index)
+    twins = [group for group in places.values() if len(group) > 1]
+    dtypes = {"float32" if source.tree is None and source.read(np.array([0])).dtype != np.uint8 else "uint8"}
+    channels = max(total.sums, key=lambda c: total.sums[c][0, 0], default=0)
+    n, s, q = total.sums.get(channels, np.ones((3, 1)))
+    known = None if source.labels is None else source.labels[source.labels >= 0]
+    counts = None if known is None else Counter(known.tolist())
+    label_names = source.label_names
+    report = CheckReport(
+        source=spec,
+        count=source.count,
+        readable=len(total.ids),
+        resolution={f"{w}x{h}": c for (w, h), c in _counted(total.shapes, lambda k: (k[2], k[1]))},
+        mode={"grey" if k == 1 else "RGB": c for k, c in _counted(total.shapes, lambda k: k[0])},
+        dtype=dtypes.pop(),
+        mean=[float(v) for v in s / n] if channels else [],
+        std=[float(v) for v in np.sqrt(np.maximum(q / n - (s / n) ** 2, 0))] if channels else [],
+        classes=None if counts is None else len(counts),
+        labels=None
+        if counts is None
+        else {label_names[k] if label_names and k < len(label_names) else str(k): counts[k] for k in sorted(counts)},
+        unlabelled=source.count if known is None else source.count - len(known),
+        heldout=None if source.heldout is None else int(source.heldout.sum()),
+        levels=_levels(source, total),
+        duplicates=sum(len(group) - 1 for group in twins),
+        duplicate_examples=[[name(i) for i in group[:4]] for group in twins[:5]],
+        problems=problems,
+    )
+    report.notes = _notes(source, total, report)
+    return report
+
+
+def _counted(shapes: Counter[tuple[int, ...]], key: Callable[[tuple[int, ...]], Any]) -> list[tuple[Any, int]]:
+    out: Counter[Any] = Counter()
+    for shape, count in shapes.items():
+        out[key(shape)] += count
+    return out.most_common()
+
+
+def _shape_problems(total: _Part, name: Callable[[int], str]) -> list[dict[str, str]]:
+    """Sizes and colour modes other than the commonest, and what no network can halve."""
+    problems = []
+    for rank, (shape, count) in enumerate(total.shapes.most_common()):
+        channels, height, width = shape
+        what = f"{width} x {height} {'grey' if channels == 1 else 'RGB'} ({count} such image{'s' * (count > 1)})"
+        if rank > 0:
+            problem = f"{what}, unlike most: `ambient data prepare` brings them to one size and colour mode"
+        elif height != width or width % 2:
+            problem = f"{what}: not square with an even side; `ambient data prepare` crops and resizes"
+        else:
+            continue
+        problems.append({"file": name(total.first[shape]), "problem": problem})
+    return problems
+
+
+def _numbers(classes: int | None) -> list[str]:
+    return [str(k) for k in range(classes or 0)]
+
+
+def _levels(source: Source, total: _Part) -> list[dict[str, float | int | None]]:
+    """One row for each noise level that the source states, with the level that its images themselves suggest."""
+    noise = np.array(total.noise)
+    stated = np.zeros(len(noise)) if source.sigma is None else source.sigma[np.array(total.ids, np.int64)]
+    rows: list[dict[str, float | int | None]] = []
+    values, counts = np.unique(stated, return_counts=True)
+    for value, count in zip(values[:20], counts[:20], strict=True):
+        guess = float(np.median(noise[stated == value]))
+        rows.append(
+            {
+                "sigma": float(value),
+                "images": int(count),
+                "snr_db": snr_db(float(value)) if value > 0 else None,
+                "estimated_sigma": guess if np.isfinite(guess) else None,
+            }
+        )
+    return rows
+
+
+def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
+    notes = []
+    if report.duplicates:
+        notes.append(f"{report.duplicates} images are exact copies of others")
+    if source.regions is not None:
+        notes.append("the patches overlap, so they are not independent images; the held-out part is cut out by place")
+    if source.labels is not None and report.unlabelled:
+        notes.append(f"{report.unlabelled} images have no label")
+    noisy = source.sigma is not None and bool(source.sigma.any())
+    if report.dtype == "uint8" and noisy:
+        notes.append(
+            "noisy images stored in 8 bits: their noise is rounded and clipped; npz with float32 keeps it whole"
+        )
+    if report.labels is not None and source.label_names is None and list(report.labels) != _numbers(report.classes):
+        notes.append("the labels are not 0, 1, ..., classes - 1; class-conditional training counts up to the largest")
+    if report.dtype == "float32" and not noisy and max(-total.low, total.high) > 1.001:
+        notes.append(f"floats reach from {total.low:.2f} to {total.high:.2f}, but no noise level is stated")
+    if source.sigma is not None and len(np.unique(source.sigma)) > 20:
+        notes.append("more than 20 noise levels; the table shows the lowest 20")
+    return notes

@@ -1,0 +1,147 @@
+"""A data set with its noise written down: what training would have added, as an .npz that is never noised again.
+
+Image i is y_i = x_i + sigma z_i in units of [-1, 1], float32, never clipped; which images are noisy, and their z_i, are
+those of `corrupt` for the same seed. The file has `images`, `labels` (where there are any), `sigma` (one level an
+image, 0 = clean) and `heldout` (the images that training keeps apart; they stay clean), in the order of the source, so
+that ids, and with them every other random draw, are those of the source too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import fsync_directory
+from ambient_train.data.load import ImageSet, load_images
+from ambient_train.data.mixture import TrainingSet, corrupt, counts
+
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class CorruptedSet:
+    """What was written. count: all images, of which clean + noisy are for training and `heldout` are kept apart."""
+
+    dest: str
+    count: int
+    clean: int
+    noisy: int
+    heldout: int
+    sigma: float
+    seed: int
+    shape: tuple[int, int, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "shape": list(self.shape)}
+
+
+def write_corrupted(
+    source: str,
+    dest: Path,
+    *,
+    sigma: float,
+    share: float = 1.0,
+    seed: int = 0,
+    resolution: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> CorruptedSet:
+    """Write DEST (.npz) from a source with `share` of its training images at noise `sigma`.
+
+    Training on DEST with the same seed and share sees the same images, noise, held-out part and draws as training on
+    the source with that sigma. The one difference: levels are stored as float32, so sigma_n is the float32 nearest to
+    sigma (0.2 becomes 0.2 + 3e-9; exact for 0.25 or 0.5). Noise levels of a source that is noisy already are kept.
+    Raises UsageError for options that make no sense, DataError for sources that cannot be read or placed.
+    """
+    if dest.suffix.lower() != ".npz":
+        raise UsageError(f"{dest}: the name must end in .npz (float images do not fit into PNGs)")
+    if not sigma > 0:
+        raise UsageError(f"sigma {sigma} must be > 0, a standard deviation in units of [-1, 1]")
+    if dest.exists() and not overwrite:
+        raise UsageError(f"{dest} exists: give another name, or --overwrite")
+    if not dest.parent.is_dir():
+        raise DataError(f"{dest.parent}: no such directory")
+    part = load_images(source, split="train", resolution=resolution)
+    heldout = load_images(source, split="heldout", resolution=resolution)
+    count = len(part) + len(heldout)
+    if not np.array_equal(np.sort(np.concatenate([part.ids, heldout.ids])), np.arange(count)):
+        raise UsageError(
+            f"{source}: some of its images are neither for training nor held out, so ids would not be those of the "
+            "source: use one without overlapping images"
+        )
+    n_clean, n_noisy = counts(len(part), keep=1.0, corruption=share)
+    mixture = corrupt(part, n_clean=n_clean, n_noisy=n_noisy, sigma=sigma, seed=seed)
+    columns: dict[str, np.ndarray] = {"sigma": np.zeros(count, np.float32), "heldout": np.zeros(count, bool)}
+    columns["sigma"][mixture.source.ids] = mixture.sigma_n.numpy()
+    columns["heldout"][heldout.ids] = True
+    if heldout.sigma is not None:
+        columns["sigma"][heldout.ids] = heldout.sigma
+    if part.labels is not None and heldout.labels is not None:
+        columns["labels"] = np.zeros(count, np.int64)
+        columns["labels"][part.ids], columns["labels"][heldout.ids] = part.labels, heldout.labels
+    shape = mixture.shape
+    with _replacing(dest) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open(_info("images"), "w", force_zip64=True) as stream:
+            _header(stream, np.dtype(np.float32), (count, *shape))
+            for done, block in _blocks(mixture, heldout, count):
+                stream.write(block.tobytes())
+                progress("write", done, count)
+        for name, column in columns.items():
+            with archive.open(_info(name), "w") as stream:
+                _header(stream, column.dtype, column.shape)
+                stream.write(column.tobytes())
+    return CorruptedSet(str(dest), count, mixture.n_clean, mixture.n_noisy, len(heldout), sigma, seed, shape)
+
+
+def _blocks(mixture: TrainingSet, heldout: ImageSet, count: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(images done, float32 [b, C, H, W]) in the order of the ids."""
+    place = np.empty(count, np.int64)
+    place[mixture.source.ids] = np.arange(len(mixture))
+    place[heldout.ids] = -1 - np.arange(len(heldout))
+    for start in range(0, count, _BLOCK):
+        at = place[start : start + _BLOCK]
+        out = np.empty((len(at), *mixture.shape), np.float32)
+        train = at >= 0
+        if train.any():
+            out[train] = mixture.batch(torch.from_numpy(at[train])).numpy()
+        if not train.all():
+            out[~train] = heldout.pixels(-1 - at[~train])
+        yield start + len(at), out
+
+
+@contextlib.contextmanager
+def _replacing(dest: Path) -> Iterator[IO[bytes]]:
+    """A file under a temporary name that takes the place of DEST at the end, or is removed."""
+    temporary = dest.with_name(f".{dest.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, dest)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    fsync_directory(dest.parent)
+
+
+def _info(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+    info.create_system, info.external_attr = 3, 0o100644 << 16
+    return info
+
+
+def _header(stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )

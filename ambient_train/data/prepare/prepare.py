@@ -1,0 +1,427 @@
+"""Archives for training from whatever holds images: decoded, cropped, resized, written in EDM's zip layout or as npz.
+
+Work goes through `DEST.partial/`: finished chunks of pixels are appended to one file, and a journal, flushed after
+them, says what is good. A process killed at any moment is continued by the same command, and the archive (built from
+the pixels in one pass, flushed, renamed onto DEST) has the same bytes as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import content_hash, exclusive_lock
+from ambient_train.data.load import Split, open_source, split_ids, subset_ids
+from ambient_train.data.prepare.archives import finished_config, write_archive
+from ambient_train.data.prepare.geometry import Geometry
+from ambient_train.data.readers.decode import Colour, is_colour
+from ambient_train.data.readers.source import Source
+from ambient_train.data.readers.trees import decode_threads
+
+SCHEMA = "ambient.prepare/1"
+CHUNK = 256
+KINDS = {".zip": "zip", ".npz": "npz"}
+_PROBES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """What determines the archive.
+
+    colour: `auto` keeps grey if all of 64 images looked at are grey and else takes RGB. split: `all` and `train` are
+    the training part where the source has a held-out part of its own, `heldout` is that. max_images: that many, drawn
+    by a hash of the image's place in the source. skip_bad: count files that cannot be used instead of stopping.
+    strict: refuse palettes, alpha, CMYK, 16 bits and mixed colour modes instead of converting and counting them.
+    """
+
+    source: str
+    dest: Path
+    geometry: Geometry = field(default_factory=lambda: Geometry("none"))
+    colour: str = "auto"
+    split: Split = "all"
+    max_images: int | None = None
+    skip_bad: bool = False
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dest.suffix.lower() not in KINDS:
+            raise UsageError(f"{self.dest}: the archive must end in .zip (EDM's layout) or .npz")
+        if self.colour not in ("auto", "rgb", "grey"):
+            raise UsageError(f"colour {self.colour!r} is not one of auto, rgb, grey")
+        if self.split not in ("all", "train", "heldout"):
+            raise UsageError(f"split {self.split!r} is not one of all, train, heldout")
+        if self.max_images is not None and self.max_images < 1:
+            raise UsageError(f"max_images must be at least 1, not {self.max_images}")
+
+    @property
+    def kind(self) -> str:
+        """`zip` or `npz`."""
+        return KINDS[self.dest.suffix.lower()]
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """What was written, and what had to be done for it. status: `written`, or `done` where it was there already."""
+
+    dest: str
+    status: str
+    count: int
+    shape: tuple[int, ...]
+    labelled: bool
+    noisy: int
+    sha256: str
+    resumed_from: int = 0
+    converted: dict[str, int] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary."""
+        return {
+            "schema": SCHEMA,
+            **self.__dict__,
+            "shape": list(self.shape),
+            "skipped": [list(s) for s in self.skipped],
+        }
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    pixels: np.ndarray
+    ids: np.ndarray
+    noise: np.ndarray
+    converted: Counter[str]
+    skipped: list[tuple[str, str]]
+
+
+def fingerprint(source: Source, spec: str) -> str:
+    """Hash of the names and sizes of a tree, of the bytes of a file, or of the name of a built-in set."""
+    if source.tree is not None:
+        return source.tree.fingerprint()
+    path = Path(spec).expanduser()
+    if path.is_file():
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if path.is_dir():
+        return content_hash(sorted([p.name, p.stat().st_size] for p in path.iterdir() if p.is_file()), 64)
+    return content_hash([source.name, source.count], 64)
+
+
+def choose_colour(source: Source, ids: np.ndarray, colour: str) -> Colour:
+    """`auto`: RGB if any of 64 images spread over the source has colour (unreadable ones do not vote), else grey."""
+    if colour in ("rgb", "grey"):
+        return "rgb" if colour == "rgb" else "grey"
+    if source.tree is None:
+        return "rgb" if source.read(ids[:1]).shape[1] == 3 else "grey"
+    for index in ids[np.unique(np.linspace(0, len(ids) - 1, _PROBES).astype(int))]:
+        name = source.tree.images[int(index)]
+        try:
+            if is_colour(source.tree.read(name), source.tree.where(name)):
+                return "rgb"
+        except DataError:
+            continue
+    return "grey"
+
+
+class Preparation:
+    """One run of `prepare`: the opened source, the chosen images and colour, and the decoding of one chunk."""
+
+    def __init__(self, config: PrepareConfig):
+        self.config = config
+        self.source = open_source(config.source)
+        self.ids = subset_ids(split_ids(self.source, config.split, None), config.max_images)
+        self.colour = choose_colour(self.source, self.ids, config.colour)
+        geometry = config.geometry
+        self.identity = {
+            "schema": SCHEMA,
+            "source": fingerprint(self.source, config.source),
+            "kind": config.kind,
+            "transform": [geometry.transform, geometry.width, geometry.height, geometry.filter],
+            "colour": self.colour,
+            "asked_colour": config.colour,
+            "split": config.split,
+            "max_images": config.max_images,
+            "skip_bad": config.skip_bad,
+            "strict": config.strict,
+        }
+        self.hash = content_hash(self.identity, 64)
+
+    def where(self, index: int) -> str:
+        """Name of an image for messages."""
+        tree = self.source.tree
+        return f"{self.config.source}: image {index}" if tree is None else tree.where(tree.images[index])
+
+    def chunk(self, ids: np.ndarray) -> _Chunk:
+        """Decode and transform some images, in order."""
+        converted: Counter[str] = Counter()
+        skipped: list[tuple[str, str]] = []
+        kept, noise, pixels = [], [], []
+        for index, stack in self._decoded(ids, converted, skipped):
+            where = self.where(int(index[0]))
+            height, width = stack.shape[-2:]
+            if self.config.geometry.enlarges(height, width):
+                converted["enlarged"] += len(index)
+            pixels.append(self.config.geometry.apply(stack, where))
+            factor = 1.0
+            if self.source.sigma is not None and self.source.sigma[index].any():
+                factor = self.config.geometry.noise_factor(height, width, where)
+            kept.append(index)
+            noise.append(np.full(len(index), factor))
+            if pixels[-1].shape[1:] != pixels[0].shape[1:]:
+                raise DataError(self._mixed(where, pixels[-1], pixels[0]))
+        if not kept:
+            return _Chunk(np.empty((0,), np.uint8), np.empty(0, np.int64), np.empty(0), converted, skipped)
+        return _Chunk(np.concatenate(pixels), np.concatenate(kept), np.concatenate(noise), converted, skipped)
+
+    def _mixed(self, where: str, a: np.ndarray, b: np.ndarray) -> str:
+        return (
+            f"{where}: {a.shape[-1]} x {a.shape[-2]} pixels where others are {b.shape[-1]} x {b.shape[-2]}; "
+            "give --resolution and --transform to bring them to one size"
+        )
+
+    def _decoded(
+        self, ids: np.ndarray, converted: Counter[str], skipped: list[tuple[str, str]]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs (ids, images [m, C, H, W]); one image at a time where sizes may differ, the whole chunk elsewhere."""
+        tree = self.source.tree
+        if tree is None:
+            stack = self.source.read(ids)
+            if stack.shape[1] != (3 if self.colour == "rgb" else 1):
+                converted["a grey image" if stack.shape[1] == 1 else "a colour image"] += len(ids)
+                stack = _recolour(stack, self.colour)
+            yield ids, stack
+            return
+        for index in ids:
+            try:
+                pixels, note = tree.decode(int(index), None if self.config.strict else self.colour)
+                if len(pixels) != (3 if self.colour == "rgb" else 1):
+                    raise DataError(f"{self.where(int(index))}: another colour mode than the rest; leave --strict out")
+                if note == "a colour image" and self.config.colour == "auto":
+                    raise UsageError(
+                        f"{self.where(int(index))}: in colour, where the images looked at first are grey; "
+                        "give --colour rgb or --colour grey"
+                    )
+            except DataError as error:
+                if not self.config.skip_bad:
+                    raise
+                message = str(error)
+                skipped.append((tree.images[int(index)], message.removeprefix(f"{self.where(int(index))}: ")))
+                continue
+            if note is not None:
+                converted[note] += 1
+            yield np.array([index]), pixels[None]
+
+
+def _recolour(images: np.ndarray, colour: Colour) -> np.ndarray:
+    """Grey to RGB by repetition; RGB to grey by ITU-R BT.601 luma (.299, .587, .114)."""
+    if colour == "rgb":
+        return np.repeat(images, 3, axis=1)
+    grey = np.tensordot(images.astype(np.float64), np.array([0.299, 0.587, 0.114]), ([1], [0]))[:, None]
+    return np.rint(grey).astype(np.uint8) if images.dtype == np.uint8 else grey.astype(np.float32)
+
+
+class Journal:
+    """The pixels done so far (`pixels.bin`) and the lines that vouch for them (`journal.jsonl`)."""
+
+    def __init__(self, directory: Path, identity_hash: str):
+        self.pixels_path, self.lines_path = directory / "pixels.bin", directory / "journal.jsonl"
+        self.header = {"schema": SCHEMA, "hash": identity_hash, "chunk": CHUNK}
+        self.lines: list[dict[str, Any]] = []
+        self.size = 0
+        good = self._verified()
+        with open(self.lines_path, "w" if not good else "r+", encoding="utf-8") as file:
+            if not good:
+                file.write(json.dumps(self.header) + "\n")
+            else:
+                file.truncate(good)
+            file.flush()
+            os.fsync(file.fileno())
+        with open(self.pixels_path, "ab") as file:
+            file.truncate(self.size)
+
+    def _verified(self) -> int:
+        """Read back lines and check their pixels; the length in bytes of the journal that holds."""
+        try:
+            content = self.lines_path.read_bytes()
+            lines = content.split(b"\n")[:-1]
+            if not lines or json.loads(lines[0]) != self.header:
+                return 0
+            good = len(lines[0]) + 1
+            with open(self.pixels_path, "rb") as pixels:
+                for number, text in enumerate(lines[1:]):
+                    line = json.loads(text)
+                    data = pixels.read(line["bytes"])
+                    if line["number"] != number or len(data) != line["bytes"] or zlib.crc32(data) != line["crc"]:
+                        break
+                    self.lines.append(line)
+                    self.size += len(data)
+                    good += len(text) + 1
+        except (OSError, ValueError, KeyError, TypeError):
+            if not self.lines:
+                return 0
+        return good
+
+    @property
+    def shape(self) -> tuple[str, list[int]] | None:
+        """Type and shape of one image, once there is one."""
+        return next(((line["dtype"], line["shape"]) for line in self.lines if line["ids"]), None)
+
+    def append(self, chunk: _Chunk) -> None:
+        """Write pixels, flush them to disk, then the line that vouches for them."""
+        data = np.ascontiguousarray(chunk.pixels).tobytes()
+        with open(self.pixels_path, "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        line = {
+            "number": len(self.lines),
+            "bytes": len(data),
+            "crc": zlib.crc32(data),
+            "dtype": chunk.pixels.dtype.str,
+            "shape": list(chunk.pixels.shape[1:]),
+            "ids": chunk.ids.tolist(),
+            "noise": chunk.noise.tolist() if (chunk.noise != 1).any() else None,
+            "converted": dict(chunk.converted),
+            "skipped": chunk.skipped,
+        }
+        with open(self.lines_path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.lines.append(line)
+        self.size += len(data)
+
+    def remove(self) -> None:
+        """Delete both files."""
+        for path in (self.pixels_path, self.lines_path):
+            path.unlink(missing_ok=True)
+
+
+def partial_path(dest: Path) -> Path:
+    """Directory beside DEST that holds unfinished work."""
+    return dest.with_name(dest.name + ".partial")
+
+
+def prepare(
+    config: PrepareConfig,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> PrepareResult:
+    """Write the archive that `config` describes; the same call continues an interrupted one.
+
+    workers: threads that decode (default: one a core, one for small files); it does not change the bytes.
+    progress(stage, done, total) is called with images done in the stages `decode` and `write`. Raises UsageError where
+    DEST holds something else, DataError naming the file that cannot be used.
+    """
+    work = Preparation(config)
+    workers = workers or decode_threads(work.source.tree)
+    if config.dest.exists() and not overwrite:
+        done = finished_config(config.dest)
+        if done is not None and done.get("hash") == work.hash:
+            return _result(config, done, "done", 0)
+        raise UsageError(f"{config.dest} exists and was not made by this command; choose another name or --overwrite")
+    if not config.dest.parent.is_dir():
+        raise DataError(f"{config.dest.parent}: no such directory")
+    partial = partial_path(config.dest)
+    partial.mkdir(exist_ok=True)
+    with exclusive_lock(partial / "lock") as mine:
+        if not mine:
+            raise UsageError(f"{partial}: another process is preparing this archive")
+        journal = Journal(partial, work.hash)
+        resumed = sum(len(line["ids"]) for line in journal.lines)
+        finished = False
+        try:
+            _decode_all(work, journal, workers, progress)
+            summary = _summary(work, journal)
+            write_archive(config.dest, config.kind, journal.pixels_path, summary, progress)
+            finished = True
+        finally:
+            if finished or journal.size == 0:
+                journal.remove()
+                (partial / "lock").unlink(missing_ok=True)
+                partial.rmdir()
+    return _result(config, summary, "written", resumed)
+
+
+def _decode_all(work: Preparation, journal: Journal, workers: int, progress: Callable[[str, int, int], None]) -> None:
+    chunks = [work.ids[a : a + CHUNK] for a in range(0, len(work.ids), CHUNK)]
+    progress("decode", len(journal.lines) * CHUNK, len(work.ids))
+    pending: deque[Future[_Chunk]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            todo = iter(chunks[len(journal.lines) :])
+            for ids in todo:
+                pending.append(pool.submit(work.chunk, ids))
+                if len(pending) > 2 * workers:
+                    _store(work, journal, pending.popleft().result())
+                    progress("decode", min(len(journal.lines) * CHUNK, len(work.ids)), len(work.ids))
+            while pending:
+                _store(work, journal, pending.popleft().result())
+                progress("decode", min(len(journal.lines) * CHUNK, len(work.ids)), len(work.ids))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _store(work: Preparation, journal: Journal, chunk: _Chunk) -> None:
+    shape = journal.shape
+    if shape is not None and len(chunk.ids) and list(chunk.pixels.shape[1:]) != shape[1]:
+        raise DataError(work._mixed(work.where(int(chunk.ids[0])), chunk.pixels, np.empty(shape[1])))
+    if work.config.kind == "zip" and chunk.pixels.dtype != np.uint8:
+        raise DataError(f"{work.config.source}: holds floats, which PNGs cannot; give a destination that ends in .npz")
+    journal.append(chunk)
+
+
+def _summary(work: Preparation, journal: Journal) -> dict[str, Any]:
+    shape = journal.shape
+    if shape is None:
+        raise DataError(f"{work.config.source}: not one image of it can be used")
+    ids = np.concatenate([np.array(line["ids"], np.int64) for line in journal.lines])
+    noise = np.concatenate([np.array(line["noise"] or [1.0] * len(line["ids"])) for line in journal.lines])
+    labels = None if work.source.labels is None else work.source.labels[ids]
+    sigma = None if work.source.sigma is None else (work.source.sigma[ids] * noise).astype(np.float32)
+    converted: Counter[str] = Counter()
+    for line in journal.lines:
+        converted.update(line["converted"])
+    return {
+        "schema": SCHEMA,
+        "hash": work.hash,
+        "config": work.identity,
+        "count": len(ids),
+        "dtype": shape[0],
+        "shape": shape[1],
+        "labels": None if labels is None or (labels < 0).any() else labels.tolist(),
+        "label_names": list(work.source.label_names) if work.source.label_names else None,
+        "sigma": None if sigma is None or not sigma.any() else sigma.tolist(),
+        "converted": dict(sorted(converted.items())),
+        "skipped": [list(item) for line in journal.lines for item in line["skipped"]],
+    }
+
+
+def _result(config: PrepareConfig, summary: dict[str, Any], status: str, resumed: int) -> PrepareResult:
+    with open(config.dest, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return PrepareResult(
+        dest=str(config.dest),
+        status=status,
+        count=summary["count"],
+        shape=tuple(summary["shape"]),
+        labelled=summary["labels"] is not None,
+        noisy=sum(level > 0 for level in summary["sigma"] or []),
+        sha256=digest,
+        resumed_from=resumed,
+        converted=summary["converted"],
+        skipped=[(name, reason) for name, reason in summary["skipped"]],
+    )

@@ -1,0 +1,104 @@
+"""One image file to pixels [C, H, W], uint8. Strict: what is not plain grey or RGB of 8 bits is refused or counted."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from ambient_theory.shared.errors import DataError
+from ambient_train.data.readers.limits import MAX_PIXELS
+from ambient_train.data.readers.png import decode_png
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of damaged files names none of them
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"))
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")  # nothing that starts a program, as EPS would
+Colour = Literal["rgb", "grey"]
+_SIXTEEN_BIT = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
+_WHAT = {
+    "P": "a palette image",
+    "PA": "a palette image with alpha",
+    "RGBA": "an image with an alpha channel",
+    "RGBa": "an image with an alpha channel",
+    "LA": "a grey image with an alpha channel",
+    "La": "a grey image with an alpha channel",
+    "CMYK": "a CMYK image",
+    "YCbCr": "a YCbCr image",
+    "1": "a black-and-white image of 1 bit",
+}
+
+
+def _open(data: bytes, where: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise DataError(f"{where}: more than {MAX_PIXELS:,} pixels (a decompression bomb?)") from None
+    except Exception:  # decoders of hostile bytes may raise anything
+        raise DataError(f"{where}: not an image that can be read (PNG, JPEG, BMP, WebP, TIFF, PPM, GIF)") from None
+    width, height = image.size
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise DataError(f"{where}: {width} x {height} pixels, more than the limit of {MAX_PIXELS:,}")
+    return image
+
+
+def _kind(image: Image.Image, data: bytes) -> str | None:
+    """What is unusual about the image, or None for plain L and RGB of 8 bits."""
+    if image.mode in _SIXTEEN_BIT or (image.format == "PNG" and len(data) > 24 and data[24] == 16):
+        return "an image of 16 bits a channel"
+    if image.mode in ("L", "RGB"):
+        return None
+    return _WHAT.get(image.mode, f"an image of mode {image.mode}")
+
+
+def _to_plain(image: Image.Image, colour: Colour, where: str) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image).astype(np.float64)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError(f"{where}: whole numbers beyond 16 bits cannot be taken as grey levels")
+        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    elif image.mode in ("F", "LAB", "HSV"):
+        raise DataError(f"{where}: {_WHAT.get(image.mode, f'an image of mode {image.mode}')} cannot be converted")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (image.mode == "P" and "transparency" in image.info):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return image.convert("RGB" if colour == "rgb" else "L")
+
+
+def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tuple[np.ndarray, str | None]:
+    """Pixels uint8 [C, H, W] of an encoded image, and what was converted (None where nothing was).
+
+    Without `convert`, palettes, alpha, CMYK and 16 bits raise DataError, as do animations in any case. With it they
+    become RGB or grey (alpha over white, 16 bits divided by 257), and so does a plain image of the other colour mode.
+    Files that are truncated, no image, or larger than MAX_PIXELS raise DataError with `where`.
+    """
+    plain = decode_png(data)
+    if plain is not None and (convert is None or len(plain) == (3 if convert == "rgb" else 1)):
+        return plain, None
+    image = _open(data, where)
+    note = _kind(image, data)
+    try:
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            raise DataError(f"{where}: an animated image of {frames} frames; export the frames as single images")
+        if note is not None and convert is None:
+            raise DataError(f"{where}: {note}; `ambient data prepare` converts such files to RGB or grey")
+        if convert is not None and (note is not None or image.mode != ("RGB" if convert == "rgb" else "L")):
+            note = note or ("a grey image" if image.mode == "L" else "a colour image")
+            image = _to_plain(image, convert, where)
+        pixels = np.array(image)
+    except DataError:
+        raise
+    except Exception as error:
+        message = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise DataError(f"{where}: damaged or truncated image ({message})") from None
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), note
+
+
+def is_colour(data: bytes, where: str) -> bool:
+    """Whether an image file holds colour, from its header alone."""
+    return _open(data, where).mode not in ("L", "LA", "La", "1", *_SIXTEEN_BIT)

@@ -1,0 +1,35 @@
+"""What a reader hands over: how many images there are, what is known of each, and a function that decodes some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ambient_train.data.readers.trees import Tree
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A set of images that is not decoded yet.
+
+    count: images in the full, sorted source; ids are 0 .. count - 1. read(ids) decodes those images to [m, C, H, W],
+    uint8 or float32. labels int64 [count], sigma float32 [count] (noise already in the image, 0 = clean), or None.
+    heldout: bool [count] where the source comes with a held-out part of its own. regions(share) -> (train, heldout)
+    bool [count] each, where images overlap and a split by image would leak.
+    tree: the files, where images are files that may differ in size and mode. A label of -1 is unknown.
+    """
+
+    name: str
+    count: int
+    read: Callable[[np.ndarray], np.ndarray]
+    labels: np.ndarray | None = None
+    sigma: np.ndarray | None = None
+    heldout: np.ndarray | None = None
+    regions: Callable[[float], tuple[np.ndarray, np.ndarray]] | None = None
+    default_holdout: float = 0.1
+    label_names: tuple[str, ...] | None = None
+    tree: Tree | None = None

@@ -1,0 +1,71 @@
+"""Trees whose images already have one size and one colour mode, as a source; decoded by several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ambient_theory.shared.errors import DataError
+from ambient_train.data.readers.metadata import describe_tree
+from ambient_train.data.readers.source import Source
+from ambient_train.data.readers.trees import Tree, decode_threads, open_tree
+
+
+def stacked_reader(tree: Tree) -> Callable[[np.ndarray], np.ndarray]:
+    """read(ids) -> [m, C, H, W] for a tree whose images all have one size and one colour mode; else DataError."""
+    first: list[tuple[str, tuple[int, ...]]] = []
+    workers = decode_threads(tree)
+
+    def one(index: int) -> np.ndarray:
+        pixels, _ = tree.decode(index)
+        name = tree.images[index]
+        if not first:
+            first.append((name, pixels.shape))
+        reference, shape = first[0]
+        if pixels.shape != shape:
+            raise DataError(
+                f"{tree.where(name)}: {_describe(pixels.shape)}, but {reference} is {_describe(shape)}; "
+                "`ambient data prepare` brings images to one size and one colour mode"
+            )
+        return pixels
+
+    def read(ids: np.ndarray) -> np.ndarray:
+        out = np.empty((len(ids), *one(int(ids[0])).shape), np.uint8)
+
+        def fill(span: range) -> None:
+            for row in span:
+                out[row] = one(int(ids[row]))
+
+        if workers == 1:
+            fill(range(len(ids)))
+            return out
+        step = max(1, len(ids) // (4 * workers))
+        with ThreadPoolExecutor(workers) as pool:
+            for _ in pool.map(fill, [range(a, min(a + step, len(ids))) for a in range(0, len(ids), step)]):
+                pass
+        return out
+
+    return read
+
+
+def _describe(shape: tuple[int, ...]) -> str:
+    return f"{shape[2]} x {shape[1]} {'grey' if shape[0] == 1 else 'RGB'}"
+
+
+def tree_source(path: Path, name: str) -> Source:
+    """A folder or zip of images that already have one size and one colour mode."""
+    tree = open_tree(path)
+    known = describe_tree(tree)
+    return Source(
+        name=name,
+        count=len(tree.images),
+        read=stacked_reader(tree),
+        labels=known.labels,
+        sigma=known.sigma,
+        heldout=known.heldout,
+        label_names=known.label_names,
+        tree=tree,
+    )

@@ -1,0 +1,1 @@
+"""Noise levels, losses, augmentation, samplers, averages: one idea a file, pure functions."""

@@ -1,0 +1,268 @@
+"""Networks in and out: the hub format, EDM snapshots, run directories and Hugging Face names.
+
+Hub format: a directory with `config.json` (flat constructor arguments of `EDMPrecond`) and `model.safetensors`;
+`pytorch_model.bin` of older exports is read with `weights_only`. Nothing that is read can run code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import atomic_write_bytes
+from ambient_train.interchange.edm_snapshot import read_edm_snapshot
+from ambient_train.networks.precond import EDMPrecond
+from ambient_train.training import checkpoints
+
+CONFIG, WEIGHTS, OLD_WEIGHTS = "config.json", "model.safetensors", "pytorch_model.bin"
+WEIGHT_SETS = ("ema", "network")
+_LARGEST_SETTING, _LONGEST_LIST, _MOST_BLOCKS = 1 << 20, 64, 64
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where a network was written, its flat config, and the number of its parameters."""
+
+    path: Path
+    config: Mapping[str, Any]
+    parameters: int
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        config = {k: ("Infinity" if v == math.inf else v) for k, v in self.config.items()}
+        return {"path": str(self.path), "source": self.source, "parameters": self.parameters, "config": config}
+
+
+def load_network(source: str | os.PathLike[str], *, weights: str = "ema") -> tuple[EDMPrecond, dict[str, Any]]:
+    """A denoiser in evaluation mode (float32, CPU) and its flat constructor arguments.
+
+    source: a hub directory (or its `model.safetensors`), an EDM `network-snapshot-*.pkl`, a run directory of
+    `ambient train` (its newest checkpoint that holds) or one of its checkpoints, or `hf:ORGANISATION/NAME` on
+    Hugging Face (extra `hub`; `hf:NAME@REVISION` for a revision). weights: `ema` (averaged) or `network`, for runs.
+    Raises UsageError for a source that is none of these, DataError for one that is damaged or does not fit together.
+    """
+    if weights not in WEIGHT_SETS:
+        raise UsageError(f"weights {weights!r}: choose one of {', '.join(WEIGHT_SETS)}")
+    text = os.fspath(source)
+    path = _download(text.removeprefix("hf:")) if text.startswith("hf:") else Path(text)
+    if path.is_dir():
+        if (path / CONFIG).is_file():
+            return _load_hub(path)
+        if (path / "checkpoints").is_dir():
+            return _load_run(path, weights)
+        if (path / checkpoints.MANIFEST).is_file():
+            return network_of(checkpoints.load(path), path, weights)
+        raise UsageError(f"{path}: neither a hub directory ({CONFIG} and {WEIGHTS}) nor a run of ambient train")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or directory (for Hugging Face write hf:ORGANISATION/NAME)")
+    if path.suffix == ".pkl":
+        snapshot = read_edm_snapshot(path)
+        return build(snapshot.config, snapshot.state_dict, str(path)), snapshot.config
+    if path.name in (WEIGHTS, OLD_WEIGHTS):
+        return _load_hub(path.parent)
+    raise UsageError(f"{path}: give an EDM .pkl snapshot, a hub directory, a run directory or hf:ORGANISATION/NAME")
+
+
+def export(source: str | os.PathLike[str], destination: str | os.PathLike[str], *, weights: str = "ema") -> Exported:
+    """Write any source of `load_network` in hub format to the directory `destination`; returns what was written.
+
+    The file of weights is written first, the config last, each atomically. Raises UsageError if the directory holds
+    another network.
+    """
+    network, _ = load_network(source, weights=weights)
+    return write_hub(network, destination, source=os.fspath(source))
+
+
+def convert(snapshot: str | os.PathLike[str], destination: str | os.PathLike[str]) -> Exported:
+    """Turn an EDM `network-snapshot-*.pkl` into hub format. Raises as `read_edm_snapshot` and `write_hub` do."""
+    read = read_edm_snapshot(snapshot)
+    return write_hub(build(read.config, read.state_dict, str(snapshot)), destination, source=os.fspath(snapshot))
+
+
+def write_hub(network: EDMPrecond, destination: str | os.PathLike[str], *, source: str = "") -> Exported:
+    """Write `config.json` and `model.safetensors`; see `export`."""
+    directory = Path(destination)
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"{directory} is a file: name a directory to write to")
+    # `Infinity`, which Python's json reads and writes, is what the reference's own config.json files contain
+    config_bytes = (json.dumps(network.config, indent=1) + "\n").encode()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weight_bytes = save_tensors(tensors, metadata={"format": "pt"})
+    for name, data in ((WEIGHTS, weight_bytes), (CONFIG, config_bytes)):
+        existing = directory / name
+        if existing.exists() and existing.read_bytes() != data:
+            raise UsageError(f"{existing} holds another network: choose another directory, or remove it first")
+    atomic_write_bytes(directory / WEIGHTS, weight_bytes)
+    atomic_write_bytes(directory / CONFIG, config_bytes)
+    return Exported(directory, network.config, sum(p.numel() for p in network.parameters()), source)
+
+
+def build(config: Mapping[str, Any], state: Mapping[str, Tensor], origin: str) -> EDMPrecond:
+    """The network of flat arguments `config` with the tensors `state`, in evaluation mode, float32.
+
+    The network is laid out without memory first, so that a wrong config costs nothing. Resampling filters may be
+    missing (they follow from the config) but not differ. Raises DataError naming `origin` and what does not fit.
+    """
+    arguments = checked_config(config, origin)
+    try:
+        with torch.device("meta"):
+            network = EDMPrecond(**arguments)
+    except DataError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError) as error:
+        raise DataError(f"{origin}: the settings make no network ({error})") from None
+    expected = network.state_dict()
+    filters = _filters(network)
+    complete = {**filters, **state}
+    missing, unexpected = [k for k in expected if k not in complete], [k for k in complete if k not in expected]
+    if missing or unexpected:
+        raise DataError(
+            f"{origin}: weights do not fit the settings: {_some('missing', missing)}{_some('unknown', unexpected)}"
+        )
+    for name, tensor in complete.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{list(tensor.shape)}, the settings ask for {list(expected[name].shape)}"
+            raise DataError(f"{origin}: {name} has shape {shapes}")
+        if not tensor.dtype.is_floating_point:
+            raise DataError(f"{origin}: {name} has numbers of type {tensor.dtype}")
+    for name, computed in filters.items():
+        if not torch.allclose(complete[name].float(), computed, atol=1e-3 * float(computed.max())):
+            raise DataError(f"{origin}: {name} is not the filter of the settings")
+    network.load_state_dict(
+        {name: filters[name] if name in filters else t.to(torch.float32) for name, t in complete.items()}, assign=True
+    )
+    return network.eval().requires_grad_(True)
+
+
+def checked_config(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Flat arguments without private keys, their values bounded. Raises DataError for what cannot be a setting."""
+    arguments: dict[str, Any] = {}
+    for key, value in config.items():
+        if not isinstance(key, str) or not key.isidentifier():
+            raise DataError(f"{origin}: {key!r} is no name of a setting")
+        if key.startswith("_"):
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        if len(values) > _LONGEST_LIST:
+            raise DataError(f"{origin}: {key} has {len(values)} entries, more than {_LONGEST_LIST}")
+        for v in values:
+            number = isinstance(v, int | float) and not isinstance(v, bool)
+            if v is not None and not number and not isinstance(v, bool | str):
+                raise DataError(f"{origin}: {key} has a value of type {type(v).__name__}")
+            if number and key != "sigma_max" and not 0 <= v <= _LARGEST_SETTING:
+                raise DataError(f"{origin}: {key} = {v} is not between 0 and {_LARGEST_SETTING}")
+        arguments[key] = list(value) if isinstance(value, tuple) else value
+    if isinstance(blocks := arguments.get("num_blocks"), int) and blocks > _MOST_BLOCKS:
+        raise DataError(f"{origin}: num_blocks = {blocks} is more than {_MOST_BLOCKS}")
+    for key in ("img_resolution", "img_channels"):
+        if type(arguments.get(key)) is not int or arguments[key] < 1:
+            raise DataError(f"{origin}: {key} is missing or no whole number: it must be a positive whole number")
+    return arguments
+
+
+def _filters(network: torch.nn.Module) -> dict[str, Tensor]:
+    """The resampling filters of a network without memory, computed from its settings."""
+    found = {}
+    for name, module in network.named_modules():
+        taps = getattr(module, "taps", None)
+        if taps is not None and getattr(module, "resample_filter", None) is not None:
+            r = torch.tensor(taps)
+            found[f"{name}.resample_filter"] = torch.outer(r, r)[None, None] / r.sum() ** 2
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _some(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    return f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}) "
+
+
+def _load_hub(directory: Path) -> tuple[EDMPrecond, dict[str, Any]]:
+    path = directory / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; a hub directory has {CONFIG} and {WEIGHTS}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(config, dict):
+        raise DataError(f"{path}: not a JSON object of constructor arguments")
+    config = checked_config(config, str(path))
+    if (directory / WEIGHTS).is_file():
+        weights, state = directory / WEIGHTS, _read_safetensors(directory / WEIGHTS)
+    elif (directory / OLD_WEIGHTS).is_file():
+        weights, state = directory / OLD_WEIGHTS, _read_old_weights(directory / OLD_WEIGHTS)
+    else:
+        raise DataError(f"{directory}: neither {WEIGHTS} nor {OLD_WEIGHTS} beside {CONFIG}")
+    return build(config, state, str(weights)), config
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def _read_old_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: not a readable file of weights ({_first_line(error)})") from None
+    except (AttributeError, IndexError, OverflowError, MemoryError, AssertionError) as error:
+        raise DataError(f"{path}: damaged ({error})") from None
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise DataError(f"{path}: not a dictionary of named tensors")
+    return state
+
+
+def _load_run(directory: Path, weights: str) -> tuple[EDMPrecond, dict[str, Any]]:
+    checkpoint, complaints = checkpoints.newest_valid(directory / "checkpoints")
+    if checkpoint is None:
+        reason = f" ({'; '.join(complaints)})" if complaints else ""
+        raise DataError(f"{directory}: no checkpoint that holds{reason}")
+    return network_of(checkpoint, directory, weights)
+
+
+def network_of(checkpoint: checkpoints.Checkpoint, origin: Path, weights: str) -> tuple[EDMPrecond, dict[str, Any]]:
+    """The network a training checkpoint describes, with its averaged (`ema`) or its `raw` weights, and its config."""
+    config = checkpoint.meta.get("architecture")
+    if not isinstance(config, dict) or "network" not in checkpoint.groups:
+        raise DataError(f"{origin}: the checkpoint does not describe its network: train it further, or anew")
+    state = dict(checkpoint.groups["network"])
+    if weights == "ema":
+        state.update(checkpoint.groups.get("ema", {}))
+    return build(config, state, str(origin)), config
+
+
+def _download(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        raise UsageError(
+            f"hf:{name} needs the package huggingface_hub: pip install 'ambient-worth[hub]', or give a local directory"
+        ) from None
+    repository, _, revision = name.partition("@")
+    try:
+        path = snapshot_download(repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, OLD_WEIGHTS])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise DataError(f"hf:{name}: cannot be fetched ({_first_line(error)})") from None
+    return Path(path)

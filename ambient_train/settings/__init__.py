@@ -1,0 +1,1 @@
+"""Configurations and presets. Pure: no data is read and no network is built here."""

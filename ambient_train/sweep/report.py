@@ -1,0 +1,193 @@
+"""Status and report of a sweep: the table with standard errors, the records, the CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ambient_theory.shared.console import talk
+from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.records import Record, write_records
+from ambient_train.sweep.pool import (
+    CellOutcome,
+    Grid,
+    Summary,
+    cell_state,
+    check,
+    read_grid,
+    run_sweep,
+    summarise,
+)
+from ambient_train.tasks.train import duration_text
+from ambient_train.training.world import choose_device
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """Outcomes of all cells, and where the records and the table were written."""
+
+    grid: Grid
+    outcomes: list[CellOutcome]
+    records: list[Record]
+    summaries: list[Summary]
+    outdir: Path
+    wall_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "grid": self.grid.name,
+            "cells": dict(Counter(o.state for o in self.outcomes)),
+            "outdir": str(self.outdir),
+            "wall_s": self.wall_s,
+            "failed": [{"cell": o.cell.label, "message": o.message} for o in self.outcomes if o.state == "failed"],
+            "summary": [asdict(s) for s in self.summaries],
+        }
+
+    def show(self) -> None:
+        show_summaries(self.summaries)
+        counts = Counter(o.state for o in self.outcomes)
+        print(", ".join(f"{n} {state}" for state, n in counts.items()) + f" of {len(self.grid.cells)} cells")
+        for outcome in self.outcomes:
+            if outcome.state == "failed":
+                print(f"failed: {outcome.cell.label}: {outcome.message}")
+        print(f"records: {self.outdir / 'records.jsonl'}")
+
+    def check(self) -> None:
+        check(self.outcomes, self.grid)
+
+
+def run_grid(
+    path: Path,
+    runs: Path,
+    *,
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    outdir: Path | None = None,
+    quiet: bool = False,
+) -> SweepResult:
+    """Run what is not done of a grid and write `records.jsonl` and `table.csv` of all that is done."""
+    grid = read_grid(path)
+    kind = choose_device(device).type
+    started = time.monotonic()
+
+    def listen(outcome: CellOutcome, done: int, total: int) -> None:
+        elapsed = time.monotonic() - started
+        left = elapsed / done * (total - done)
+        detail = f" ({outcome.message})" if outcome.message else ""
+        talk(
+            f"[{done}/{total}] {outcome.cell.label}: {outcome.state}{detail}, "
+            f"{outcome.wall_s:,.0f} s; about {duration_text(left)} left",
+            quiet=quiet,
+        )
+
+    outcomes = run_sweep(grid, runs, workers=workers, device=kind, threads=threads, listener=listen)
+    return report(grid, outcomes, sweep_folder(grid, runs, outdir), time.monotonic() - started)
+
+
+def sweep_folder(grid: Grid, runs: Path, outdir: Path | None) -> Path:
+    """Where the records and the table of a grid go: `outdir`, else beside its runs."""
+    return outdir or runs / f"sweep-{grid.name}"
+
+
+def report(grid: Grid, outcomes: list[CellOutcome], where: Path, wall_s: float) -> SweepResult:
+    """Write `records.jsonl`, `table.csv` and the samples of all that is done to `where`."""
+    records = [record for outcome in outcomes for record in outcome.records]
+    summaries = summarise(records, grid.order)
+    write_records(where / "records.jsonl", records)
+    atomic_write_text(where / "table.csv", table_csv(summaries))
+    _copy_samples(outcomes, where / "samples")
+    return SweepResult(grid, outcomes, records, summaries, where, round(wall_s, 1))
+
+
+def _copy_samples(outcomes: list[CellOutcome], where: Path) -> None:
+    """The last sample grid of each cell's first seed, under the cell's name."""
+    for outcome in outcomes:
+        grids = sorted((Path(outcome.directory) / "samples").glob("*.png")) if outcome.directory else []
+        file = where / f"{outcome.cell.name.replace('/', '-')}.png"
+        if grids and outcome.cell.seed == min(o.cell.seed for o in outcomes):
+            atomic_write_bytes(file, grids[-1].read_bytes())
+
+
+def table_csv(summaries: list[Summary]) -> str:
+    """Comma-separated values, one line a cell, duration and score."""
+    out = io.StringIO()
+    names = list(Summary.__dataclass_fields__)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for s in summaries:
+        row = asdict(s)
+        writer.writerow(["" if row[n] is None else row[n] for n in names])
+    return out.getvalue()
+
+
+def show_summaries(summaries: list[Summary], reference: str = "heldout-clean", metric: str = "fd") -> None:
+    """The table people read: cells in rows, mean +- standard error over seeds for each duration and extractor."""
+    from rich.console import Console
+    from rich.table import Table
+
+    chosen = [s for s in summaries if s.metric == metric and s.reference == reference]
+    if not chosen:
+        chosen = [s for s in summaries if s.metric == metric]
+    columns = list(dict.fromkeys((s.extractor, s.duration_nimg) for s in chosen))
+    table = Table(title=f"Frechet distance against {reference} images, mean +- standard error over seeds")
+    table.add_column("cell", no_wrap=True)
+    table.add_column("clean + noisy", justify="right")
+    table.add_column("seeds", justify="right")
+    for extractor, nimg in columns:
+        table.add_column(f"{extractor.split(':')[0]}\n{nimg:,} img", justify="right")
+    memory_extractors = list(dict.fromkeys(e for e, _ in columns))
+    for extractor in memory_extractors:
+        table.add_column(f"clean images\nrepeated,\n{extractor.split(':')[0]}", justify="right")
+    rows: dict[str, dict[tuple[str, int], Summary]] = {}
+    for s in chosen:
+        rows.setdefault(s.cell, {})[s.extractor, s.duration_nimg] = s
+    for cell, values in rows.items():
+        first = next(iter(values.values()))
+        table.add_row(
+            cell,
+            f"{first.n_clean:,} + {first.n_noisy:,}",
+            str(first.seeds),
+            *(_number(values.get(c)) for c in columns),
+            *(
+                next(
+                    (f"{v.memorisation_floor:.3g}" for k, v in values.items() if k[0] == e and v.memorisation_floor), ""
+                )
+                for e in memory_extractors
+            ),
+        )
+    Console(width=None if sys.stdout.isatty() else 132).print(table)
+    floors = {s.extractor.split(":")[0]: s.floor for s in chosen if s.floor is not None}
+    print("score of as many clean images: " + ", ".join(f"{k} {v:.3g}" for k, v in floors.items()))
+
+
+def _number(s: Summary | None) -> str:
+    if s is None:
+        return ""
+    return f"{s.mean:.3g}" + (f" ± {s.stderr:.1g}" if s.stderr is not None else "")
+
+
+@dataclass(frozen=True)
+class Status:
+    grid: str
+    states: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"grid": self.grid, "counts": dict(Counter(self.states.values())), "cells": self.states}
+
+    def show(self) -> None:
+        for cell, state in self.states.items():
+            print(f"{state:8} {cell}")
+        print(", ".join(f"{n} {s}" for s, n in Counter(self.states.values()).items()))
+
+
+def status_grid(path: Path, runs: Path) -> Status:
+    """State of every cell of a grid."""
+    grid = read_grid(path)
+    return Status(grid.name, {cell.label: cell_state(cell, runs)[0] for cell in grid.cells})

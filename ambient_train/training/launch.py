@@ -1,0 +1,141 @@
+"""`--nproc N`: the processes of a training, started and watched by torch.distributed's elastic agent in this process.
+
+The ranks come from a fork server that has imported everything once. A rank that dies unexpectedly takes the others
+with it; they are started again, from the newest checkpoint, up to `max_restarts` times. What a user can cause (a wrong
+option, a NaN, a signal, the time limit) is not a failure of a rank: all ranks agree on it, return it, and this process
+leaves with its exit code. Several machines run the same command with `nodes` and one `rendezvous`; torchrun and srun
+work as well (see `distributed.join_group`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.synchronize import Event
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from ambient_theory.shared.errors import AmbientError, StoppedError, UsageError
+from ambient_train.training.signals import EXIT_CODES, leave_on_signal
+from ambient_train.training.world import choose_device, describe, revive
+
+PRELOAD = ["ambient_train.tasks.train"]
+
+
+class RankDiedError(AmbientError):
+    """A process of the group was killed or failed unexpectedly, more often than restarts were allowed (exit code 1)."""
+
+
+def launch(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    *,
+    nproc: int,
+    device: str = "auto",
+    max_restarts: int = 0,
+    nodes: int = 1,
+    rendezvous: str = "",
+) -> Any:
+    """Run function(**arguments) in `nproc` processes on this machine and return what the first of them returns.
+
+    Each process finds its place by `join_group`. function and arguments must be picklable (they go through a pipe to
+    our own processes only). nodes: machines that take part, all with the same `rendezvous` (HOST:PORT on one of them).
+    Raises the function's own AmbientError, RankDiedError, and StoppedError if a signal came; signals are forwarded.
+    """
+    if nproc < 1 or nodes < 1 or max_restarts < 0:
+        raise UsageError(f"nproc {nproc} and nodes {nodes} must be >= 1, max-restarts {max_restarts} >= 0")
+    if nodes > 1 and not rendezvous:
+        raise UsageError("--nodes needs --rendezvous HOST:PORT, the same on every machine")
+    if choose_device(device).type == "cuda" and nproc > torch.cuda.device_count():
+        raise UsageError(f"nproc {nproc}: this machine has {torch.cuda.device_count()} GPU(s)")
+    multiprocessing.set_forkserver_preload(PRELOAD)
+    asked = multiprocessing.get_context("forkserver").Event()
+    local = rendezvous.rsplit(":", 1)[0] in ("", "localhost", "127.0.0.1")
+    config = LaunchConfig(
+        min_nodes=nodes,
+        max_nodes=nodes,
+        nproc_per_node=nproc,
+        run_id=f"ambient-{rendezvous}" if rendezvous else f"ambient-{uuid.uuid4().hex}",
+        rdzv_backend="c10d",
+        rdzv_endpoint=rendezvous or "127.0.0.1:0",
+        local_addr="127.0.0.1" if local else None,
+        max_restarts=max_restarts,
+        start_method="forkserver",
+        signals_to_handle="SIGHUP,SIGQUIT",
+    )
+    with _forwarding(asked) as heard:
+        try:
+            outcomes = elastic_launch(config, _rank)(asked, function, dict(arguments), nproc)
+        except ChildFailedError as error:
+            if heard:
+                raise _stopped(heard[0]) from None
+            rank, failure = error.get_first_failure()
+            how = f"killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else "failed"
+            raise RankDiedError(
+                f"process {rank} of the group was {how}"
+                f"{f' after {max_restarts} restart(s)' if max_restarts else ''}: its own message, if it had one, is "
+                "above; the same command continues from the last checkpoint (--max-restarts does so by itself)"
+            ) from None
+    kind, value = outcomes[min(outcomes)]
+    if kind == "stopped":
+        raise _stopped(heard[0] if heard else signal.SIGTERM)
+    if kind == "error":
+        raise revive(value)
+    return value
+
+
+def _stopped(number: int) -> StoppedError:
+    name = signal.Signals(number).name
+    return StoppedError(f"stopped by {name}; the same command continues", EXIT_CODES[signal.Signals(number)])
+
+
+def _rank(asked: Event, function: Callable[..., Any], arguments: dict[str, Any], nproc: int) -> tuple[str, Any]:
+    """What one process of the group does: ("done", result), ("error", described) or ("stopped", None)."""
+    if asked.is_set():  # restarted although the user wants to leave
+        return "stopped", None
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // nproc))
+    with leave_on_signal():
+        try:
+            return "done", function(**arguments)
+        except AmbientError as error:
+            return "error", describe(error)
+        finally:
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _forwarding(asked: Event) -> Iterator[list[int]]:
+    """Pass signals on to the ranks, which save and return; yields the signals that were heard."""
+    heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
+    others = set(multiprocessing.active_children())
+
+    def handler(number: int, _: FrameType | None) -> None:
+        heard.append(number)
+        asked.set()
+        ranks = [p for p in multiprocessing.active_children() if p not in others and p.pid is not None]
+        for process in ranks:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid or 0, number)
+        if not ranks:
+            raise SystemExit(EXIT_CODES[signal.Signals(number)])
+
+    previous = {number: signal.signal(number, handler) for number in EXIT_CODES}
+    try:
+        yield heard
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)

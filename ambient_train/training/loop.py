@@ -1,0 +1,366 @@
+"""The training loop, as a generator of events over one state. It reads top to bottom; listeners do the rest.
+
+Images are the unit: step after step takes the next `batch` global sample indices, and every random draw is a function
+of (seed, purpose, global sample index), so a restart, another number of ranks or of micro-batches sees the same images,
+the same noise and the same sigma.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ambient_theory.shared.errors import DivergedError, UsageError
+from ambient_train import stateless
+from ambient_train.data.mixture import TrainingSet
+from ambient_train.diffusion.augment import augment, mirror_at_random
+from ambient_train.diffusion.ema import EMA
+from ambient_train.diffusion.losses import DenoisingErrorTracker, ambient_loss, diffuse, optimal_weight
+from ambient_train.diffusion.noise_levels import LevelTable, draw
+from ambient_train.networks.layers import dropout_context
+from ambient_train.networks.precond import EDMPrecond
+from ambient_train.settings.config import TrainConfig
+from ambient_train.training.checkpoints import Checkpoint
+from ambient_train.training.world import World, placed_like, shard, whole
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step trains on, on one rank: sample [B] global indices, index [B] positions, sigma, sigma_n [B] float64,
+    y [B, C, H, W] images with their fixed noise, labels [B, label_dim] or None, augment_labels [B, 9] or None."""
+
+    sample: Tensor
+    index: Tensor
+    sigma: Tensor
+    sigma_n: Tensor
+    y: Tensor
+    labels: Tensor | None
+    augment_labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """After one optimiser step. loss: mean over the global batch, per pixel. grad_norm: of the averaged gradient.
+
+    votes: whether any rank set each of the flags given to `train`.
+    """
+
+    nimg: int
+    loss: float
+    grad_norm: float
+    lr: float
+    votes: tuple[bool, ...] = ()
+
+
+class BatchDivergedError(DivergedError):
+    """A batch gave a NaN or an infinity. first_sample: its first global sample index."""
+
+    def __init__(self, message: str, first_sample: int):
+        super().__init__(message)
+        self.first_sample = first_sample
+
+
+def build_network(config: TrainConfig, shape: tuple[int, int, int], label_dim: int = 0) -> EDMPrecond:
+    """The denoiser with weights that are a function of (config.seed, architecture) alone."""
+    channels, height, _ = shape
+    keywords = dict(config.network)
+    if config.augment > 0:
+        keywords.setdefault("augment_dim", 9)
+    if config.dropout > 0 or config.arch != "SmallUNet":  # the EDM networks' own default is not 0
+        keywords.setdefault("dropout", config.dropout)
+    generator_state = torch.random.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(stateless.key(config.seed, "weights")[0])
+        return EDMPrecond(height, channels, label_dim=label_dim, model_type=config.arch, **keywords)
+    except TypeError as error:
+        raise UsageError(f"network settings do not fit {config.arch}: {error}") from None
+    finally:
+        torch.random.set_rng_state(generator_state)
+
+
+class TrainState:
+    """All that a training carries from step to step; `checkpoint` and `restore` are exact inverses.
+
+    network, optimizer, ema, errors: the learned state. nimg: images seen. sums: running metrics since the last tick.
+    skipped: first global sample indices of the batches that are left out (see `first_sample`).
+    sharded: the weights are split over the ranks of `world` (checkpoints hold them whole all the same).
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        shape: tuple[int, int, int],
+        label_dim: int,
+        device: torch.device,
+        *,
+        sharded: bool = False,
+        world: World | None = None,
+    ):
+        self.config = config
+        self.sharded = sharded
+        self.label_dim = label_dim
+        layout = torch.contiguous_format if sharded else torch.channels_last  # FSDP2 cannot split channels-last weights
+        self.network = build_network(config, shape, label_dim).to(device, memory_format=layout)  # type: ignore[call-overload]
+        if sharded:
+            shard(self.network, world or World())
+        kind = torch.optim.AdamW if config.weight_decay > 0 else torch.optim.Adam
+        self.optimizer = kind(
+            self.network.parameters(),
+            lr=config.lr,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=config.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        self.ema = EMA(self.network, config.ema_halflife_nimg, config.ema_ramp)
+        self.errors = DenoisingErrorTracker(sigma_data=self.network.sigma_data)
+        self.nimg = 0
+        self.skipped: tuple[int, ...] = ()
+        self.sums = {"loss": 0.0, "grad_norm": 0.0, "steps": 0.0}
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything, as named whole tensors and JSON (a sharded state gathers: every rank must call)."""
+        names = {p: name for name, p in self.network.named_parameters()}
+        optimizer = {
+            f"{kind}.{names[p]}": value if isinstance(value, Tensor) else torch.tensor(float(value))
+            for p, state in self.optimizer.state.items()
+            for kind, value in state.items()
+        }
+        groups = {
+            "network": dict(self.network.state_dict()),
+            "ema": self.ema.state(),
+            "optimizer": optimizer,
+            "errors": self.errors.state(),
+        }
+        groups = {group: {k: whole(t) for k, t in tensors.items()} for group, tensors in groups.items()}
+        meta = {
+            "nimg": self.nimg,
+            "skipped": list(self.skipped),
+            "config": self.config.to_dict(),
+            "config_hash": self.config.hash,
+            "architecture": self.network.config,
+            "sums": self.sums,
+        }
+        return Checkpoint(groups, meta)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint of the same config; `misfit` says beforehand whether it can be."""
+        own, weights, averages = self.network.state_dict(), checkpoint.groups["network"], checkpoint.groups["ema"]
+        self.network.load_state_dict({k: placed_like(t, own[k]) for k, t in weights.items()})
+        self.ema.load({k: placed_like(t, self.ema.shadow[k]) for k, t in averages.items()})
+        self.errors.load(dict(checkpoint.groups["errors"]))
+        stored = checkpoint.groups["optimizer"]
+        self.optimizer.state.clear()
+        for name, p in self.network.named_parameters():
+            if f"step.{name}" not in stored:
+                continue
+            # the fused optimiser walks raw memory: its state must have the memory format of the parameter
+            moments = {
+                k: torch.empty_like(p).copy_(placed_like(stored[f"{k}.{name}"], p)) for k in ("exp_avg", "exp_avg_sq")
+            }
+            step = stored[f"step.{name}"].clone().to(p.device if p.device.type == "cuda" else "cpu")
+            self.optimizer.state[p] = {"step": step, **moments}
+        self.nimg = checkpoint.nimg
+        self.skipped = tuple(checkpoint.meta.get("skipped", ()))
+        self.sums = {k: float(v) for k, v in checkpoint.meta["sums"].items()}
+
+    def misfit(self, checkpoint: Checkpoint) -> str:
+        """Why a checkpoint cannot be restored into this state; empty if it can."""
+        if checkpoint.meta.get("config_hash") != self.config.hash:
+            return "of another config"
+        shapes = {name: p.shape for name, p in self.network.named_parameters()}
+        expected = {
+            "network": {name: t.shape for name, t in self.network.state_dict().items()},
+            "ema": {name: t.shape for name, t in self.ema.shadow.items()},
+            "errors": {name: t.shape for name, t in self.errors.state().items()},
+        }
+        moments = {f"{kind}.{name}": shape for name, shape in shapes.items() for kind in ("exp_avg", "exp_avg_sq")}
+        for group, tensors in expected.items():
+            if {k: t.shape for k, t in checkpoint.groups.get(group, {}).items()} != tensors:
+                return f"its {group} is not of this architecture"
+        for name, tensor in checkpoint.groups.get("optimizer", {}).items():
+            if not name.startswith("step.") and moments.get(name) != tensor.shape:
+                return f"its optimiser state {name} is not of this architecture"
+        if "optimizer" not in checkpoint.groups or set(checkpoint.meta.get("sums", ())) != set(self.sums):
+            return "it has no optimiser state or no running metrics"
+        return ""
+
+
+def prepare_batch(
+    config: TrainConfig, data: TrainingSet, table: LevelTable, sample: Tensor, label_dim: int, device: torch.device
+) -> Batch:
+    """The batch of the global sample indices `sample` [B]: a pure function of them, of the config and of the data."""
+    index, sigma = draw(config.draw, config.seed, sample, data.sigma_n, buffer=config.buffer, table=table)
+    labels = None
+    if label_dim:
+        classes = data.labels(index)
+        assert classes is not None
+        labels = nn.functional.one_hot(classes, label_dim).to(device, torch.float32)
+    y = data.batch(index).to(device, non_blocking=True)
+    sigma_n, sample = data.sigma_n[index].to(device, torch.float64), sample.to(device)
+    augment_labels = None
+    if config.xflip:
+        y = mirror_at_random(y, seed=config.seed, sample=sample)
+    if config.augment > 0:
+        y, augment_labels = augment(y, sigma_n > 0, config.augment, seed=config.seed, sample=sample)
+    return Batch(sample, index, sigma.to(device), sigma_n, y, labels, augment_labels)
+
+
+def batch_loss(
+    config: TrainConfig,
+    network: nn.Module,
+    batch: Batch,
+    table: LevelTable,
+    errors: DenoisingErrorTracker,
+) -> tuple[Tensor, Tensor]:
+    """Loss of each image [B] summed over pixels, and this batch's contribution to the denoising-error tracker."""
+    eps = stateless.normal(config.seed, "diffusion-noise", batch.sample, batch.y.shape[1:])
+    x_t = diffuse(batch.y, batch.sigma, batch.sigma_n, eps)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
+    precision = torch.autocast(x_t.device.type, dtype) if dtype else contextlib.nullcontext()
+    with precision, dropout_context(config.seed, batch.sample):
+        denoised = network(x_t, batch.sigma, class_labels=batch.labels, augment_labels=batch.augment_labels)
+    relative = None
+    if config.weight == "optimal":
+        relative = optimal_weight(
+            batch.sigma,
+            batch.sigma_n,
+            errors(batch.sigma),
+            LevelTable(table.levels.to(batch.sigma.device), table.cumulative.to(batch.sigma.device)),
+            buffer=config.buffer,
+            cap=config.weight_cap,
+        )
+    loss = ambient_loss(denoised, batch.y, x_t, batch.sigma, batch.sigma_n, weight=config.weight, relative=relative)
+    measured = (
+        errors.measure(denoised, batch.y, x_t, batch.sigma, batch.sigma_n)
+        if config.weight == "optimal"
+        else torch.zeros(2, 2, errors.bins, dtype=torch.float64)
+    )
+    return loss, measured
+
+
+def learning_rate(config: TrainConfig, nimg: int) -> float:
+    """lr min(t/ramp, 1) / sqrt(max(t/decay, 1)) at t images: independent of the duration, so that a run can grow.
+
+    Without `lr_decay_nimg` it stays constant after the ramp (Karras et al. 2022); with it, it falls like the inverse
+    square root (Karras et al. 2024, arXiv 2312.02696).
+    """
+    t = nimg + config.batch
+    decay = max(t / config.lr_decay_nimg, 1.0) if config.lr_decay_nimg else 1.0
+    return config.lr * min(t / max(config.lr_ramp_nimg, 1), 1.0) / decay**0.5
+
+
+def first_sample(nimg: int, skipped: Sequence[int], batch: int) -> int:
+    """Global sample index at which the step after `nimg` images begins: batches that were skipped are passed over."""
+    first = nimg
+    for start in sorted(skipped):
+        if start <= first:
+            first += batch
+    return first
+
+
+def train(
+    state: TrainState,
+    data: TrainingSet,
+    duration_nimg: int,
+    *,
+    world: World | None = None,
+    micro_batch: int | None = None,
+    compiled: bool = False,
+    flags: Callable[[], Sequence[bool]] = tuple,
+) -> Iterator[StepEnd]:
+    """Train until `state.nimg >= duration_nimg`, yielding after each step. `state` is valid at every yield.
+
+    micro_batch: images at once on one rank (gradient accumulation), default all of a rank's share.
+    flags: asked once a step; whether any rank set each is in `StepEnd.votes`, the same on every rank.
+    Raises BatchDivergedError (on all ranks) before an update that a NaN or an infinity would spoil, UsageError if the
+    batch does not divide.
+    """
+    config, world = state.config, world or World()
+    if config.batch % world.size:
+        raise UsageError(f"batch {config.batch} does not divide into {world.size} processes")
+    share = config.batch // world.size
+    micro = micro_batch or share
+    if micro < 1 or share % micro:
+        raise UsageError(f"micro-batch {micro} does not divide a process's share of {share} images")
+    table = LevelTable.of(data.sigma_n)
+    network: nn.Module = state.network
+    if compiled:
+        network = torch.compile(network)  # type: ignore[assignment]
+    if world.size > 1 and not state.sharded:
+        network = nn.parallel.DistributedDataParallel(
+            network, device_ids=[world.device] if world.device.type == "cuda" else None
+        )
+    parameters = list(state.network.parameters())
+    pixels = data.shape[0] * data.shape[1] * data.shape[2]
+    state.network.train()
+    while state.nimg < duration_nimg:
+        first = first_sample(state.nimg, state.skipped, config.batch)
+        sample = world.part(torch.arange(first, first + config.batch))
+        parts = sample.split(micro)
+        total = torch.zeros((), dtype=torch.float64)
+        measured = torch.zeros(2, 2, state.errors.bins, dtype=torch.float64)
+        seen: list[tuple[Batch, Tensor]] = []
+        state.optimizer.zero_grad(set_to_none=True)
+        for number, part in enumerate(parts):
+            batch = prepare_batch(config, data, table, part, state.label_dim, world.device)
+            last = number == len(parts) - 1
+            quiet = isinstance(network, nn.parallel.DistributedDataParallel) and not last
+            if state.sharded:
+                state.network.set_requires_gradient_sync(last)
+            with network.no_sync() if quiet else contextlib.nullcontext():  # type: ignore[operator]
+                loss, contribution = batch_loss(config, network, batch, table, state.errors)
+                # DDP averages over ranks: scale so that the sum over all is the mean over the global batch
+                (loss.sum() * (config.loss_scale * world.size / config.batch)).backward()
+            total += loss.detach().sum().to("cpu", torch.float64)
+            measured += contribution
+            seen.append((batch, loss.detach()))
+        if config.loss_scale != 1:
+            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], config.loss_scale)
+        totals = world.sum(torch.tensor([float(total), *map(float, flags())], dtype=torch.float64))
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
+        loss_value, norm_value = float(totals[0]) / (config.batch * pixels), float(norm)
+        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+            raise BatchDivergedError(
+                f"loss {loss_value} with gradient norm {norm_value} at image {state.nimg}: stopped before the update. "
+                f"{_blame(seen, data, world, first, config.batch)}. "
+                "The last checkpoint is intact; try a lower --lr, --precision fp32 or --on-nan rollback",
+                first,
+            )
+        if config.grad_clip > 0:
+            torch.nn.utils.clip_grads_with_norm_(parameters, config.grad_clip, norm)
+        rate = learning_rate(config, state.nimg)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.step()
+        state.nimg += config.batch
+        state.ema.update(state.network, config.batch, state.nimg)
+        if config.weight == "optimal":
+            state.errors.update(world.sum(measured))
+        state.sums["loss"] += loss_value
+        state.sums["grad_norm"] += norm_value
+        state.sums["steps"] += 1
+        yield StepEnd(state.nimg, loss_value, norm_value, rate, tuple(bool(v > 0) for v in totals[1:]))
+
+
+def _blame(seen: Sequence[tuple[Batch, Tensor]], data: TrainingSet, world: World, first: int, batch: int) -> str:
+    """The batch that diverged, and its images with a non-finite loss, on whichever rank they were."""
+    table = torch.full((8, 3), -1.0, dtype=torch.float64)
+    levels = torch.cat([b.sigma for b, _ in seen]).cpu()
+    bad = ~torch.isfinite(torch.cat([loss for _, loss in seen])).cpu()
+    sample, index = torch.cat([b.sample for b, _ in seen]).cpu()[bad], torch.cat([b.index for b, _ in seen])[bad.cpu()]
+    ids = torch.from_numpy(data.source.ids[index.numpy()])
+    rows = torch.stack([sample.double(), ids.double(), levels[bad].double()], dim=1)[:8]
+    table[: len(rows)] = rows
+    low, high = (torch.stack(world.all_gather(v)) for v in (levels.min(), levels.max()))
+    text = f"Batch: samples {first}-{first + batch - 1}, sigma {float(low.min()):.4g} to {float(high.max()):.4g}"
+    named = [row for part in world.all_gather(table) for row in part.tolist() if row[0] >= 0]
+    if named:
+        text += "; not finite: " + ", ".join(f"sample {int(s)} (image {int(i)}, sigma {v:.4g})" for s, i, v in named)
+    return text

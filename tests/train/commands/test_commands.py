@@ -1,0 +1,262 @@
+"""The trainer's commands as a user meets them: results on stdout, one sentence and the right exit code for mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from cli import app
+
+
+def ambient(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def train(config: Path, out: Path, *more: object) -> Result:
+    return ambient("train", "--config", config, "--outdir", out, "--device", "cpu", "--quiet", *more)
+
+
+def test_train_writes_the_run_directory_and_says_where(tmp_path: Path, tiny_config: Path) -> None:
+    out = tmp_path / "run"
+    result = train(tiny_config, out, "--sigma", 0.2, "--corruption", 0.9, "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["directory"] == str(out)
+    record = answer["records"][0]
+    assert (record["n_clean"], record["n_noisy"], record["sigma"]) == (144, 1298, 0.2)
+    assert record["extra"]["floor"] < record["value"]
+    names = {p.name for p in out.iterdir()}
+    assert names >= {"manifest.json", "metrics.jsonl", "checkpoints", "samples", "log.txt", "result.json"}
+    assert len(list((out / "samples").glob("*.png"))) == 1
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["nimg"] for line in lines] == [16, 32, 48, 64, 80, 96]
+
+
+def test_same_command_again_is_done_and_a_longer_one_continues(tmp_path: Path, tiny_config: Path) -> None:
+    out = tmp_path / "run"
+    first = train(tiny_config, out, "--json")
+    result_file = (out / "result.json").read_bytes()
+    again = train(tiny_config, out, "--json")
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    assert (out / "result.json").read_bytes() == result_file
+    longer = train(tiny_config, out, "--duration", 160, "--json")
+    assert json.loads(longer.stdout)["nimg"] == 160
+    straight = train(tiny_config, tmp_path / "other", "--duration", 160, "--json")
+    values = [[r["value"] for r in json.loads(x.stdout)["records"]] for x in (longer, straight)]
+    assert values[0] == values[1]
+
+
+def test_default_directory_is_named_after_the_run(
+    tmp_path: Path, tiny_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = ambient("train", "--config", tiny_config, "--sigma", 0.2, "--corruption", 0.5, "--seed", 3, "--quiet")
+    assert result.exit_code == 0, result.output
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("digits-s0.2-c0.5-seed3-")
+
+
+def test_another_config_on_the_same_directory_is_refused_with_the_keys(tmp_path: Path, tiny_config: Path) -> None:
+    out = tmp_path / "run"
+    assert train(tiny_config, out).exit_code == 0
+    result = train(tiny_config, out, "--sigma", 0.4, "--corruption", 0.9, "--lr", 0.5)
+    assert result.exit_code == 2
+    for key in ("sigma", "n_noisy", "lr"):
+        assert key in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_folder_that_holds_something_else_is_left_alone(tmp_path: Path, tiny_config: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    result = train(tiny_config, tmp_path / "mine")
+    assert result.exit_code == 2
+    assert [p.name for p in (tmp_path / "mine").iterdir() if p.name != "lock"] == ["thesis.tex"]
+
+
+def test_train_on_a_folder_of_images_resized(tmp_path: Path, tiny_config: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for k in range(40):
+        pixels = np.random.default_rng(k).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{k}.png")
+    out = tmp_path / "run"
+    result = train(
+        tiny_config, out, "--data", folder, "--resolution", 8, "--n-clean", 10, "--n-noisy", 20, "--sigma", 0.1
+    )
+    assert result.exit_code == 0, result.output
+    grid = np.asarray(Image.open(next((out / "samples").glob("*.png"))))
+    assert grid.ndim == 3
+
+
+@pytest.mark.parametrize("extra", [["--compat", "paper"], ["--weight", "optimal"], ["--draw", "image-first"]])
+def test_every_loss_and_draw_trains(tmp_path: Path, tiny_config: Path, extra: list[str]) -> None:
+    result = train(tiny_config, tmp_path / "run", "--sigma", 0.3, "--corruption", 0.5, *extra)
+    assert result.exit_code == 0, result.output
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, tiny_config: Path) -> None:
+    out = tmp_path / "run"
+    result = train(tiny_config, out, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
+    assert plan["parameters"] > 1000
+    assert plan["img_per_s"] > 0
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--sigma", "-1"], 2, "sigma"),
+        (["--sigma", "nan"], 2, "sigma"),
+        (["--sigma", "0.2", "--corruption", "1.5"], 2, "corruption"),
+        (["--keep", "0"], 2, "keep"),
+        (["--keep", "0.5", "--n-clean", "3"], 2, "exclude"),
+        (["--n-clean", "100000"], 2, "1442"),
+        (["--data", "no/such/place"], 3, "no/such/place"),
+        (["--config", "missing.toml"], 3, "missing.toml"),
+        (["--preset", "huge"], 2, "digits"),
+        (["--duration", "long"], 2, "200k"),
+        (["--batch", "0"], 2, "batch"),
+        (["--lr", "0"], 2, "lr"),
+        (["--weight", "best"], 2, "x0"),
+        (["--draw", "lots"], 2, "sigma-first"),
+        (["--compat", "matlab"], 2, "paper"),
+        (["--compat", "paper", "--weight", "x0"], 2, "compat"),
+        (["--precision", "fp64"], 2, "precision"),
+        (["--device", "abacus"], 2, "device"),
+        (["--resolution", "7"], 2, "7"),
+        (["--arch", "transformer"], 2, "architecture"),
+        (["--seed", "x"], 2, "seed"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_no_traceback(
+    arguments: list[str], code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = ambient("train", "--device", "cpu", *arguments)
+    assert result.exit_code == code, result.output
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_config_files_are_named(tmp_path: Path) -> None:
+    for text, code, words in (
+        ("sigma = ", 3, "bad.toml"),
+        ("colour = 3", 2, "colour"),
+        ('batch = "many"', 2, "batch"),
+        ("network = 3", 2, "network"),
+        ("network = { depth = 3 }", 2, "depth"),
+        ("evaluation = { n = 3 }", 2, "evaluation.n"),
+        ("evaluation = { steps = 3 }", 2, "steps"),
+    ):
+        (tmp_path / "bad.toml").write_text(text)
+        result = ambient("train", "--config", tmp_path / "bad.toml", "--outdir", tmp_path / "r", "--device", "cpu")
+        assert result.exit_code == code, (text, result.output)
+        assert words in result.stderr
+
+
+def test_generate_makes_the_image_of_a_seed_in_any_company(tmp_path: Path, tiny_config: Path) -> None:
+    run = tmp_path / "run"
+    assert train(tiny_config, run).exit_code == 0
+    some = ambient("generate", run, "--outdir", tmp_path / "a", "--seeds", "0-9", "--batch", 4, "--quiet")
+    assert some.exit_code == 0, some.output
+    assert len(list((tmp_path / "a").glob("*.png"))) == 10
+    one = ambient("generate", run, "--outdir", tmp_path / "b", "--seeds", "7", "--format", "npz", "--json", "--quiet")
+    images = np.load(json.loads(one.stdout)["path"])["images"]
+    assert images.shape == (1, 1, 8, 8)
+    png = np.asarray(Image.open(tmp_path / "a" / "000007.png")).astype(int)
+    assert np.abs(png - images[0, 0].astype(int)).max() <= 1
+    grid = ambient("generate", run, "--outdir", tmp_path / "c", "--seeds", "0-8", "--format", "grid", "--quiet")
+    assert grid.exit_code == 0
+    nested = ambient("generate", run, "--outdir", tmp_path / "d", "--seeds", "999,1000", "--subdirs", "--quiet")
+    assert nested.exit_code == 0
+    assert {p.parent.name for p in (tmp_path / "d").rglob("*.png")} == {"000000", "001000"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--seeds", "a"], 2),
+        (["--format", "gif"], 2),
+        (["--steps", "0"], 2),
+        (["--class", "3"], 2),
+        (["--at", "999"], 3),
+        (["--solver", "rk4"], 2),
+    ],
+)
+def test_generate_refuses_what_it_cannot_do(tmp_path: Path, tiny_config: Path, arguments: list[str], code: int) -> None:
+    run = tmp_path / "run"
+    assert train(tiny_config, run).exit_code == 0
+    result = ambient("generate", run, "--outdir", tmp_path / "x", "--quiet", *arguments)
+    assert result.exit_code == code, result.output
+    assert result.stderr.strip()
+    assert "Traceback" not in result.output
+
+
+def test_conditional_network_generates_the_class_asked_for(tmp_path: Path, tiny_config: Path) -> None:
+    run = tmp_path / "run"
+    result = train(tiny_config, run, "--cond", "--augment", 0.2, "--xflip")
+    assert result.exit_code == 0, result.output
+    for label, code in ((3, 0), (10, 2)):
+        out = ambient("generate", run, "--outdir", tmp_path / "x", "--seeds", "0-3", "--class", label, "--quiet")
+        assert out.exit_code == code, out.output
+
+
+def test_evaluate_a_run_and_the_same_images_agree(tmp_path: Path, tiny_config: Path) -> None:
+    run = tmp_path / "run"
+    assert train(tiny_config, run).exit_code == 0
+    common = ["--extractor", "pixels", "--metric", "fd", "--json", "--quiet"]
+    scored = ambient("evaluate", run, "--n", 60, "--outdir", tmp_path / "scores", *common)
+    assert scored.exit_code == 0, scored.output
+    assert (tmp_path / "scores" / "records.jsonl").exists()
+    ambient("generate", run, "--outdir", tmp_path / "images", "--seeds", "0-59", "--format", "npz", "--quiet")
+    images = ambient("evaluate", tmp_path / "images" / "images.npz", "--data", "digits", *common)
+    assert images.exit_code == 0, images.output
+    a, b = ([s["value"] for s in json.loads(x.stdout)["scores"]] for x in (scored, images))
+    assert a == pytest.approx(b, rel=1e-3)
+    repeated = ambient("evaluate", run, "--n", 60, "--repeats", 3, *common)
+    assert repeated.exit_code == 0, repeated.output
+    assert len(json.loads(repeated.stdout)["scores"][0]["values"]) == 3
+
+
+def test_evaluate_refuses_what_it_cannot_compare(tmp_path: Path) -> None:
+    assert ambient("evaluate", tmp_path / "nothing", "--data", "digits").exit_code == 3
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for k in range(50):
+        Image.fromarray(np.full((8, 8), k, np.uint8)).save(folder / f"{k}.png")
+    assert ambient("evaluate", folder).exit_code == 2
+    assert ambient("evaluate", folder, "--data", "digits", "--repeats", 2).exit_code == 2
+    assert ambient("evaluate", folder, "--data", "digits", "--extractor", "magic").exit_code == 2
+
+
+def test_help_answers_without_heavy_imports() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from cli import app; "
+        "r = CliRunner().invoke(app, ['--help']); assert r.exit_code == 0; "
+        "heavy = {'torch', 'numpy', 'scipy', 'sympy', 'sklearn', 'matplotlib', 'pandas'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_data_that_is_noisy_throughout_trains_and_says_that_it_has_no_scores(tmp_path: Path, tiny_config: Path) -> None:
+    noisy = np.random.default_rng(0).normal(0, 0.6, (40, 1, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "scans.npz", images=noisy, sigma=np.full(40, 0.3, np.float32))
+    result = train(tiny_config, tmp_path / "run", "--data", tmp_path / "scans.npz")
+    assert result.exit_code == 0, result.output
+    assert "no scores" in result.stdout
+    assert (tmp_path / "run" / "result.json").exists()

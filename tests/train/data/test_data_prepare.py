@@ -1,0 +1,330 @@
+"""Prepared archives: EDM's layout, the same bytes always, exact continuation after a kill, nothing outside DEST."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import (
+    cifar_batches,
+    cifar_python_files,
+    edm_files,
+    encode,
+    png,
+    rgb,
+    write_folder,
+    write_mnist_folder,
+    write_tar,
+    write_zip,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.load import load_images
+from ambient_train.data.prepare.geometry import Geometry
+from ambient_train.data.prepare.prepare import CHUNK, PrepareConfig, prepare
+from ambient_train.data.resize import area_resize
+
+
+def _config(source: Path | str, dest: Path, **options) -> PrepareConfig:
+    return PrepareConfig(source=str(source), dest=dest, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "in", edm_files(rgb(30, 12), list(range(30))))
+
+
+def test_zip_is_edms_layout_uncompressed_with_labels(folder: Path, tmp_path: Path) -> None:
+    prepare(_config(folder, tmp_path / "out.zip", geometry=Geometry("resize", 6)))
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        names = archive.namelist()
+        assert names == [f"00000/img{i:08d}.png" for i in range(30)] + ["dataset.json"]
+        assert all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
+        labels = json.loads(archive.read("dataset.json"))["labels"]
+        with archive.open(names[7]) as file, Image.open(file) as image:
+            pixels = np.array(image).transpose(2, 0, 1)
+    assert labels == [[f"00000/img{i:08d}.png", i] for i in range(30)]
+    np.testing.assert_array_equal(pixels, area_resize(rgb(30, 12)[7], 6))
+
+
+@pytest.mark.parametrize("kind", ["zip", "npz"])
+def test_every_source_comes_back_equal_from_its_archive(tmp_path: Path, kind: str) -> None:
+    sources = {
+        "cifar": str(write_tar(tmp_path / "c.tar.gz", cifar_python_files(cifar_batches(60)))),
+        "mnist": str(write_mnist_folder(tmp_path / "m")),
+        "zip": str(write_zip(tmp_path / "z.zip", edm_files(rgb(5), None))),
+        "digits": "digits",
+    }
+    for name, spec in sources.items():
+        dest = tmp_path / f"{name}-out.{kind}"
+        result = prepare(_config(spec, dest))
+        original, copy = load_images(spec), load_images(str(dest))
+        assert (result.count, result.shape) == (len(original), original.images.shape[1:])
+        np.testing.assert_array_equal(copy.images, original.images)
+        assert (copy.labels is None) == (original.labels is None)
+        if original.labels is not None:
+            np.testing.assert_array_equal(copy.labels, original.labels)
+
+
+@pytest.mark.parametrize("kind", ["zip", "npz"])
+def test_bytes_do_not_depend_on_workers_place_or_time(folder: Path, tmp_path: Path, kind: str) -> None:
+    elsewhere = write_folder(tmp_path / "else" / "where", edm_files(rgb(30, 12), list(range(30))))
+    digests = {
+        prepare(_config(source, tmp_path / f"{i}.{kind}", geometry=Geometry("resize", 8)), workers=workers).sha256
+        for i, (source, workers) in enumerate([(folder, 1), (folder, 5), (elsewhere, 2)])
+    }
+    assert len(digests) == 1
+
+
+def test_natural_heldout_part_is_prepared_on_request(tmp_path: Path) -> None:
+    spec = str(write_mnist_folder(tmp_path / "m"))
+    prepare(_config(spec, tmp_path / "h.npz", split="heldout"))
+    np.testing.assert_array_equal(
+        load_images(str(tmp_path / "h.npz")).images, load_images(spec, split="heldout").images
+    )
+
+
+def test_noise_levels_travel_and_floats_stay_floats(tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).standard_normal((6, 3, 8, 8)).astype(np.float32)
+    levels = np.array([0, 0, 0.2, 0.2, 0.6, 0.6], np.float32)
+    np.savez(tmp_path / "n.npz", images=noisy, sigma=levels)
+    result = prepare(_config(tmp_path / "n.npz", tmp_path / "half.npz", geometry=Geometry("resize", 4)))
+    loaded = load_images(str(tmp_path / "half.npz"))
+    assert result.noisy == 4
+    assert loaded.sigma is not None
+    np.testing.assert_array_equal(loaded.sigma, levels / 2)
+    np.testing.assert_allclose(loaded.images, noisy.reshape(6, 3, 4, 2, 4, 2).mean((3, 5)), atol=1e-6)
+    with pytest.raises(DataError, match=r"\.npz"):
+        prepare(_config(tmp_path / "n.npz", tmp_path / "n.zip"))
+    assert not (tmp_path / "n.zip").exists()
+
+
+def _mixed(root: Path) -> Path:
+    plain = Image.fromarray(rgb(1, 10)[0].transpose(1, 2, 0))
+    return write_folder(
+        root,
+        {
+            "a.png": encode(plain),
+            "b.png": encode(plain.convert("L")),
+            "c.png": encode(plain.convert("P")),
+            "d.jpg": encode(plain.convert("CMYK"), "JPEG"),
+            "e.png": encode(plain.resize((30, 20))),
+            "f.png": encode(plain.resize((4, 4))),
+            "notes.txt": b"not an image",
+        },
+    )
+
+
+def test_conversions_are_counted(tmp_path: Path) -> None:
+    root = _mixed(tmp_path / "in")
+    result = prepare(_config(root, tmp_path / "o.zip", geometry=Geometry("center-crop", 8)))
+    assert result.count == 6
+    assert result.shape == (3, 8, 8)
+    assert result.converted == {"a grey image": 1, "a palette image": 1, "a CMYK image": 1, "enlarged": 1}
+    with pytest.raises(DataError, match=r"b\.png"):
+        prepare(_config(root, tmp_path / "s.zip", geometry=Geometry("center-crop", 8), strict=True))
+
+
+def test_mixed_sizes_without_a_transform_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"e\.png: 30 x 20 .*--resolution"):
+        prepare(_config(_mixed(tmp_path / "in"), tmp_path / "o.zip"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
+
+
+def test_bad_files_stop_the_work_or_are_counted_and_listed(tmp_path: Path) -> None:
+    files = {f"{i:04d}.png": png(x) for i, x in enumerate(rgb(CHUNK + 20))}
+    files["0005.png"], files[f"{CHUNK + 3:04d}.png"] = files["0005.png"][:60], b"not a png at all"
+    files["labels.csv"] = ("file,label\n" + "".join(f"{n},{i}\n" for i, n in enumerate(sorted(files)))).encode()
+    root = write_folder(tmp_path / "in", files)
+    with pytest.raises(DataError, match=r"0005\.png"):
+        prepare(_config(root, tmp_path / "o.zip"))
+    result = prepare(_config(root, tmp_path / "o.zip", skip_bad=True))
+    assert [name for name, _ in result.skipped] == ["0005.png", f"{CHUNK + 3:04d}.png"]
+    assert result.count == CHUNK + 18
+    labels = load_images(str(tmp_path / "o.zip")).labels
+    assert labels is not None
+    assert labels.tolist() == [i for i in range(CHUNK + 20) if i not in (5, CHUNK + 3)]
+
+
+def test_colour_found_late_in_a_grey_set_is_an_error_not_a_loss(tmp_path: Path) -> None:
+    grey = {f"{i:04d}.png": png(x) for i, x in enumerate(rgb(200, 4, channels=1))}
+    root = write_folder(tmp_path / "in", {**grey, "0001.png": png(rgb(1, 4)[0])})
+    with pytest.raises(UsageError, match=r"0001\.png.*--colour"):
+        prepare(_config(root, tmp_path / "o.zip"))
+    assert prepare(_config(root, tmp_path / "o.zip", colour="rgb")).shape == (3, 4, 4)
+
+
+def test_the_same_command_again_says_done_and_another_one_is_refused(folder: Path, tmp_path: Path) -> None:
+    for kind in ("zip", "npz"):
+        dest = tmp_path / f"out.{kind}"
+        first = prepare(_config(folder, dest))
+        stamp = dest.stat().st_mtime_ns
+        again = prepare(_config(folder, dest))
+        assert (first.status, again.status, again.sha256) == ("written", "done", first.sha256)
+        assert dest.stat().st_mtime_ns == stamp
+        with pytest.raises(UsageError, match="overwrite"):
+            prepare(_config(folder, dest, geometry=Geometry("resize", 6)))
+        assert dest.stat().st_mtime_ns == stamp
+        assert prepare(_config(folder, dest, geometry=Geometry("resize", 6)), overwrite=True).shape == (3, 6, 6)
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> tuple[Path, str]:
+    root = tmp_path_factory.mktemp("large")
+    write_zip(root / "in.zip", edm_files(rgb(5 * CHUNK + 17, 4), list(range(5 * CHUNK + 17))))
+    return root / "in.zip", prepare(_config(root / "in.zip", root / "whole.zip")).sha256
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    stop=st.integers(1, 9),
+    damage=st.sampled_from(["none", "pixels", "journal", "flip", "no pixels"]),
+    cut=st.integers(1, 3000),
+)
+def test_interrupted_and_damaged_work_ends_with_the_same_bytes(
+    large: tuple[Path, str], tmp_path_factory, stop: int, damage: str, cut: int
+) -> None:
+    source, expected = large
+    dest = tmp_path_factory.mktemp("resume") / "out.zip"
+    calls = 0
+
+    def kill(stage: str, done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        prepare(_config(source, dest), workers=2, progress=kill)
+    assert not dest.exists()
+    partial = dest.with_name("out.zip.partial")
+    if partial.exists():
+        pixels, journal = partial / "pixels.bin", partial / "journal.jsonl"
+        if damage in ("pixels", "journal"):
+            path = pixels if damage == "pixels" else journal
+            path.write_bytes(path.read_bytes()[:-cut])
+        elif damage == "flip":
+            data = bytearray(pixels.read_bytes())
+            data[cut % len(data)] ^= 255
+            pixels.write_bytes(data)
+        elif damage == "no pixels":
+            pixels.unlink()
+    result = prepare(_config(source, dest))
+    assert result.sha256 == expected
+    assert not partial.exists()
+    if damage == "none":
+        assert result.resumed_from == min((stop - 1) * CHUNK, 5 * CHUNK + 17)
+    else:
+        assert result.resumed_from <= min((stop - 1) * CHUNK, 5 * CHUNK + 17)
+
+
+@pytest.mark.multiproc
+def test_kill_9_halfway_then_the_same_command_gives_the_same_file(large: tuple[Path, str], tmp_path: Path) -> None:
+    source, expected = large
+    dest, journal = tmp_path / "out.zip", tmp_path / "out.zip.partial" / "journal.jsonl"
+    command = [sys.executable, "-m", "cli", "data", "prepare", str(source), str(dest), "--workers", "1", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 3):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "finished before it could be killed"
+    assert not dest.exists()
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    result = json.loads(done.stdout)
+    assert result["sha256"] == expected
+    assert result["resumed_from"] >= 2 * CHUNK
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.zip"]
+
+
+def test_an_archive_inside_its_own_source_folder_still_counts_as_done_and_resumes(folder: Path) -> None:
+    def kill(stage: str, done: int, total: int) -> None:
+        if stage == "write":
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        prepare(_config(folder, folder / "out.zip"), progress=kill)
+    assert prepare(_config(folder, folder / "out.zip")).resumed_from == 30
+    assert prepare(_config(folder, folder / "out.zip")).status == "done"
+
+
+def test_a_full_disk_keeps_what_was_done_and_the_old_archive(
+    large: tuple[Path, str], tmp_path: Path, monkeypatch
+) -> None:
+    import errno
+
+    from ambient_train.data.prepare import archives
+
+    source, expected = large
+    dest = tmp_path / "out.zip"
+
+    def full(pixels: np.ndarray) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "encode_png", full)
+        with pytest.raises(OSError, match="No space"):
+            prepare(_config(source, dest))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.zip.partial"]
+    result = prepare(_config(source, dest))
+    assert (result.sha256, result.resumed_from) == (expected, 5 * CHUNK + 17)
+
+
+def test_two_at_once_on_one_archive_are_refused(large: tuple[Path, str], tmp_path: Path) -> None:
+    from ambient_theory.shared.files import exclusive_lock
+
+    dest = tmp_path / "out.zip"
+    with exclusive_lock(tmp_path / "out.zip.partial" / "lock") as mine:
+        assert mine
+        with pytest.raises(UsageError, match="another process"):
+            prepare(_config(large[0], dest))
+    assert prepare(_config(large[0], dest)).sha256 == large[1]
+
+
+@pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "a/../../evil.png", "..\\evil.png", "C:evil.png"])
+def test_names_that_leave_the_zip_are_refused_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    source = write_zip(tmp_path / "in.zip", {"a.png": png(rgb(1)[0]), name: png(rgb(1)[0])})
+    with pytest.raises(DataError, match="outside the archive"):
+        prepare(_config(source, tmp_path / "deep" / "o.zip"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.zip"]
+
+
+def test_zip_bombs_are_refused_by_their_ratio(tmp_path: Path) -> None:
+    source = write_zip(tmp_path / "b.zip", {"a.png": b"\0" * (70 * 2**20)}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(DataError, match=r"a\.png.*bomb"):
+        load_images(str(source))
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"dest": Path("x.tar")}, UsageError),
+        ({"colour": "red"}, UsageError),
+        ({"split": "x"}, UsageError),
+        ({"max_images": 0}, UsageError),
+    ],
+)
+def test_options_that_make_no_sense_are_usage_errors(options: dict, error: type) -> None:
+    with pytest.raises(error):
+        PrepareConfig(**{"source": "digits", "dest": Path("x.zip"), **options})
+
+
+def test_a_destination_in_no_directory_is_an_error_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such directory"):
+        prepare(_config("digits", tmp_path / "nowhere" / "o.zip"))

@@ -1,0 +1,135 @@
+"""Sweeps: finished cells are skipped, damaged ones are run again, the table is the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.sweep.pool import read_grid
+from cli import app
+
+GRID = """
+name = "tiny"
+seeds = [0, 1]
+
+[base]
+data = "digits"
+duration_nimg = 64
+score_at = [32, 64]
+batch = 16
+precision = "fp32"
+network = { model_channels = 4, channel_mult = [1, 2], emb_channels = 8 }
+evaluation = { n = 40, extractors = ["pixels"], metrics = ["fd"], sampler = { steps = 2 } }
+
+[[cell]]
+name = "clean"
+
+[[cell]]
+name = "mixed"
+corruption = 0.9
+sigma = [0.2, 0.6]
+"""
+
+
+def ambient(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    path = tmp_path / "grid.toml"
+    path.write_text(GRID)
+    return path
+
+
+def test_grid_expands_to_independent_cells_whole_replicates_first(grid: Path) -> None:
+    cells = read_grid(grid).cells
+    assert [c.label for c in cells] == [
+        *("clean seed 0", "mixed sigma 0.2 seed 0", "mixed sigma 0.6 seed 0"),
+        *("clean seed 1", "mixed sigma 0.2 seed 1", "mixed sigma 0.6 seed 1"),
+    ]
+
+
+def test_sweep_skips_what_is_done_and_runs_again_what_is_damaged(tmp_path: Path, grid: Path) -> None:
+    runs = tmp_path / "runs"
+    first = ambient("sweep", "run", grid, "--runs", runs, "--device", "cpu", "--json", "--quiet")
+    assert first.exit_code == 0, first.output
+    answer = json.loads(first.stdout)
+    assert answer["cells"] == {"done": 6}
+    records = (runs / "sweep-tiny" / "records.jsonl").read_text()
+    assert len(records.splitlines()) == 6 * 2 * 2  # cells, durations, references
+    row = answer["summary"][0]
+    assert row["seeds"] == 2
+    assert row["stderr"] > 0
+
+    directories = sorted(p for p in runs.iterdir() if p.name.startswith("digits"))
+    stamps = {p: (p / "result.json").stat().st_mtime_ns for p in directories}
+    result = directories[0] / "result.json"
+    result.write_text(result.read_text().replace('"value": ', '"value": 1', 1))
+    (directories[1] / "result.json").unlink()
+    shutil.rmtree(directories[2])
+    status = ambient("sweep", "status", grid, "--runs", runs, "--json")
+    assert json.loads(status.stdout)["counts"] == {"done": 3, "started": 2, "missing": 1}
+
+    again = ambient("sweep", "run", grid, "--runs", runs, "--device", "cpu", "--json", "--quiet")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["summary"] == answer["summary"]
+    untouched = directories[3:]
+    assert all((p / "result.json").stat().st_mtime_ns == stamps[p] for p in untouched)
+    strip = lambda text: [  # noqa: E731
+        {k: v for k, v in json.loads(line).items() if k != "wall_s"} for line in text.splitlines()
+    ]
+    assert strip((runs / "sweep-tiny" / "records.jsonl").read_text()) == strip(records)
+
+
+def test_a_failing_cell_does_not_stop_the_others(tmp_path: Path, grid: Path) -> None:
+    grid.write_text(GRID + '\n[[cell]]\nname = "impossible"\nn_clean = 999999\n')
+    result = ambient("sweep", "run", grid, "--runs", tmp_path / "runs", "--device", "cpu", "--json", "--quiet")
+    assert result.exit_code == 5
+    answer = json.loads(result.stdout)
+    assert answer["cells"] == {"done": 6, "failed": 2}
+    assert "999999" in answer["failed"][0]["message"]
+
+
+@pytest.mark.multiproc
+def test_workers_give_the_records_of_one_process(tmp_path: Path, grid: Path) -> None:
+    answers = []
+    for workers in (1, 2):
+        runs = tmp_path / f"runs{workers}"
+        result = ambient("sweep", "run", grid, "--runs", runs, "--workers", workers, "--device", "cpu", "--json", "-q")
+        assert result.exit_code == 0, result.output
+        answers.append(json.loads(result.stdout)["summary"])
+    assert answers[0] == answers[1]
+
+
+def test_plan_counts_cells_and_images(grid: Path) -> None:
+    result = ambient("sweep", "plan", grid, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["cells"]
+    assert [r["train_nimg"] for r in rows] == [128, 128, 128]
+    assert [r["generate_nimg"] for r in rows] == [160, 160, 160]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", UsageError),
+        ("cell = 3", UsageError),
+        ("colour = 1\n" + GRID, UsageError),
+        (GRID.replace('name = "clean"', ""), UsageError),
+        (GRID.replace('name = "clean"', 'name = "mixed sigma 0.2"'), UsageError),
+        (GRID.replace("[0, 1]", '["a"]'), UsageError),
+        ("[[[", DataError),
+    ],
+)
+def test_wrong_grids_are_refused(tmp_path: Path, text: str, error: type[Exception]) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_text(text)
+    with pytest.raises(error):
+        read_grid(path)
+    assert ambient("sweep", "run", path, "--runs", tmp_path / "r").exit_code in (2, 3)

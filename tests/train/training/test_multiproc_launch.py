@@ -1,0 +1,165 @@
+"""`--nproc` starts, watches, restarts and stops its processes; several machines meet at one address."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_run
+import torch
+from groups import free_port
+from torch.distributed.elastic.rendezvous import dynamic_rendezvous
+
+from ambient_theory.shared.errors import DivergedError, StoppedError, UsageError
+from ambient_train.commands.train import _start_training
+from ambient_train.training.launch import RankDiedError, launch
+from ambient_train.training.world import choose_device, first_host, join_group, place_in_group
+
+pytestmark = pytest.mark.multiproc
+
+
+def train(path: Path, harm: str = "") -> list[float] | None:
+    """A rank of a tiny training. harm: done once, by rank 1, in the middle."""
+    torch.set_num_threads(1)
+    with join_group("cpu") as world:
+
+        def listen(progress: Any) -> None:
+            if world.rank != 1 or progress.phase != "train" or progress.done != 160:
+                return
+            if harm == "kill" and not (path.parent / "killed").exists():
+                (path.parent / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if harm == "kill always":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if harm == "signal to the launcher":
+                os.kill(int(os.environ["LAUNCHER"]), signal.SIGTERM)
+
+        if harm == "error":
+            raise DivergedError("a sentence")
+        scores = tiny_run.run(path, world=world, listener=listen)
+        return [r.value for at in scores.values() for r in at] if world.leader else None
+
+
+def with_launcher(path: Path, harm: str, pid: int) -> list[float] | None:
+    os.environ["LAUNCHER"] = str(pid)
+    return train(path, harm)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_event_records() -> Iterator[None]:
+    """torch names the caller in each rendezvous event by searching all modules of a process: slow in a test run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for owner in (dynamic_rendezvous.DynamicRendezvousHandler, dynamic_rendezvous._DistributedRendezvousOpExecutor):
+            patch.setattr(owner, "_record", lambda *arguments, **keywords: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("whole") / "run"
+    values = launch(train, {"path": path}, nproc=2, device="cpu")
+    assert values == tiny_run.score(path)
+    return path
+
+
+def test_a_rank_that_is_killed_is_restarted_and_the_run_ends_bit_equal(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    launch(train, {"path": path, "harm": "kill"}, nproc=2, device="cpu", max_restarts=1)
+    assert (tmp_path / "killed").exists()
+    tiny_run.assert_same_run(path, whole)
+
+
+def test_without_restarts_a_killed_rank_ends_the_command_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RankDiedError, match=r"process \d of the group .* the same command continues") as caught:
+        launch(train, {"path": tmp_path / "run", "harm": "kill always"}, nproc=2, device="cpu")
+    assert caught.value.exit_code == 1
+
+
+def test_a_signal_to_the_launcher_reaches_all_ranks_which_save(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    arguments = {"path": path, "harm": "signal to the launcher", "pid": os.getpid()}
+    with pytest.raises(StoppedError, match=r"stopped by SIGTERM: saved at \d+ images") as caught:
+        launch(with_launcher, arguments, nproc=2, device="cpu", max_restarts=2)
+    assert caught.value.exit_code == 143
+    launch(train, {"path": path}, nproc=2, device="cpu")
+    tiny_run.assert_same_run(path, whole)
+
+
+def test_an_error_of_the_user_is_raised_once_and_restarts_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="a sentence") as caught:
+        launch(train, {"path": tmp_path / "run", "harm": "error"}, nproc=2, device="cpu", max_restarts=3)
+    assert caught.value.exit_code == 4
+
+
+def test_two_machines_meet_at_a_rendezvous(whole: Path, tmp_path: Path) -> None:
+    """Two agents on loopback, one process each: what two machines do."""
+    path, address, values = tmp_path / "run", f"127.0.0.1:{free_port()}", {}
+
+    def machine(number: int) -> None:
+        values[number] = launch(train, {"path": path}, nproc=1, nodes=2, rendezvous=address, device="cpu")
+
+    threads = [threading.Thread(target=machine, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(v is None for v in values.values()) == [False, True]
+    tiny_run.assert_same_run(path, whole)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"nproc": 0}, {"nproc": 2, "max_restarts": -1}, {"nproc": 1, "nodes": 2}, {"nproc": 1, "nodes": 0}]
+)
+def test_impossible_groups_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError):
+        launch(train, {}, device="cpu", **wrong)  # type: ignore[arg-type]
+
+
+def test_the_place_in_a_group_comes_from_torchrun_or_a_job_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    assert place_in_group() is None
+    monkeypatch.setenv("SLURM_PROCID", "5")
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    assert place_in_group() is None  # a batch script: one process, whatever the size of the job
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    monkeypatch.setenv("SLURM_LOCALID", "1")
+    assert place_in_group() == (5, 8, 1)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert place_in_group() == (2, 4, 0)
+    with pytest.raises(UsageError, match="each process takes its own"), join_group("cuda:1"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"), [("gpu[03-07,11],x", "gpu03"), ("n1,n2", "n1"), ("a-b7", "a-b7"), ("r[1-2]x,r3x", "r1x")]
+)
+def test_the_first_host_of_a_node_list(nodes: str, host: str) -> None:
+    assert first_host(nodes) == host
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert choose_device("cpu").type == "cpu"
+    with pytest.raises(UsageError, match="is unknown"):
+        choose_device("abacus")
+
+
+def test_a_batch_that_three_processes_cannot_share_is_refused_once_by_the_command(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(tiny_run.SETTINGS)
+    settings = {
+        "flags": {},
+        "config_file": tmp_path / "tiny.toml",
+        "outdir": tmp_path / "run",
+        "device": "cpu",
+        "quiet": True,
+        "dry_run": False,
+    }
+    with pytest.raises(UsageError, match="batch 16 does not divide into 3 processes"):
+        _start_training(settings, 3, 0, 1, "")
