@@ -20,7 +20,8 @@ import torch
 from scipy import stats
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.evaluation.extractors.features import MAX_DIM, Extractor, Images, to_uint8
+from ambient_train.data.images import to_uint8
+from ambient_train.evaluation.extractors.features import MAX_DIM, Extractor, Images
 from ambient_train.evaluation.frechet import jackknife_frechet
 from ambient_train.evaluation.inception_score import SPLITS, RunningInceptionScore
 from ambient_train.evaluation.kid import kernel_distance

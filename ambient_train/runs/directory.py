@@ -23,7 +23,7 @@ from ambient_theory.shared.files import atomic_write_text, read_sealed, write_se
 from ambient_theory.shared.records import Record, library_versions
 from ambient_train.settings.config import TrainConfig
 from ambient_train.runs.loggers import Logger
-from ambient_train.runs.score import EvalConfig
+from ambient_train.settings.evaluation import EvalConfig
 
 MANIFEST_SCHEMA, RESULT_SCHEMA, SKIPPED_SCHEMA = "ambient.run/1", "ambient.run-result/1", "ambient.skipped/1"
 ON_NAN = ("stop", "rollback")

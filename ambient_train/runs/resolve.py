@@ -16,7 +16,7 @@ from ambient_train.data.load import ImageSet, load_images
 from ambient_train.evaluation.extractors.features import default_extractors
 from ambient_train.networks.edm_presets import EDM_ARCHITECTURES
 from ambient_train.diffusion.sampling import SamplerConfig
-from ambient_train.runs.score import EvalConfig
+from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.training.loop import build_network
 
 PAPER = {"weight": "y", "draw": "paper", "buffer": 1.0}

@@ -21,7 +21,7 @@ from ambient_train.data.load import ImageSet
 from ambient_train.training.world import World
 from ambient_train.runs.loggers import Logger
 from ambient_train.runs.directory import Listener, Progress, RunDirectory, RunOptions, default_directory
-from ambient_train.runs.score import EvalConfig
+from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.runs.session import Session
 from ambient_train.training.signals import SAME_SIGNAL_S, graceful_stop
 

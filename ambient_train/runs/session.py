@@ -18,13 +18,15 @@ import torch
 from ambient_theory.shared.errors import DataError, StoppedError
 from ambient_theory.shared.records import Record
 from ambient_train.training import checkpoints
-from ambient_train.runs import score as scoring
+from ambient_train.data.images import save_grid
+from ambient_train.diffusion.generate import generate
+from ambient_train.runs.score import score_run
 from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.settings.config import TrainConfig
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.training.world import World
 from ambient_train.runs.directory import Listener, Progress, RunDirectory, RunOptions
-from ambient_train.runs.score import EvalConfig
+from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.training.signals import StopRequest
 from ambient_train.training.loop import BatchDivergedError, StepEnd, TrainState, train
 
@@ -234,7 +236,7 @@ class Session:
         evaluation, world = self.evaluation, self.world
         images, clock, count = [], time.monotonic(), 0
         seeds = world.padded_part(range(evaluation.seed, evaluation.seed + evaluation.n))
-        for part in scoring.generate(
+        for part in generate(
             self.state.network, seeds, evaluation.sampler, precision=self.config.precision, device=world.device
         ):
             images.append(part)
@@ -249,10 +251,10 @@ class Session:
     def _judge(self, generated: np.ndarray, target: int) -> list[Record]:
         """Score the images and keep the result."""
         nimg, elapsed = self.state.nimg, time.monotonic() - self.started
-        scoring.save_grid(generated[:64], self.directory.samples / f"{nimg:012d}.png")
+        save_grid(generated[:64], self.directory.samples / f"{nimg:012d}.png")
         if self.listener:
             self.listener(Progress("score", 0, 1, 0.0))
-        records = scoring.score_run(
+        records = score_run(
             self.config,
             self.evaluation,
             generated,

@@ -18,12 +18,13 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.records import Record, library_versions, write_records
 from ambient_train.data.load import load_images
+from ambient_train.diffusion.generate import generate
 from ambient_train.diffusion.sampling import SamplerConfig
+from ambient_train.evaluation import own_references
 from ambient_train.evaluation.extractors.features import Extractor, default_extractors, get_extractor
 from ambient_train.evaluation.references import Reference, is_statistics_file, open_reference
 from ambient_train.evaluation.scores import Score, average_seeds, floor, score_images
 from ambient_train.interchange.load import LoadedNetwork, load_denoiser
-from ambient_train.runs import score as scoring
 from ambient_train.runs.run import make_training_set
 from ambient_train.settings.config import default_preset, get_preset
 from ambient_train.tasks.generate import sampler_for
@@ -147,7 +148,7 @@ def _image_sets(
 ) -> tuple[tuple[int, int], Iterator[Batches]]:
     """(channels, side) of the images, and for each repeat an iterator of uint8 batches."""
     if loaded is None:
-        images = scoring.clean_uint8(load_images(str(target), split="all", holdout=0.0))[:n]
+        images = own_references.clean_uint8(load_images(str(target), split="all", holdout=0.0))[:n]
         return (images.shape[1], images.shape[2]), iter([iter([images])])
     name = data or (loaded.config.data if loaded.config else "")
     count = n or (get_preset(default_preset(name)).n_eval if loaded.config else 5000)
@@ -161,7 +162,7 @@ def _generate(
 ) -> Batches:
     last, done = time.monotonic(), 0
     seeds = range(first, first + count)
-    for batch in scoring.generate(loaded.network, seeds, sampler, precision=loaded.precision, device=device):
+    for batch in generate(loaded.network, seeds, sampler, precision=loaded.precision, device=device):
         done += len(batch)
         if time.monotonic() - last > 10:
             last = time.monotonic()
@@ -174,11 +175,11 @@ def _own_references(
 ) -> dict[str, Reference]:
     """`heldout-clean` and `train-clean` of the data set named, or of the run's own."""
     if data is not None:
-        return scoring.references(data, resolution or side, None, None)
+        return own_references.references(data, resolution or side, None, None)
     if loaded is None or loaded.config is None:
         return {}
     c = loaded.config
-    return scoring.references(c.data, resolution or c.resolution, c.holdout, c.max_images)
+    return own_references.references(c.data, resolution or c.resolution, c.holdout, c.max_images)
 
 
 def _references(
@@ -244,7 +245,7 @@ def _memorisation(
         c = loaded.config
         source = load_images(c.data, split="train", resolution=c.resolution, holdout=c.holdout, max_images=c.max_images)
         mixture = make_training_set(c, source)
-        own = scoring.clean_uint8(mixture.clean_images() if mixture.n_clean else mixture.source)
+        own = own_references.clean_uint8(mixture.clean_images() if mixture.n_clean else mixture.source)
     return memorisation_check(generated, own, heldout.images, extractor).to_dict()
 
 

@@ -14,9 +14,10 @@ from PIL import Image
 
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import UsageError
+from ambient_train.data.images import save_grid
+from ambient_train.diffusion.generate import generate
 from ambient_train.diffusion.sampling import Sampler, SamplerConfig, parse_seeds
 from ambient_train.interchange.load import LoadedNetwork, load_denoiser
-from ambient_train.runs import score as scoring
 from ambient_train.settings.config import default_preset, get_preset
 from ambient_train.training.world import choose_device
 
@@ -78,7 +79,7 @@ def generate_images(
     settings = general_sampler_for(loaded, sampler or {})
     outdir.mkdir(parents=True, exist_ok=True)
     collected, done = [], 0
-    made = scoring.generate(
+    made = generate(
         loaded.network, numbers, settings, precision=loaded.precision, batch=batch, device=chosen, classes=label
     )
     for images in made:
@@ -101,7 +102,7 @@ def generate_images(
         temporary.replace(path)
     elif form == "grid":
         path = outdir / "grid.png"
-        scoring.save_grid(np.concatenate(collected), path)
+        save_grid(np.concatenate(collected), path)
     return {
         "path": str(path),
         "images": len(numbers),

@@ -122,7 +122,7 @@ def measure(
 
 def _evaluations_per_s(state: TrainState, data: TrainingSet, images: int, device: torch.device) -> float:
     """Images a second through the denoiser, as the sampler calls it."""
-    from ambient_train.runs.score import denoiser
+    from ambient_train.diffusion.generate import denoiser
 
     denoise = denoiser(state.network.eval(), state.config.precision)
     x, sigma = torch.zeros(images, *data.shape, device=device), torch.tensor(1.0, device=device)

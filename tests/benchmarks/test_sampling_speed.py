@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import torch
 
+from ambient_train.diffusion.generate import denoiser, generate
 from ambient_train.diffusion.sampling import SamplerConfig
 from ambient_train.networks.edm_presets import EDM_PRESETS
 from ambient_train.networks.precond import EDMPrecond
-from ambient_train.runs.score import denoiser, generate
 from ambient_train.settings.config import PRESETS, TrainConfig
 from ambient_train.training.loop import build_network
 

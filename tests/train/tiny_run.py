@@ -18,8 +18,8 @@ import torch
 from ambient_train.data.load import ImageSet, load_images
 from ambient_train.diffusion.sampling import SamplerConfig
 from ambient_train.runs.run import Progress, RunDirectory, RunOptions, execute
-from ambient_train.runs.score import EvalConfig
 from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.tasks import train as workflow
 from ambient_train.training import checkpoints
 from cli import app

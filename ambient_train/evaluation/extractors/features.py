@@ -24,25 +24,6 @@ Images = npt.NDArray[np.uint8] | torch.Tensor
 Features = npt.NDArray[np.floating]
 
 
-def to_uint8(images: npt.ArrayLike | torch.Tensor) -> npt.NDArray[np.uint8]:
-    """Float images in [-1, 1] -> uint8: `round(clip(127.5 x + 127.5, 0, 255))`; uint8 passes through.
-
-    Values outside [-1, 1] are clipped. Raises DataError on NaN or infinity: a diverged model has no score.
-    """
-    if isinstance(images, torch.Tensor):
-        images = images.detach().to("cpu")
-        images = images.float().numpy() if images.is_floating_point() else images.numpy()
-    array = np.asarray(images)
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype.kind != "f":
-        raise DataError(f"images must be uint8, or floats in [-1, 1], not {array.dtype}")
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
-        raise DataError(f"{bad} of {len(array)} images hold NaN or infinity: the model that made them has diverged")
-    return np.rint(np.clip(array * 127.5 + 127.5, 0, 255)).astype(np.uint8)
-
-
 def exact_convolutions() -> AbstractContextManager[None]:
     """Convolutions in full float32 on a GPU, where cuDNN otherwise rounds to TF32 (about three digits)."""
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)

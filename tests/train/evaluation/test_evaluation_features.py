@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import load, save
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.images import to_uint8
 from ambient_train.data.load import load_images
 from ambient_train.evaluation.extractors import smallcnn
-from ambient_train.evaluation.extractors.features import get_extractor, to_uint8
+from ambient_train.evaluation.extractors.features import get_extractor
 from ambient_train.evaluation.statistics import FeatureStatistics
 
 

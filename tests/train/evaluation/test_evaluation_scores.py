@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.images import to_uint8
 from ambient_train.data.load import load_images
-from ambient_train.evaluation.extractors.features import Extractor, get_extractor, to_uint8
+from ambient_train.evaluation.extractors.features import Extractor, get_extractor
 from ambient_train.evaluation.frechet import frechet_distance
 from ambient_train.evaluation.references import Reference, open_reference
 from ambient_train.evaluation.scores import Score, average_seeds, floor, score_images

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from ambient_theory.shared.files import Ledger
-from ambient_train.runs import score as scoring
+from ambient_train.diffusion import generate as generating_images
 from ambient_train.tasks import evaluate as evaluating
 from cli import app
 
@@ -94,7 +94,7 @@ def test_generation_leaves_whole_images_and_is_finished_by_the_same_command(
 
 
 @pytest.mark.parametrize(("number", "code"), CODES)
-@pytest.mark.parametrize(("module", "name"), [(scoring, "sample"), (evaluating, "score_images")])
+@pytest.mark.parametrize(("module", "name"), [(generating_images, "sample"), (evaluating, "score_images")])
 def test_evaluation_writes_nothing_half_and_can_be_repeated(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
