@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 import ambient_theory
-from ambient_theory.compare.commands import budget, compare, price
-from ambient_theory.simulation.commands import simulate_gmm
-from ambient_train.commands.data import app as data_app
-from ambient_train.commands.export import export
-from ambient_train.commands.train import evaluate, generate, sweep_app, train
-from ambient_train.training.signals import leave_on_signal
+from ambient_theory.compare import commands as comparing
+from ambient_theory.shared.signals import leave_on_signal
+from ambient_theory.simulation import commands as simulating
+from ambient_train.commands import data, evaluate, export, generate, sweep, train
 
 app = typer.Typer(
     name="ambient",
@@ -38,16 +36,17 @@ def main(
     pass
 
 
-app.command("train")(train)
-app.command("generate")(generate)
-app.command("evaluate")(evaluate)
-app.add_typer(sweep_app, name="sweep")
-app.command("simulate-gmm")(leave_on_signal()(simulate_gmm))  # finished cells are in the ledger
-app.command("compare")(compare)
-app.command("price")(price)
-app.command("budget")(budget)
-app.add_typer(data_app)
-app.command("export")(export)
+app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
+app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.add_typer(sweep.sweep_app, name="sweep")
+# the finished cells of a simulation are in its ledger
+app.command("simulate-gmm", epilog=simulating.EXAMPLE)(leave_on_signal()(simulating.simulate_gmm))
+app.command("compare", epilog=comparing.COMPARE_EXAMPLE)(comparing.compare)
+app.command("price", epilog=comparing.PRICE_EXAMPLE)(comparing.price)
+app.command("budget", epilog=comparing.BUDGET_EXAMPLE)(comparing.budget)
+app.add_typer(data.app)
+app.command("export", epilog=export.EXAMPLE)(export.export)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,11 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     Console(width=None if sys.stdout.isatty() else 132).print(found)
 
 
+COMPARE_EXAMPLE = "Example: ambient compare runs/ --outdir report"
+PRICE_EXAMPLE = "Example: ambient price --sigma 0.2 results/records.jsonl"
+BUDGET_EXAMPLE = "Example: ambient budget --price-clean 10 --price-noisy 1 --budget 5000 results/records.jsonl"
+
+
 @command
 def compare(
     records: Records = None,

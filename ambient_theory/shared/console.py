@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import typer
@@ -52,6 +53,19 @@ def talk(message: str, *, quiet: bool = False) -> None:
     """A line for the person, on stderr."""
     if not quiet:
         print(message, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def starting(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """On a terminal, say at once what is being waited for, and wipe it away afterwards."""
+    shown = not quiet and sys.stderr.isatty()
+    if shown:
+        print(f"{what} ...", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r" + " " * (len(what) + 4) + "\r", end="", file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:

@@ -9,6 +9,8 @@ import typer
 
 from ambient_theory.shared.console import command, print_json, talk
 
+EXAMPLE = "Example: ambient simulate-gmm --outdir simulation"
+
 
 @command
 def simulate_gmm(

@@ -9,6 +9,8 @@ import typer
 
 from ambient_theory.shared.console import command, print_json, talk
 
+EXAMPLE = "Example: ambient export runs/NAME exported"
+
 
 @command
 def export(
@@ -27,7 +29,7 @@ def export(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.")] = False,
 ) -> None:
     """Write a network in hub format, which ambient generate and the reference's code load. Pickles are never run."""
-    from ambient_train.interchange.hub import export as write
+    from ambient_train.interchange.load import export as write
 
     written = write(source, destination, weights=weights)
     talk(f"{written.parameters:,} parameters, {written.config['model_type']}, from {source}", quiet=quiet)

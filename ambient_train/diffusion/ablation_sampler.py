@@ -19,81 +19,8 @@ import torch
 from torch import Tensor
 
 from ambient_theory.shared.errors import UsageError
-from ambient_train.diffusion.sampling import SOLVERS, Denoiser
-
-DISCRETIZATIONS = ("edm", "vp", "ve", "iddpm")
-SCHEDULES = ("linear", "vp", "ve")
-SCALINGS = ("none", "vp")
-VP_BETA_D, VP_BETA_MIN = 19.9, 0.1
-"""The published VP process: sigma(t)^2 + 1 = exp(beta_d t^2/2 + beta_min t)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneralSamplerConfig:
-    """Choices of the general sampler.
-
-    steps: number N of levels above 0. solver: heun | euler. discretization: of the noise levels, edm | vp | ve |
-    iddpm. schedule: sigma(t), linear | vp | ve. scaling: s(t), none | vp. sigma_min, sigma_max: None takes the
-    discretization's published values. rho: exponent of the edm levels. epsilon_s: smallest time of the vp levels.
-    c_1, c_2, m: of the iddpm levels. alpha: where Heun's second slope is taken, 1 = the end of the step, 1/2 =
-    midpoint. churn, s_min, s_max, s_noise: Algorithm 2. stop_sigma: return D at the first level below it (0 = off).
-    Raises UsageError for values that are not allowed.
-    """
-
-    steps: int = 18
-    solver: str = "heun"
-    discretization: str = "edm"
-    schedule: str = "linear"
-    scaling: str = "none"
-    sigma_min: float | None = None
-    sigma_max: float | None = None
-    rho: float = 7.0
-    epsilon_s: float = 1e-3
-    c_1: float = 0.001
-    c_2: float = 0.008
-    m: int = 1000
-    alpha: float = 1.0
-    churn: float = 0.0
-    s_min: float = 0.0
-    s_max: float = math.inf
-    s_noise: float = 1.0
-    stop_sigma: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("solver", SOLVERS),
-            ("discretization", DISCRETIZATIONS),
-            ("schedule", SCHEDULES),
-            ("scaling", SCALINGS),
-        ):
-            if getattr(self, name) not in allowed:
-                raise UsageError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        if self.steps < 2:
-            raise UsageError(f"steps {self.steps}: the general sampler needs at least 2")
-        if not (0 < self.epsilon_s < 1 and 0 < self.c_1 < 1 and self.c_2 > 0 and self.m >= 2):
-            raise UsageError("epsilon-s and c-1 must lie between 0 and 1, c-2 above 0, m at 2 or more")
-        if not (self.rho > 0 and 0 < self.alpha <= 1):
-            raise UsageError(f"rho {self.rho} must be > 0 and alpha {self.alpha} in (0, 1]")
-        if not (self.churn >= 0 and self.s_noise >= 0 and self.stop_sigma >= 0):
-            raise UsageError("churn, s-noise and stop-sigma must be >= 0")
-        low, high = self.bounds
-        if not 0 < low < high < math.inf:
-            raise UsageError(f"sigma-min {low} and sigma-max {high} must satisfy 0 < min < max")
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """(sigma_min, sigma_max), the published ones of the discretization where not given (Table 1)."""
-        low, high = {
-            "edm": (0.002, 80.0),
-            "ve": (0.02, 100.0),
-            "iddpm": (0.002, 81.0),
-            "vp": tuple(math.sqrt(math.expm1(0.5 * VP_BETA_D * t**2 + VP_BETA_MIN * t)) for t in (self.epsilon_s, 1.0)),
-        }[self.discretization]
-        return (low if self.sigma_min is None else self.sigma_min, high if self.sigma_max is None else self.sigma_max)
-
-    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        """`general_sampler` from unit latents [B, C, H, W] ~ N(0, I)."""
-        return general_sampler(denoise, latents, self, noise=noise)
+from ambient_train.diffusion.sampler_config import GeneralSamplerConfig
+from ambient_train.diffusion.sampling import Denoiser
 
 
 class Schedule(Protocol):

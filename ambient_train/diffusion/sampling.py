@@ -8,76 +8,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from ambient_theory.shared.errors import UsageError
 from ambient_train import stateless
+from ambient_train.diffusion.sampler_config import GeneralSamplerConfig, SamplerConfig
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-SOLVERS = ("heun", "euler")
 
 
-class Sampler(Protocol):
-    """Settings of a sampler, which can be carried out; a dataclass."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; noise(i): see `heun`."""
-        ...
+Sampler = SamplerConfig | GeneralSamplerConfig
+"""Settings of a sampler."""
 
 
-@dataclass(frozen=True)
-class SamplerConfig:
-    """Steps and levels of a sampler.
+def integrate(
+    config: Sampler, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor] | None = None
+) -> Tensor:
+    """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; noise(i): see `heun`."""
+    if isinstance(config, GeneralSamplerConfig):
+        from ambient_train.diffusion.ablation_sampler import general_sampler
 
-    steps: number of levels above 0. sigma_min, sigma_max, rho: the schedule of `sigma_schedule`. churn, s_min, s_max,
-    s_noise: stochasticity (Karras et al. 2022, Algorithm 2). stop_sigma: return D at the first level below it (0 = go
-    down to 0); for models trained on noisy images only, whose denoiser is untrained below the data's noise.
-    """
-
-    steps: int = 18
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float = 7.0
-    churn: float = 0.0
-    s_min: float = 0.0
-    s_max: float = math.inf
-    s_noise: float = 1.0
-    solver: str = "heun"
-    stop_sigma: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UsageError(f"steps {self.steps}: at least 1 is needed")
-        if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise UsageError(f"sigma-min {self.sigma_min} and sigma-max {self.sigma_max} must satisfy 0 < min < max")
-        if not self.rho > 0:
-            raise UsageError(f"rho {self.rho} must be > 0")
-        if not (self.churn >= 0 and self.s_noise >= 0 and self.stop_sigma >= 0):
-            raise UsageError("churn, s-noise and stop-sigma must be >= 0")
-        if self.solver not in SOLVERS:
-            raise UsageError(f"solver {self.solver!r} is not one of {', '.join(SOLVERS)}")
-
-    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        """`heun` down the schedule, from unit latents [B, C, H, W] ~ N(0, I)."""
-        sigmas = sigma_schedule(self).to(latents.device)
-        return heun(
-            denoise,
-            latents.to(torch.float64) * sigmas[0],
-            sigmas,
-            solver=self.solver,
-            churn=self.churn,
-            s_min=self.s_min,
-            s_max=self.s_max,
-            s_noise=self.s_noise,
-            stop_sigma=self.stop_sigma,
-            noise=noise,
-        )
+        return general_sampler(denoise, latents, config, noise=noise)
+    sigmas = sigma_schedule(config).to(latents.device)
+    return heun(
+        denoise,
+        latents.to(torch.float64) * sigmas[0],
+        sigmas,
+        solver=config.solver,
+        churn=config.churn,
+        s_min=config.s_min,
+        s_max=config.s_max,
+        s_noise=config.s_noise,
+        stop_sigma=config.stop_sigma,
+        noise=noise,
+    )
 
 
 def sigma_schedule(config: SamplerConfig) -> Tensor:
@@ -154,7 +120,7 @@ def sample(
             return denoise(x, sigma) if labels is None else denoise(x, sigma, class_labels=labels)
 
         with torch.no_grad():
-            out = config.integrate(denoise_batch, latents, noise)
+            out = integrate(config, denoise_batch, latents, noise)
         yield out.to(torch.float32)
 
 

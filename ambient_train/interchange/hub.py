@@ -1,6 +1,6 @@
-"""Networks in and out: the hub format, EDM snapshots, run directories and Hugging Face names.
+"""Networks in hub form, here and on Hugging Face.
 
-Hub format: a directory with `config.json` (flat constructor arguments of `EDMPrecond`) and `model.safetensors`;
+Hub form: a directory with `config.json` (flat constructor arguments of `EDMPrecond`) and `model.safetensors`;
 `pytorch_model.bin` of older exports is read with `weights_only`. Nothing that is read can run code.
 """
 
@@ -22,13 +22,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.files import atomic_write_bytes
-from ambient_train.interchange.edm_snapshot import read_edm_snapshot
+from ambient_theory.shared.files import atomic_write_bytes, write_sealed
 from ambient_train.networks.precond import EDMPrecond
-from ambient_train.training import checkpoints
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "config.json", "model.safetensors", "pytorch_model.bin"
-WEIGHT_SETS = ("ema", "network")
+MEMORY, MEMORY_SCHEMA = "ambient.json", "ambient.export/1"
+"""What an export of a run remembers of it: see `load.Trained.memory`."""
 _LARGEST_SETTING, _LONGEST_LIST, _MOST_BLOCKS = 1 << 20, 64, 64
 
 
@@ -46,54 +45,14 @@ class Exported:
         return {"path": str(self.path), "source": self.source, "parameters": self.parameters, "config": config}
 
 
-def load_network(source: str | os.PathLike[str], *, weights: str = "ema") -> tuple[EDMPrecond, dict[str, Any]]:
-    """A denoiser in evaluation mode (float32, CPU) and its flat constructor arguments.
-
-    source: a hub directory (or its `model.safetensors`), an EDM `network-snapshot-*.pkl`, a run directory of
-    `ambient train` (its newest checkpoint that holds) or one of its checkpoints, or `hf:ORGANISATION/NAME` on
-    Hugging Face (extra `hub`; `hf:NAME@REVISION` for a revision). weights: `ema` (averaged) or `network`, for runs.
-    Raises UsageError for a source that is none of these, DataError for one that is damaged or does not fit together.
-    """
-    if weights not in WEIGHT_SETS:
-        raise UsageError(f"weights {weights!r}: choose one of {', '.join(WEIGHT_SETS)}")
-    text = os.fspath(source)
-    path = _download(text.removeprefix("hf:")) if text.startswith("hf:") else Path(text)
-    if path.is_dir():
-        if (path / CONFIG).is_file():
-            return _load_hub(path)
-        if (path / "checkpoints").is_dir():
-            return _load_run(path, weights)
-        if (path / checkpoints.MANIFEST).is_file():
-            return network_of(checkpoints.load(path), path, weights)
-        raise UsageError(f"{path}: neither a hub directory ({CONFIG} and {WEIGHTS}) nor a run of ambient train")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file or directory (for Hugging Face write hf:ORGANISATION/NAME)")
-    if path.suffix == ".pkl":
-        snapshot = read_edm_snapshot(path)
-        return build(snapshot.config, snapshot.state_dict, str(path)), snapshot.config
-    if path.name in (WEIGHTS, OLD_WEIGHTS):
-        return _load_hub(path.parent)
-    raise UsageError(f"{path}: give an EDM .pkl snapshot, a hub directory, a run directory or hf:ORGANISATION/NAME")
-
-
-def export(source: str | os.PathLike[str], destination: str | os.PathLike[str], *, weights: str = "ema") -> Exported:
-    """Write any source of `load_network` in hub format to the directory `destination`; returns what was written.
-
-    The file of weights is written first, the config last, each atomically. Raises UsageError if the directory holds
-    another network.
-    """
-    network, _ = load_network(source, weights=weights)
-    return write_hub(network, destination, source=os.fspath(source))
-
-
-def convert(snapshot: str | os.PathLike[str], destination: str | os.PathLike[str]) -> Exported:
-    """Turn an EDM `network-snapshot-*.pkl` into hub format. Raises as `read_edm_snapshot` and `write_hub` do."""
-    read = read_edm_snapshot(snapshot)
-    return write_hub(build(read.config, read.state_dict, str(snapshot)), destination, source=os.fspath(snapshot))
-
-
-def write_hub(network: EDMPrecond, destination: str | os.PathLike[str], *, source: str = "") -> Exported:
-    """Write `config.json` and `model.safetensors`; see `export`."""
+def write_hub(
+    network: EDMPrecond,
+    destination: str | os.PathLike[str],
+    *,
+    source: str = "",
+    memory: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Write `config.json` and `model.safetensors`, and `memory` (sealed) beside them; see `load.export`."""
     directory = Path(destination)
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is a file: name a directory to write to")
@@ -106,6 +65,8 @@ def write_hub(network: EDMPrecond, destination: str | os.PathLike[str], *, sourc
         if existing.exists() and existing.read_bytes() != data:
             raise UsageError(f"{existing} holds another network: choose another directory, or remove it first")
     atomic_write_bytes(directory / WEIGHTS, weight_bytes)
+    if memory is not None:
+        write_sealed(directory / MEMORY, memory)
     atomic_write_bytes(directory / CONFIG, config_bytes)
     return Exported(directory, network.config, sum(p.numel() for p in network.parameters()), source)
 
@@ -194,7 +155,8 @@ def _some(what: str, names: list[str]) -> str:
     return f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}) "
 
 
-def _load_hub(directory: Path) -> tuple[EDMPrecond, dict[str, Any]]:
+def read_hub(directory: Path) -> tuple[EDMPrecond, dict[str, Any]]:
+    """The network of a hub directory and its flat constructor arguments. Raises DataError."""
     path = directory / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -233,26 +195,8 @@ def _read_old_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _load_run(directory: Path, weights: str) -> tuple[EDMPrecond, dict[str, Any]]:
-    checkpoint, complaints = checkpoints.newest_valid(directory / "checkpoints")
-    if checkpoint is None:
-        reason = f" ({'; '.join(complaints)})" if complaints else ""
-        raise DataError(f"{directory}: no checkpoint that holds{reason}")
-    return network_of(checkpoint, directory, weights)
-
-
-def network_of(checkpoint: checkpoints.Checkpoint, origin: Path, weights: str) -> tuple[EDMPrecond, dict[str, Any]]:
-    """The network a training checkpoint describes, with its averaged (`ema`) or its `raw` weights, and its config."""
-    config = checkpoint.meta.get("architecture")
-    if not isinstance(config, dict) or "network" not in checkpoint.groups:
-        raise DataError(f"{origin}: the checkpoint does not describe its network: train it further, or anew")
-    state = dict(checkpoint.groups["network"])
-    if weights == "ema":
-        state.update(checkpoint.groups.get("ema", {}))
-    return build(config, state, str(origin)), config
-
-
-def _download(name: str) -> Path:
+def download(name: str) -> Path:
+    """The local copy of a Hugging Face repository `ORGANISATION/NAME[@REVISION]`. Raises UsageError, DataError."""
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -262,7 +206,9 @@ def _download(name: str) -> Path:
         ) from None
     repository, _, revision = name.partition("@")
     try:
-        path = snapshot_download(repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, OLD_WEIGHTS])
+        path = snapshot_download(
+            repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, OLD_WEIGHTS, MEMORY]
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise DataError(f"hf:{name}: cannot be fetched ({_first_line(error)})") from None
     return Path(path)

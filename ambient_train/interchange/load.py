@@ -1,63 +1,201 @@
-"""A trained denoiser from a run directory or from an exported or published network."""
+"""The one loader of trained networks: a run directory, a checkpoint, a hub directory, an EDM snapshot, a hub name.
+
+A run brings what it remembers: its config, how it is scored and sampled, and what its data are. An export of a run
+brings the same in `ambient.json`. Nothing that is read is executed.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import read_sealed
-from ambient_train.interchange.hub import load_network, network_of
+from ambient_train.interchange import hub
+from ambient_train.interchange.edm_snapshot import read_edm_snapshot
 from ambient_train.networks.precond import EDMPrecond
-from ambient_train.runs.run import RunDirectory
+from ambient_train.runs.directory import RunDirectory
 from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.presets import get_preset
 from ambient_train.training import checkpoints
 
+WEIGHT_SETS = ("ema", "network")
 
-@dataclass(frozen=True)
-class LoadedNetwork:
-    """network: with averaged weights, in evaluation mode. precision: to run it in. config, nimg: None, 0 where the
-    network does not come from a run directory. name: for messages and records."""
+
+@dataclass(frozen=True, repr=False)
+class Trained:
+    """A denoiser that can be used, and what is remembered of it.
+
+    network: in evaluation mode. precision: to run it in. name: for messages and records. nimg: images it was trained
+    on, 0 where unknown. config, evaluation, data: of the run it comes from, None where it comes from no run; data is
+    what `Job.describe_data` says. directory: of the run. complaints: checkpoints that were passed over.
+    """
 
     network: EDMPrecond
-    precision: str
-    config: TrainConfig | None
-    nimg: int
     name: str
+    precision: str = "fp32"
+    nimg: int = 0
+    config: TrainConfig | None = None
+    evaluation: EvalConfig | None = None
+    data: Mapping[str, Any] | None = None
+    directory: Path | None = None
     complaints: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.network.parameters())
+        return f"Trained({self.name!r}, {size:,} parameters, {self.nimg:,} images)"
 
-def read_run_config(path: Path) -> TrainConfig:
-    """The config of a run directory. Raises DataError if it is none."""
-    manifest = read_sealed(path / "manifest.json")
-    try:
-        return TrainConfig.from_dict(manifest["config"])
-    except (KeyError, UsageError) as error:
-        raise DataError(f"{path / 'manifest.json'}: not the manifest of a run ({error})") from None
+    def memory(self) -> dict[str, Any] | None:
+        """What an export keeps beside the weights; None for a network that comes from no run."""
+        if self.config is None:
+            return None
+        return {
+            "schema": hub.MEMORY_SCHEMA,
+            "nimg": self.nimg,
+            "config": self.config.to_dict(),
+            "evaluation": None if self.evaluation is None else self.evaluation.to_dict(),
+            "data": None if self.data is None else {k: v for k, v in self.data.items() if k != "path"},
+        }
 
 
-def load_denoiser(path: Path, *, device: torch.device | str = "cpu", nimg: int | None = None) -> LoadedNetwork:
-    """From a run directory (the newest checkpoint that holds, or the one at `nimg` images), an exported directory
-    (`config.json` + `model.safetensors`), an EDM `.pkl` or `hf:ORGANISATION/NAME`. Raises DataError naming what is
-    wrong."""
-    if not path.exists() and not str(path).startswith("hf:"):
-        raise DataError(f"{path}: no such run or network")
-    if not (path / "manifest.json").exists():
-        network, _ = load_network(str(path))
-        return LoadedNetwork(network.to(device).eval(), "fp32", None, 0, path.stem)
-    config = read_run_config(path)
+def load_trained(
+    source: str | os.PathLike[str],
+    *,
+    weights: str = "ema",
+    nimg: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Trained:
+    """A trained network from any place it can be in.
+
+    source: a run directory of `ambient train` (its newest checkpoint that holds, or the one at `nimg` images), one of
+    its checkpoints, a hub directory or its `model.safetensors`, an EDM `network-snapshot-*.pkl`, or
+    `hf:ORGANISATION/NAME` (extra `hub`; `hf:NAME@REVISION` for a revision). weights: `ema` (averaged) or `network`,
+    for runs. Raises UsageError for a source that is none of these, DataError for one that is damaged.
+    """
+    if weights not in WEIGHT_SETS:
+        raise UsageError(f"weights {weights!r}: choose one of {', '.join(WEIGHT_SETS)}")
+    text = os.fspath(source)
+    path = hub.download(text.removeprefix("hf:")) if text.startswith("hf:") else Path(text)
+    found = _load(path, weights, nimg)
+    found.network.to(device).eval()
+    return found
+
+
+def is_trained(source: str | os.PathLike[str]) -> bool:
+    """Whether a place looks like a network rather than like images; nothing is loaded."""
+    text = os.fspath(source)
+    path = Path(text)
+    inside = (RunDirectory(path).manifest_file, path / hub.CONFIG, path / checkpoints.MANIFEST)
+    named = path.suffix == ".pkl" or path.name in (hub.WEIGHTS, hub.OLD_WEIGHTS)
+    return text.startswith("hf:") or named or any(p.is_file() for p in inside)
+
+
+def _load(path: Path, weights: str, nimg: int | None) -> Trained:
+    if (path / hub.CONFIG).is_file() or path.name in (hub.WEIGHTS, hub.OLD_WEIGHTS):
+        folder = path if path.is_dir() else path.parent
+        network, _ = hub.read_hub(folder)
+        return _remembered(network, folder)
+    if (path / "checkpoints").is_dir() or ((path / "manifest.json").is_file() and not _is_checkpoint(path)):
+        return _load_run(path, weights, nimg)
+    if path.is_dir() and _is_checkpoint(path):
+        checkpoint = checkpoints.load(path)
+        network, _ = network_of(checkpoint, path, weights)
+        return Trained(network, path.name, nimg=checkpoint.nimg)
+    if path.is_dir():
+        raise UsageError(f"{path}: neither a hub directory ({hub.CONFIG} and {hub.WEIGHTS}) nor a run of ambient train")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or directory (for Hugging Face write hf:ORGANISATION/NAME)")
+    if path.suffix == ".pkl":
+        snapshot = read_edm_snapshot(path)
+        return Trained(hub.build(snapshot.config, snapshot.state_dict, str(path)), path.stem)
+    raise UsageError(f"{path}: give an EDM .pkl snapshot, a hub directory, a run directory or hf:ORGANISATION/NAME")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / checkpoints.MANIFEST).is_file() and (path / "meta.json").is_file()
+
+
+def _load_run(path: Path, weights: str, nimg: int | None) -> Trained:
     directory = RunDirectory(path)
     complaints: list[str] = []
     if nimg is None:
         checkpoint, complaints = checkpoints.newest_valid(directory.checkpoints)
         if checkpoint is None:
             detail = f" ({'; '.join(complaints)})" if complaints else ""
-            raise DataError(f"{path}: no checkpoint to load{detail}: train it first")
+            raise DataError(f"{path}: no checkpoint that holds{detail}: train it first")
     else:
         checkpoint = checkpoints.load(directory.checkpoints / checkpoints.directory_name(nimg))
-    network, _ = network_of(checkpoint, path, "ema")
-    return LoadedNetwork(
-        network.to(device).eval(), config.precision, config, checkpoint.nimg, path.name, tuple(complaints)
+    network, _ = network_of(checkpoint, path, weights)
+    if not directory.manifest_file.exists():
+        return Trained(network, path.name, nimg=checkpoint.nimg, complaints=tuple(complaints))
+    manifest = directory.manifest()
+    try:
+        config = TrainConfig.from_dict(manifest["config"])
+        evaluation = stored_evaluation(directory, manifest)
+    except UsageError as error:
+        raise DataError(f"{directory.manifest_file}: not the manifest of a run ({error})") from None
+    return Trained(
+        network,
+        path.name,
+        precision=config.precision,
+        nimg=checkpoint.nimg,
+        config=config,
+        evaluation=evaluation,
+        data=manifest.get("data"),
+        directory=path,
+        complaints=tuple(complaints),
     )
+
+
+def stored_evaluation(directory: RunDirectory, manifest: Mapping[str, Any]) -> EvalConfig:
+    """How a run is scored: as its manifest says, for older runs as it was last scored, else by its preset."""
+    if "evaluation" in manifest:
+        return EvalConfig.from_dict(manifest["evaluation"])
+    result = directory.result()
+    if result is not None and result["points"]:
+        return EvalConfig.from_dict(result["points"][-1]["evaluation"])
+    preset = get_preset(manifest.get("preset", "small"))
+    return EvalConfig.from_dict({"n": preset.n_eval, "sampler": dict(preset.sampler)})
+
+
+def network_of(checkpoint: checkpoints.Checkpoint, origin: Path, weights: str) -> tuple[EDMPrecond, dict[str, Any]]:
+    """The network a training checkpoint describes, with its averaged (`ema`) or its `raw` weights, and its config."""
+    config = checkpoint.meta.get("architecture")
+    if not isinstance(config, dict) or "network" not in checkpoint.groups:
+        raise DataError(f"{origin}: the checkpoint does not describe its network: train it further, or anew")
+    state = dict(checkpoint.groups["network"])
+    if weights == "ema":
+        state.update(checkpoint.groups.get("ema", {}))
+    return hub.build(config, state, str(origin)), config
+
+
+def _remembered(network: EDMPrecond, folder: Path) -> Trained:
+    """A network in hub form, with what its `ambient.json` says of the run it comes from."""
+    if not (folder / hub.MEMORY).is_file():
+        return Trained(network, folder.name)
+    stored = read_sealed(folder / hub.MEMORY)
+    try:
+        config = TrainConfig.from_dict(stored["config"])
+        evaluation = None if stored.get("evaluation") is None else EvalConfig.from_dict(stored["evaluation"])
+        nimg = int(stored["nimg"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / hub.MEMORY}: does not describe a run ({error})") from None
+    return Trained(network, folder.name, config.precision, nimg, config, evaluation, stored.get("data"))
+
+
+def export(
+    source: str | os.PathLike[str], destination: str | os.PathLike[str], *, weights: str = "ema"
+) -> hub.Exported:
+    """Write any source of `load_trained` in hub form to the directory `destination`; returns what was written.
+
+    The file of weights is written first, the config last, each atomically. Raises UsageError if the directory holds
+    another network.
+    """
+    found = load_trained(source, weights=weights)
+    return hub.write_hub(found.network, destination, source=os.fspath(source), memory=found.memory())

@@ -13,10 +13,9 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, read_sealed, write_sealed
@@ -25,53 +24,19 @@ from ambient_train.settings.config import TrainConfig
 from ambient_train.runs.loggers import Logger
 from ambient_train.settings.evaluation import EvalConfig
 
-MANIFEST_SCHEMA, RESULT_SCHEMA, SKIPPED_SCHEMA = "ambient.run/1", "ambient.run-result/1", "ambient.skipped/1"
-ON_NAN = ("stop", "rollback")
+if TYPE_CHECKING:
+    from ambient_train.runs.resolve import Job
+
+MANIFEST_SCHEMAS = ("ambient.run/1", "ambient.run/2")
+RESULT_SCHEMA, SKIPPED_SCHEMA = "ambient.run-result/1", "ambient.skipped/1"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What does not change the weights. duration_nimg: train until then. score_at: image counts at which the run is
-    scored, the last one being the duration. device: see `choose_device`. micro_batch: images at once. compile: use
-    torch.compile. checkpoint_nimg: images between checkpoints. keep_checkpoints: how many to keep (0 = all), beside
-    the scored ones. tick_nimg: images between lines of metrics. max_time_s: stop after that long, resumable.
-    on_nan: `stop`, or `rollback` to the last checkpoint and pass over the batch, at most `max_rollbacks` times a run.
-    shard: split the weights over the processes (FSDP2)."""
-
-    duration_nimg: int
-    score_at: tuple[int, ...] = ()
-    device: str = "auto"
-    micro_batch: int | None = None
-    compile: bool = False
-    checkpoint_nimg: int = 0
-    keep_checkpoints: int = 2
-    tick_nimg: int = 0
-    max_time_s: float | None = None
-    on_nan: str = "stop"
-    max_rollbacks: int = 10
-    shard: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.duration_nimg < 1:
-            raise UsageError(f"duration {self.duration_nimg} must be at least 1 image")
-        if any(not 1 <= n <= self.duration_nimg for n in self.score_at):
-            raise UsageError(f"score_at {list(self.score_at)} must lie between 1 and the duration {self.duration_nimg}")
-        if self.on_nan not in ON_NAN:
-            raise UsageError(f"on-nan {self.on_nan!r} is not one of {', '.join(ON_NAN)}")
-        if self.max_time_s is not None and not self.max_time_s > 0:
-            raise UsageError(f"the time limit {self.max_time_s} s must be longer than 0")
-
-    @property
-    def scored(self) -> tuple[int, ...]:
-        return tuple(sorted({*self.score_at, self.duration_nimg}))
-
-
-def default_directory(root: Path, config: TrainConfig, dataset: str) -> Path:
-    """`root/<dataset>-s<sigma>-c<share>-seed<k>-<hash8>`."""
+def default_directory(root: Path, job: Job) -> Path:
+    """`root/<dataset>-s<level>-c<share>-seed<k>-<hash8>`; several levels are joined by `+`."""
+    config = job.config
     share = config.n_noisy / (config.n_clean + config.n_noisy)
-    sigma = config.sigma if config.n_noisy else 0.0
-    return root / f"{dataset}-s{sigma:g}-c{share:.4g}-seed{config.seed}-{config.hash}"
+    levels = "+".join(f"{s:.4g}" for s in job.levels) or "0"
+    return root / f"{job.dataset}-s{levels}-c{share:.4g}-seed{config.seed}-{config.hash}"
 
 
 class RunDirectory:
@@ -83,33 +48,59 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.metrics = path / "metrics.jsonl"
+        self.manifest_file = path / "manifest.json"
         self.result_file = path / "result.json"
         self.skipped_file = path / "skipped.json"
 
-    def claim(self, config: TrainConfig, details: Mapping[str, Any]) -> None:
-        """Write the manifest, or check that the one here is of the same config.
+    def manifest(self) -> dict[str, Any]:
+        """What the run is. Raises DataError if there is none, or none that holds."""
+        stored = read_sealed(self.manifest_file)
+        if stored.get("schema") not in MANIFEST_SCHEMAS or not isinstance(stored.get("config"), dict):
+            raise DataError(f"{self.manifest_file}: schema {stored.get('schema')!r} is not {MANIFEST_SCHEMAS[-1]!r}")
+        return stored
 
-        Raises UsageError listing the keys that differ, or where the directory belongs to something else.
+    def check(self, config: TrainConfig) -> None:
+        """Raise UsageError, listing the keys that differ, unless this directory is free or holds this very training.
+
+        Nothing is written.
         """
-        manifest = self.path / "manifest.json"
-        if manifest.exists():
-            stored = read_sealed(manifest)
-            if stored.get("schema") != MANIFEST_SCHEMA:
-                raise DataError(f"{manifest}: schema {stored.get('schema')!r} is not {MANIFEST_SCHEMA!r}")
-            if differences := config.differences(stored["config"]):
+        if self.manifest_file.exists():
+            if differences := config.differences(self.manifest()["config"]):
                 raise UsageError(
                     f"{self.path} holds a run with another config ({'; '.join(differences)}): "
                     "use the same settings to continue it, or another --outdir"
                 )
-            return
-        if self.path.is_dir() and any(p.name != "lock" for p in self.path.iterdir()):
+        elif self.path.is_dir() and any(p.name != "lock" for p in self.path.iterdir()):
             raise UsageError(f"{self.path} is not empty and holds no run: choose another --outdir")
+
+    def claim(self, job: Job, details: Mapping[str, Any]) -> None:
+        """Write the manifest, or check the one here and bring up to date where the data is and how it is scored.
+
+        details: more to write down, by name. Raises as `check`.
+        """
+        self.check(job.config)
+        about = {
+            "config": job.config.to_dict(),
+            "config_hash": job.config.hash,
+            "preset": job.preset,
+            "evaluation": job.evaluation.to_dict(),
+            "data": job.describe_data(),
+        }
+        if self.manifest_file.exists():
+            stored = self.manifest()
+            renewed = {**stored, **about, "schema": MANIFEST_SCHEMAS[-1]}
+            if asked := details.get("asked"):
+                renewed["asked"] = {**stored.get("asked", {}), **asked}
+            if renewed != stored:
+                write_sealed(self.manifest_file, renewed)
+                if stored["config"].get("data") != job.config.data:
+                    self.log(f"the data of {stored['config'].get('data')} is now read from {job.config.data}")
+            return
         write_sealed(
-            manifest,
+            self.manifest_file,
             {
-                "schema": MANIFEST_SCHEMA,
-                "config": config.to_dict(),
-                "config_hash": config.hash,
+                "schema": MANIFEST_SCHEMAS[-1],
+                **about,
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "versions": library_versions("torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow"),
                 "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system()},
@@ -164,7 +155,7 @@ class RunDirectory:
             stored = read_sealed(self.result_file)
         except DataError:
             return None
-        if stored.get("schema") != RESULT_SCHEMA or (config and stored.get("config_hash") != config.hash):
+        if stored.get("schema") != RESULT_SCHEMA or (config and config.differences(stored.get("config", {}))):
             return None
         return stored
 
@@ -173,12 +164,11 @@ class RunDirectory:
         stored = self.result(config)
         if stored is None:
             return {}
-        wanted = evaluation.to_dict()
-        out = {}
-        for point in stored["points"]:
-            if point["evaluation"] == wanted:
-                out[int(point["nimg"])] = [Record.from_dict(r) for r in point["records"]]
-        return out
+        return {
+            int(point["nimg"]): [Record.from_dict(r) for r in point["records"]]
+            for point in stored["points"]
+            if _same_evaluation(point["evaluation"], evaluation)
+        }
 
     def add_scores(
         self, config: TrainConfig, evaluation: EvalConfig, nimg: int, records: list[Record], wall_s: float
@@ -187,7 +177,7 @@ class RunDirectory:
         stored = self.result(config)
         wanted = evaluation.to_dict()
         points = [] if stored is None else stored["points"]
-        points = [p for p in points if not (p["nimg"] == nimg and p["evaluation"] == wanted)]
+        points = [p for p in points if not (p["nimg"] == nimg and _same_evaluation(p["evaluation"], evaluation))]
         points.append({"nimg": nimg, "evaluation": wanted, "records": [r.to_dict() for r in records], "wall_s": wall_s})
         points.sort(key=lambda p: p["nimg"])
         write_sealed(
@@ -198,15 +188,9 @@ class RunDirectory:
             logger.scores(nimg, records)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a listener hears. phase: train, sample or score. done, total: images. rate: images per second."""
-
-    phase: str
-    done: int
-    total: int
-    rate: float
-    loss: float | None = None
-
-
-Listener = Callable[[Progress], None]
+def _same_evaluation(stored: Mapping[str, Any], evaluation: EvalConfig) -> bool:
+    """Whether a stored evaluation is this one; settings that it did not know yet are at their defaults."""
+    try:
+        return EvalConfig.from_dict(stored) == evaluation
+    except UsageError:
+        return False

@@ -25,9 +25,12 @@ from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.settings.config import TrainConfig
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.training.world import World
-from ambient_train.runs.directory import Listener, Progress, RunDirectory, RunOptions
+from ambient_theory.shared.progress import Listener, Progress, ignore
+from ambient_train.runs.directory import RunDirectory
+from ambient_train.runs.resolve import Job
+from ambient_train.settings.run_options import RunOptions
 from ambient_train.settings.evaluation import EvalConfig
-from ambient_train.training.signals import StopRequest
+from ambient_theory.shared.signals import StopRequest
 from ambient_train.training.loop import BatchDivergedError, StepEnd, TrainState, train
 
 
@@ -35,20 +38,21 @@ from ambient_train.training.loop import BatchDivergedError, StepEnd, TrainState,
 class Session:
     """What the phases of a run share. started: time.monotonic() when the command began."""
 
-    config: TrainConfig
+    job: Job
     data: TrainingSet
-    label_dim: int
     directory: RunDirectory
     options: RunOptions
-    evaluation: EvalConfig
     world: World
     stop: StopRequest
     started: float
-    listener: Listener | None = None
+    listener: Listener = ignore
     talk: Callable[[str], None] = lambda message: None
+    config: TrainConfig = field(init=False)
+    evaluation: EvalConfig = field(init=False)
     state: TrainState = field(init=False)
 
     def __post_init__(self) -> None:
+        self.config, self.evaluation = self.job.config, self.job.evaluation
         with self.world.together():
             self.state = self._fresh()
 
@@ -56,7 +60,7 @@ class Session:
         return TrainState(
             self.config,
             self.data.shape,
-            self.label_dim,
+            self.job.label_dim,
             self.world.device,
             sharded=self.options.shard,
             world=self.world,
@@ -140,8 +144,9 @@ class Session:
     def _run(self, target: int) -> None:
         """Steps until `target`, with metrics, checkpoints and the answer to requests to leave."""
         state, options, batch = self.state, self.options, self.config.batch
-        every = options.checkpoint_nimg or max(batch * 50, options.duration_nimg // 10)
-        tick = options.tick_nimg or max(batch, options.duration_nimg // 50)
+        duration = self.job.schedule.duration_nimg
+        every = options.checkpoint_nimg or max(batch * 50, duration // 10)
+        tick = options.tick_nimg or max(batch, duration // 50)
         torch.backends.cuda.matmul.allow_tf32 = self.config.precision != "fp32"
         clock, before = time.monotonic(), state.nimg
         steps = train(
@@ -158,8 +163,7 @@ class Session:
             rate = (end.nimg - before) / max(time.monotonic() - clock, 1e-9)
             if done or end.nimg // tick != (end.nimg - batch) // tick:
                 self._write_metrics(end, rate)
-            if self.listener:
-                self.listener(Progress("train", end.nimg, target, rate, end.loss))
+            self.listener(Progress("training", end.nimg, target, rate, end.loss))
             *signals, late = end.votes if self.world.size > 1 else self._flags()
             asked = any((*signals, late))
             if done or end.nimg // every != (end.nimg - batch) // every or asked:
@@ -198,7 +202,7 @@ class Session:
     def _save(self) -> None:
         checkpoint = self.state.checkpoint()
         batch = self.config.batch
-        protected = {-(-n // batch) * batch for n in self.options.scored}  # whole steps
+        protected = {-(-n // batch) * batch for n in self.job.schedule.scored}  # whole steps
 
         def write() -> None:
             checkpoints.save(self.directory.checkpoints, checkpoint)
@@ -241,8 +245,7 @@ class Session:
         ):
             images.append(part)
             count = min(count + len(part) * world.size, evaluation.n)
-            if self.listener:
-                self.listener(Progress("sample", count, evaluation.n, count / max(time.monotonic() - clock, 1e-9)))
+            self.listener(Progress("sampling", count, evaluation.n, count / max(time.monotonic() - clock, 1e-9)))
             if world.size > 1:
                 self.stop.adopt(world.any(self.stop.flags()))
                 self.stop.check(saved)
@@ -252,17 +255,8 @@ class Session:
         """Score the images and keep the result."""
         nimg, elapsed = self.state.nimg, time.monotonic() - self.started
         save_grid(generated[:64], self.directory.samples / f"{nimg:012d}.png")
-        if self.listener:
-            self.listener(Progress("score", 0, 1, 0.0))
-        records = score_run(
-            self.config,
-            self.evaluation,
-            generated,
-            self.data,
-            target,
-            wall_s=round(elapsed, 2),
-            extra=self.options.extra,
-        )
+        self.talk("scoring")
+        records = score_run(self.job, self.data, generated, target, wall_s=round(elapsed, 2))
         self.directory.add_scores(self.config, self.evaluation, target, records, time.monotonic() - self.started)
         self.directory.log(f"scored at {nimg}")
         return records

@@ -1,28 +1,65 @@
-"""How a run is scored."""
+"""How a run is scored: what is generated, with which sampler, and what is measured on it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ambient_train.diffusion.sampling import SamplerConfig
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.options import Checked, from_mapping, option
+from ambient_train.diffusion.sampler_config import GENERAL_ONLY, GeneralSamplerConfig, SamplerConfig
+
+LEAST_IMAGES = 40
+"""Fewer generated images give no interval."""
+
+_PANEL = "Scores"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig:
-    """How a run is scored. n: generated images. seed: seed of the first image; image k has seed `seed + k`.
+class EvalConfig(Checked):
+    """What is generated and measured. Raises UsageError where a rule is broken. sampler: see `SamplerConfig`."""
 
-    extractors: names for `get_extractor`. sampler: see `SamplerConfig`. metrics: `fd`, `kid`.
-    """
-
-    n: int = 2000
-    seed: int = 1_000_000
-    extractors: tuple[str, ...] = ("pixels", "smallcnn")
-    metrics: tuple[str, ...] = ("fd", "kid")
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    n: int = option(
+        2000,
+        "Images to generate for a score",
+        at_least=LEAST_IMAGES,
+        flag="--n-eval",
+        shown_default="by preset",
+        panel=_PANEL,
+    )
+    seed: int = option(
+        1_000_000, "Seed of the first generated image; image k has seed + k", flag="--eval-seed", panel=_PANEL
+    )
+    extractors: tuple[str, ...] = option(
+        ("pixels", "smallcnn"),
+        "Features of the scores, several times: pixels, smallcnn, effnet-lite0, inception[:FILE], torchscript:FILE",
+        flag="--extractor",
+        shown_default="those that fit the images",
+        panel=_PANEL,
+    )
+    metrics: tuple[str, ...] = option(
+        ("fd", "kid"), "Distances, several times: fd, kid, is", flag="--metric", panel=_PANEL
+    )
+    sampler: SamplerConfig | GeneralSamplerConfig = field(default_factory=SamplerConfig)
 
     def to_dict(self) -> dict[str, Any]:
-        d = asdict(self)
-        d["extractors"], d["metrics"] = list(self.extractors), list(self.metrics)
-        d["sampler"] = {k: (None if v == float("inf") else v) for k, v in d["sampler"].items()}
-        return d
+        """JSON-ready; the inverse is `from_dict`."""
+        return {**super().to_dict(), "sampler": self.sampler.to_dict()}
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any]) -> EvalConfig:
+        """From a table with a table `sampler` in it. Raises UsageError for an unknown key or a wrong type."""
+        table = dict(d)
+        sampler = table.pop("sampler", {})
+        if not isinstance(sampler, Mapping):
+            raise UsageError(f"evaluation.sampler must be a table of settings, not {sampler!r}")
+        try:
+            made = from_mapping(cls, table)
+        except UsageError as error:
+            raise UsageError(f"evaluation.{error}") from None
+        kind = GeneralSamplerConfig if GENERAL_ONLY & set(sampler) else SamplerConfig
+        try:
+            return replace(made, sampler=from_mapping(kind, sampler))
+        except UsageError as error:
+            raise UsageError(f"evaluation.sampler.{error}") from None

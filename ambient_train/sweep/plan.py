@@ -18,10 +18,10 @@ import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import ImageSet
-from ambient_train.runs.resolve import Resolved, resolve
-from ambient_train.runs.run import make_training_set
-from ambient_train.sweep.pool import SweepCell, read_grid, resolve_cell
-from ambient_train.tasks.train import duration_text
+from ambient_train.runs.resolve import Job, resolve
+from ambient_train.sweep.grid import SweepCell, read_grid
+from ambient_train.sweep.pool import resolve_cell
+from ambient_train.tasks.show import duration_text
 from ambient_train.training.cost import StepCost, count_parameters, measure, reference_time
 from ambient_train.training.world import choose_device
 
@@ -35,7 +35,7 @@ class PlanRow:
     seeds: int
     n_clean: int
     n_noisy: int
-    sigma: float
+    sigma_n: float
     train_nimg: int
     generate_nimg: int
     parameters: int
@@ -77,7 +77,7 @@ class Plan:
             "seeds": lambda r: str(r.seeds),
             "clean": lambda r: f"{r.n_clean:,}" if r.n_clean < 100_000 else short(r.n_clean),
             "noisy": lambda r: f"{r.n_noisy:,}" if r.n_noisy < 100_000 else short(r.n_noisy),
-            "sigma": lambda r: f"{r.sigma:g}",
+            "sigma": lambda r: f"{r.sigma_n:g}",
             "train": lambda r: short(r.train_nimg),
             "sample": lambda r: short(r.generate_nimg),
             "weights": lambda r: short(r.parameters),
@@ -141,8 +141,8 @@ def stated_images(name: str, stated: Mapping[str, Any]) -> ImageSet:
     return _StatedImages(name, pixels, ids % values["n_classes"] if values["n_classes"] else None, ids)
 
 
-def resolve_for_plan(cell: SweepCell) -> tuple[Resolved, str]:
-    """The cell's config, and `` or the reason why it was resolved from stated sizes. Raises as `resolve_cell` does."""
+def resolve_for_plan(cell: SweepCell) -> tuple[Job, str]:
+    """The cell's job, and `` or the reason why it was resolved from stated sizes. Raises as `resolve_cell` does."""
     try:
         return resolve_cell(cell), ""
     except DataError as error:
@@ -169,26 +169,25 @@ def plan_grid(path: Path) -> Plan:
     rows, notes, sources = [], [], []
     for name in grid.order:
         cell = next(c for c in grid.cells if c.name == name)
-        resolved, absent = resolve_for_plan(cell)
-        config, source = resolved.config, resolved.source
-        label_dim = int(source.labels.max()) + 1 if config.cond and source.labels is not None else 0
-        shape = (source.channels, source.resolution, source.resolution)
+        job, absent = resolve_for_plan(cell)
+        config, source, schedule = job.config, job.source, job.schedule
         if absent:
             notes.append(f"not measured here: {absent}")
         elif config.precision == "fp16" and device.type == "cpu":
             absent = "precision fp16 needs a GPU"
             notes.append(f"not measured here: {absent}")
-        generated = len({*resolved.score_at, resolved.duration_nimg}) * resolved.evaluation.n
-        levels = resolved.evaluation.sampler
+        generated = len(schedule.scored) * job.evaluation.n
+        levels = job.evaluation.sampler
         evaluations = generated * (levels.steps if levels.solver == "euler" else 2 * levels.steps - 1)
         hours = None
-        key = str((config.arch, dict(config.network), shape, label_dim, config.batch, config.precision, config.augment))
+        alike = (config.arch, dict(config.network), job.shape, job.label_dim)
+        key = str((*alike, config.batch, config.precision, config.augment))
         if key not in sizes:
-            sizes[key] = count_parameters(config, shape, label_dim)
+            sizes[key] = count_parameters(config, job.shape, job.label_dim)
         if not absent:
             if key not in costs:
-                costs[key] = measure(config, make_training_set(config, source), label_dim, device)
-            seconds = resolved.duration_nimg / costs[key].train_img_per_s
+                costs[key] = measure(config, job.training_set(), job.label_dim, device)
+            seconds = schedule.duration_nimg / costs[key].train_img_per_s
             hours = (seconds + evaluations / costs[key].evaluations_per_s) * seeds[name] / 3600
         published = reference_time(config, source.resolution)
         if published:
@@ -199,13 +198,13 @@ def plan_grid(path: Path) -> Plan:
                 seeds[name],
                 config.n_clean,
                 config.n_noisy,
-                config.sigma if config.n_noisy else 0.0,
-                resolved.duration_nimg * seeds[name],
+                config.sigma_n if config.n_noisy else 0.0,
+                schedule.duration_nimg * seeds[name],
                 generated * seeds[name],
                 sizes[key],
                 "stated" if isinstance(source, _StatedImages) else "here",
                 hours,
-                None if published is None else published.hours(resolved.duration_nimg, evaluations) * seeds[name],
+                None if published is None else published.hours(schedule.duration_nimg, evaluations) * seeds[name],
             )
         )
     unit = "one GPU of this machine" if device.type == "cuda" else "one CPU thread of this machine"

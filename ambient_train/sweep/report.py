@@ -14,17 +14,10 @@ from typing import Any
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
 from ambient_theory.shared.records import Record, write_records
-from ambient_train.sweep.pool import (
-    CellOutcome,
-    Grid,
-    Summary,
-    cell_state,
-    check,
-    read_grid,
-    run_sweep,
-    summarise,
-)
-from ambient_train.tasks.train import duration_text
+from ambient_train.sweep.grid import Grid, read_grid
+from ambient_train.sweep.pool import CellOutcome, check, run_sweep
+from ambient_train.sweep.summary import Summary, summarise
+from ambient_train.tasks.show import duration_text
 from ambient_train.training.world import choose_device
 
 
@@ -171,23 +164,3 @@ def _number(s: Summary | None) -> str:
     if s is None:
         return ""
     return f"{s.mean:.3g}" + (f" ± {s.stderr:.1g}" if s.stderr is not None else "")
-
-
-@dataclass(frozen=True)
-class Status:
-    grid: str
-    states: dict[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"grid": self.grid, "counts": dict(Counter(self.states.values())), "cells": self.states}
-
-    def show(self) -> None:
-        for cell, state in self.states.items():
-            print(f"{state:8} {cell}")
-        print(", ".join(f"{n} {s}" for s, n in Counter(self.states.values()).items()))
-
-
-def status_grid(path: Path, runs: Path) -> Status:
-    """State of every cell of a grid."""
-    grid = read_grid(path)
-    return Status(grid.name, {cell.label: cell_state(cell, runs)[0] for cell in grid.cells})

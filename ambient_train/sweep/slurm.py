@@ -20,42 +20,19 @@ from typing import Any
 
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import PartialError, StoppedError, UsageError
-from ambient_train.sweep.pool import CellOutcome, Grid, read_grid, run_sweep
+from ambient_theory.shared.signals import EXIT_CODES, leave_alone
+from ambient_train.settings.run_options import SlurmOptions
+from ambient_train.sweep.grid import Grid, read_grid
+from ambient_train.sweep.pool import CellOutcome, run_sweep
 from ambient_train.sweep.report import SweepResult, report, sweep_folder
-from ambient_train.training.signals import EXIT_CODES, leave_alone
 
 SIGNAL_DELAY_S = 120
 """Seconds between SIGUSR2 and the end of a job: time to finish a step and to write a checkpoint."""
 
-LEAST_MINUTES = 5
 MAX_REQUEUES = 1000
 """A job that never ends is stopped after so many time limits."""
 
 _BEST = {"stopped": 0, "failed": 1, "done": 2}
-
-
-@dataclass(frozen=True)
-class SlurmOptions:
-    """What a job asks for. minutes: its time limit; partition: None for the cluster's own; gpus: of each job.
-
-    Raises UsageError for values that SLURM would refuse or that leave no time to save.
-    """
-
-    jobs: int = 1
-    partition: str | None = None
-    gpus: int = 1
-    minutes: int = 240
-
-    def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise UsageError(f"--slurm-jobs {self.jobs}: at least one job is needed")
-        if self.gpus < 0:
-            raise UsageError(f"--slurm-gpus {self.gpus}: give 0 or more")
-        if self.minutes < LEAST_MINUTES:
-            raise UsageError(
-                f"--slurm-time {self.minutes}: at least {LEAST_MINUTES} minutes are needed, "
-                f"of which the last {SIGNAL_DELAY_S // 60} are for saving"
-            )
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,170 +16,253 @@ import torch
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text
-from ambient_theory.shared.records import Record, library_versions, write_records
+from ambient_theory.shared.options import Given
+from ambient_theory.shared.progress import Listener, Progress, progress_listener
+from ambient_theory.shared.records import Record, write_records
 from ambient_train.data.load import load_images
 from ambient_train.diffusion.generate import generate
-from ambient_train.diffusion.sampling import SamplerConfig
+from ambient_train.diffusion.sampling import Sampler
 from ambient_train.evaluation import own_references
 from ambient_train.evaluation.extractors.features import Extractor, default_extractors, get_extractor
 from ambient_train.evaluation.references import Reference, is_statistics_file, open_reference
-from ambient_train.evaluation.scores import Score, average_seeds, floor, score_images
-from ambient_train.interchange.load import LoadedNetwork, load_denoiser
-from ambient_train.runs.run import make_training_set
-from ambient_train.settings.config import default_preset, get_preset
-from ambient_train.tasks.generate import sampler_for
+from ambient_train.evaluation.scores import Score, average_seeds, score_images
+from ambient_train.interchange.load import Trained, is_trained, load_trained
+from ambient_train.runs.directory import RunDirectory
+from ambient_train.runs.resolve import load_training_images, make_training_set
+from ambient_train.runs.score import Subject, floors_of, make_records, memorisation_floors
+from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.tasks.generate import below_the_data, sampler_for
+from ambient_train.tasks.show import sampler_text, show_score_rows
 from ambient_train.training.world import choose_device
+
+N_WITHOUT_RUN = 5000
+"""Images generated for a network that comes from no run."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one target: the mean over repeats where there are several; floors: of as many clean images, or None."""
+    """Scores of one target: the mean over repeats where there are several.
+
+    floors, memorised: (metric, extractor label, reference) -> score of as many clean images, and of a model that
+    repeats its clean training images. evaluation: how images were generated, None for a set of images. records: for
+    `ambient compare`, empty unless the target is a run or an export of one.
+    """
 
     target: str
     scores: list[Score]
-    floors: list[Score | None]
+    floors: Mapping[tuple[str, str, str], float]
+    memorised: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    evaluation: EvalConfig | None = None
+    records: list[Record] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        pairs = zip(self.scores, self.floors, strict=True)
-        rows = [{**score.to_dict(), "floor": low.value if low else None} for score, low in pairs]
-        return {"target": self.target, "scores": rows, **self.notes}
+        rows = []
+        for score in self.scores:
+            key = (score.metric, score.extractor, score.reference)
+            low = {"floor": self.floors.get(key), "memorisation_floor": self.memorised.get(key)}
+            rows.append({**score.to_dict(), **low})
+        evaluation = None if self.evaluation is None else self.evaluation.to_dict()
+        return {"target": self.target, "scores": rows, "evaluation": evaluation, **self.notes}
 
     def show(self) -> None:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table()
-        for name in ("metric", "features", "against", "score", "floor", "n"):
-            table.add_column(name, justify="right" if name in ("score", "floor", "n") else "left")
-        for score, low in zip(self.scores, self.floors, strict=True):
-            a, b = score.interval()
-            table.add_row(
-                score.metric,
-                score.extractor.split(":")[0],
-                score.reference,
-                f"{score.value:.4g} [{a:.4g}, {b:.4g}]",
-                f"{low.value:.4g}" if low else "",
-                f"{score.n:,}",
-            )
-        Console().print(table)
-        print("score with its 95 % interval; floor: the score of as many clean training images")
+        show_score_rows(
+            (s.metric, s.extractor, s.reference, s.value, s.interval(), s.n, self.floors, self.memorised)
+            for s in self.scores
+        )
+        if self.evaluation is not None:
+            print(f"sampler: {sampler_text(self.evaluation.to_dict())}")
         for key, value in self.notes.items():
             print(f"{key}: {value}")
 
 
-def evaluate_target(
-    target: Path,
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is to be measured on what. data, resolution: a data set to compare with instead of the run's own.
+
+    repeats: independent sets of images, for networks. references: `heldout-clean`, `train-clean`, a data source, or an
+    `.npz` of statistics; empty = the first two. nimg: the checkpoint to take, None = the newest that holds.
+    """
+
+    data: str | None = None
+    resolution: int | None = None
+    repeats: int = 1
+    references: tuple[str, ...] = ()
+    save_stats: Path | None = None
+    memorisation: bool = False
+    nimg: int | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise UsageError(f"repeats {self.repeats} must be >= 1")
+
+
+def evaluate(
+    target: str | os.PathLike[str],
+    question: Question | None = None,
     *,
-    data: str | None,
-    resolution: int | None,
-    n: int | None,
-    seed: int,
-    repeats: int,
-    extractors: tuple[str, ...],
-    metrics: tuple[str, ...],
-    references: tuple[str, ...],
-    save_stats: Path | None,
-    memorisation: bool,
-    sampler: Mapping[str, Any],
-    nimg: int | None,
-    device: str,
-    outdir: Path | None,
-    quiet: bool,
+    evaluation: Given[EvalConfig] | None = None,
+    sampler: Given[Any] | None = None,
+    outdir: Path | None = None,
+    quiet: bool = False,
 ) -> Evaluation:
     """Score a network (images are generated, image k from seed `seed + k`) or a set of images.
 
-    references: `heldout-clean`, `train-clean`, a data source, or an `.npz` of statistics. repeats: independent sets
-    of n images each, for networks. extractors: empty = those that fit the images. Raises UsageError and DataError.
+    A run is scored as it remembers, with what is given in place of its own. Raises UsageError and DataError.
     """
-    if repeats < 1:
-        raise UsageError(f"repeats {repeats} must be >= 1")
-    if n is not None and n < 40:
-        raise UsageError(f"n {n}: at least 40 images are needed for a score")
-    chosen = choose_device(device)
-    if chosen.type == "cpu":
+    question, given = question or Question(), evaluation or Given(EvalConfig, {})
+    device = choose_device(question.device)
+    if device.type == "cpu":
         torch.set_num_threads(1)
-    if not target.exists():
-        raise DataError(f"{target}: no such run, network or images")
-    is_network = target.suffix == ".pkl" or (target / "manifest.json").exists() or (target / "config.json").exists()
-    loaded = load_denoiser(target, device=chosen, nimg=nimg) if is_network else None
-    if loaded is None and (repeats > 1 or nimg is not None):
+    if outdir is not None:
+        _check_outdir(outdir, target)
+    trained = load_trained(target, device=device, nimg=question.nimg) if is_trained(target) else None
+    if trained is None and (question.repeats > 1 or question.nimg is not None):
         raise UsageError("--repeats and --at are for networks: a set of images is scored once")
-    shape, sets = _image_sets(target, loaded, data, n, seed, repeats, sampler, chosen, quiet)
-    names = list(extractors)
-    if not names:
-        names, why_not = default_extractors(shape[0], shape[1])
-        for sentence in why_not:
-            talk(f"left out {sentence}", quiet=quiet)
-    features = [get_extractor(e, device=chosen) for e in names]
-    available = _own_references(loaded, data, resolution, shape[1])
-    targets = _references(references, available, features, resolution)
-    every = [score_images(images, targets, features, metrics) for images in sets]
+    own = _OwnData(trained, question)
+    with progress_listener(quiet) as listener:
+        if trained is None:
+            if not Path(target).exists():
+                raise DataError(f"{target}: no such run, network or images")
+            asked = given.over(EvalConfig(extractors=()))
+            count = asked.n if "n" in given.values else None
+            images = own_references.clean_uint8(load_images(os.fspath(target), split="all", holdout=0.0))[:count]
+            shape, sets = (images.shape[1], images.shape[2]), iter([iter([images])])
+        else:
+            asked, chosen = _as_remembered(trained, given, sampler)
+            for note in filter(None, (below_the_data(trained, chosen), *trained.complaints)):
+                talk(note, quiet=quiet)
+            shape = (trained.network.img_channels, trained.network.img_resolution)
+            sets = (_generate(trained, asked, k, chosen, device, listener) for k in range(question.repeats))
+        asked = replace(asked, extractors=asked.extractors or _fitting(shape, quiet))
+        features = [get_extractor(e, device=device) for e in asked.extractors]
+        available = own.references(question.resolution, shape[1])
+        targets = _references(question.references, available, features, question.resolution)
+        first: list[np.ndarray] = []
+        every = []
+        for number, batches in enumerate(sets):
+            kept = _keeping(batches, first) if question.memorisation and number == 0 else batches
+            every.append(score_images(kept, targets, features, asked.metrics))
     scores = [average_seeds(group) for group in zip(*every, strict=True)]
     clean = available.get("train-clean")
-    floors = [_floor(score, clean, targets, features) for score in scores]
-    notes: dict[str, Any] = {}
-    if save_stats is not None:
-        notes["statistics"] = _save_statistics(save_stats, targets, features)
-    if memorisation:
-        generated = np.concatenate(
-            list(next(iter(_image_sets(target, loaded, data, n, seed, 1, sampler, chosen, True)[1])))
-        )
-        notes["memorisation"] = _memorisation(generated, loaded, data, available, features[-1])
-    result = Evaluation(str(target), scores, floors, notes)
+    n = scores[0].n if scores else asked.n
+    names = {"fid": "fd"}
+    metrics = tuple(dict.fromkeys(names.get(m, m) for m in asked.metrics if m != "is"))
+    repeated = own.clean_images()
+    result = Evaluation(
+        os.fspath(target),
+        scores,
+        floors_of(clean, targets, features, n, metrics) if metrics else {},
+        memorisation_floors(repeated, targets, features, n, metrics) if metrics and trained is not None else {},
+        asked if trained is not None else None,
+    )
+    if question.save_stats is not None:
+        result.notes["statistics"] = _save_statistics(question.save_stats, targets, features)
+    if question.memorisation:
+        result.notes["memorisation"] = _memorisation(np.concatenate(first), repeated, available, features[-1])
+    if trained is not None and trained.config is not None and trained.data is not None:
+        result.records.extend(_records(result, trained, asked))
     if outdir is not None:
-        _write(result, outdir, loaded, shape)
+        _write(result, outdir)
     return result
 
 
 Batches = Iterator[np.ndarray]
 
 
-def _image_sets(
-    target: Path,
-    loaded: LoadedNetwork | None,
-    data: str | None,
-    n: int | None,
-    seed: int,
-    repeats: int,
-    sampler: Mapping[str, Any],
-    device: torch.device,
-    quiet: bool,
-) -> tuple[tuple[int, int], Iterator[Batches]]:
-    """(channels, side) of the images, and for each repeat an iterator of uint8 batches."""
-    if loaded is None:
-        images = own_references.clean_uint8(load_images(str(target), split="all", holdout=0.0))[:n]
-        return (images.shape[1], images.shape[2]), iter([iter([images])])
-    name = data or (loaded.config.data if loaded.config else "")
-    count = n or (get_preset(default_preset(name)).n_eval if loaded.config else 5000)
-    settings = sampler_for(loaded, sampler)
-    sets = (_generate(loaded, seed + k * count, count, settings, device, quiet) for k in range(repeats))
-    return (loaded.network.img_channels, loaded.network.img_resolution), sets
+def _as_remembered(
+    trained: Trained, given: Given[EvalConfig], sampler: Given[Any] | None
+) -> tuple[EvalConfig, Sampler]:
+    """How the run is scored, with what is given in place of its own, and the sampler."""
+    remembered = trained.evaluation or EvalConfig(n=N_WITHOUT_RUN, extractors=())
+    chosen = sampler_for(trained, sampler)
+    return replace(given.over(remembered), sampler=chosen), chosen
+
+
+def _fitting(shape: tuple[int, int], quiet: bool) -> tuple[str, ...]:
+    names, why_not = default_extractors(*shape)
+    for sentence in why_not:
+        talk(f"left out {sentence}", quiet=quiet)
+    return tuple(names)
 
 
 def _generate(
-    loaded: LoadedNetwork, first: int, count: int, sampler: SamplerConfig, device: torch.device, quiet: bool
+    trained: Trained, asked: EvalConfig, repeat: int, sampler: Sampler, device: torch.device, listener: Listener
 ) -> Batches:
-    last, done = time.monotonic(), 0
-    seeds = range(first, first + count)
-    for batch in generate(loaded.network, seeds, sampler, precision=loaded.precision, device=device):
+    first, done = asked.seed + repeat * asked.n, 0
+    seeds = range(first, first + asked.n)
+    for batch in generate(trained.network, seeds, sampler, precision=trained.precision, device=device):
         done += len(batch)
-        if time.monotonic() - last > 10:
-            last = time.monotonic()
-            talk(f"{done:,}/{count:,} images", quiet=quiet)
+        listener(Progress("sampling", done, asked.n))
         yield batch
 
 
-def _own_references(
-    loaded: LoadedNetwork | None, data: str | None, resolution: int | None, side: int
-) -> dict[str, Reference]:
-    """`heldout-clean` and `train-clean` of the data set named, or of the run's own."""
-    if data is not None:
-        return own_references.references(data, resolution or side, None, None)
-    if loaded is None or loaded.config is None:
+def _keeping(batches: Batches, kept: list[np.ndarray]) -> Batches:
+    for batch in batches:
+        kept.append(batch)
+        yield batch
+
+
+@dataclass(frozen=True)
+class _OwnData:
+    """The data that a target is compared with by default: those named, else the run's own, wherever they are now."""
+
+    trained: Trained | None
+    question: Question
+
+    def config(self) -> TrainConfig | None:
+        """The run's config, with the data's place as it is now; None where the target comes from no run.
+
+        `--data` may name the new place of the run's own images: their hash decides.
+        """
+        if self.trained is None or self.trained.config is None:
+            return None
+        config = self.trained.config
+        if self.question.data is not None:
+            moved = replace(config, data=self.question.data)
+            if self.question.resolution in (None, config.resolution) and _same_images(moved):
+                return moved
+            return None
+        stored = (self.trained.data or {}).get("path")
+        if not Path(config.data).expanduser().exists() and stored and Path(stored).exists():
+            return replace(config, data=stored)
+        return config
+
+    def references(self, resolution: int | None, side: int) -> dict[str, Reference]:
+        """`heldout-clean` and `train-clean`."""
+        c = self.config()
+        if c is not None:
+            try:
+                return own_references.references(c.data, resolution or c.resolution, c.holdout, c.max_images)
+            except DataError as error:
+                if Path(c.data).expanduser().exists():
+                    raise
+                raise DataError(f"{error}; if the run's data moved, give --data with their new place") from None
+        if self.question.data is not None:
+            return own_references.references(self.question.data, resolution or side, None, None)
         return {}
-    c = loaded.config
-    return own_references.references(c.data, resolution or c.resolution, c.holdout, c.max_images)
+
+    def clean_images(self) -> np.ndarray | None:
+        """The clean images that the run was trained on, uint8; None where that cannot be told."""
+        c = self.config()
+        if c is None:
+            if self.question.data is None:
+                return None
+            train = self.references(self.question.resolution, 0).get("train-clean") if self.trained is None else None
+            return None if train is None else train.images
+        source = load_training_images(c.data, c.resolution, c.holdout, c.max_images)
+        mixture = make_training_set(c, source)
+        return own_references.clean_uint8(mixture.clean_images()) if mixture.n_clean else None
+
+
+def _same_images(config: TrainConfig) -> bool:
+    try:
+        source = load_training_images(config.data, config.resolution, config.holdout, config.max_images)
+    except UsageError:
+        return False
+    return source.content_hash[:16] == config.data_hash
 
 
 def _references(
@@ -205,16 +288,6 @@ def _references(
     return out
 
 
-def _floor(
-    score: Score, clean: Reference | None, targets: dict[str, Reference], features: list[Extractor]
-) -> Score | None:
-    if clean is None or clean.images is None or score.reference not in targets:
-        return None
-    extractor = next(e for e in features if e.label == score.extractor)
-    metric = "fd" if score.metric == "fid" else score.metric
-    return floor(clean.images, targets[score.reference], score.n, extractor, metrics=(metric,))[0]
-
-
 def _save_statistics(path: Path, targets: dict[str, Reference], features: list[Extractor]) -> list[str]:
     """One file for each reference and extractor; with a single pair exactly `path`."""
     pairs = list(itertools.product(targets.values(), features))
@@ -228,56 +301,58 @@ def _save_statistics(path: Path, targets: dict[str, Reference], features: list[E
 
 
 def _memorisation(
-    generated: np.ndarray,
-    loaded: LoadedNetwork | None,
-    data: str | None,
-    available: dict[str, Reference],
-    extractor: Extractor,
+    generated: np.ndarray, own: np.ndarray | None, available: dict[str, Reference], extractor: Extractor
 ) -> dict[str, Any]:
     """Distances of the generated to the training images against those of held-out images (see `memorisation_check`)."""
     from ambient_train.evaluation.memorisation import memorisation_check
 
     train, heldout = available.get("train-clean"), available.get("heldout-clean")
-    if train is None or heldout is None or train.images is None or heldout.images is None:
+    trained_on = own if own is not None else (train.images if train is not None else None)
+    if trained_on is None or heldout is None or heldout.images is None:
         raise UsageError("--memorisation needs training images and held-out images: give --data")
-    own = train.images
-    if loaded is not None and loaded.config is not None and data is None:
-        c = loaded.config
-        source = load_images(c.data, split="train", resolution=c.resolution, holdout=c.holdout, max_images=c.max_images)
-        mixture = make_training_set(c, source)
-        own = own_references.clean_uint8(mixture.clean_images() if mixture.n_clean else mixture.source)
-    return memorisation_check(generated, own, heldout.images, extractor).to_dict()
+    return memorisation_check(generated, trained_on, heldout.images, extractor).to_dict()
 
 
-def _write(result: Evaluation, outdir: Path, loaded: LoadedNetwork | None, shape: tuple[int, int]) -> None:
+def _records(result: Evaluation, trained: Trained, asked: EvalConfig) -> list[Record]:
+    """The records that training would have written, had it scored in this way."""
+    assert trained.config is not None
+    assert trained.data is not None
+    return make_records(
+        Subject.of_data(trained.config, trained.data),
+        [s for s in result.scores if s.metric != "is"],
+        asked,
+        _asked_images(trained),
+        floors=result.floors,
+        memorised=result.memorised,
+    )
+
+
+def _asked_images(trained: Trained) -> int:
+    """The duration that was asked for where the checkpoint is its last whole step, as training records it."""
+    if trained.directory is not None and trained.config is not None:
+        batch = trained.config.batch
+        result = RunDirectory(trained.directory).result() or {"points": []}
+        for point in result["points"]:
+            if -(-int(point["nimg"]) // batch) * batch == trained.nimg:
+                return int(point["nimg"])
+    return trained.nimg
+
+
+def _check_outdir(outdir: Path, target: str | os.PathLike[str]) -> None:
+    """Raise UsageError where the folder holds scores of something else."""
+    file = outdir / "scores.json"
+    if not file.is_file():
+        return
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8")).get("target")
+    except (OSError, ValueError, AttributeError):
+        stored = None
+    if stored != os.fspath(target):
+        raise UsageError(f"{outdir} holds scores of {stored or 'something else'}: choose another --outdir")
+
+
+def _write(result: Evaluation, outdir: Path) -> None:
     """`scores.json`, and for a run of ours `records.jsonl` for `ambient compare`."""
     atomic_write_text(outdir / "scores.json", json.dumps(result.to_dict(), indent=1) + "\n")
-    if loaded is None or loaded.config is None:
-        return
-    config = loaded.config
-    resized = config.resolution is not None and config.data in ("digits", "fashion", "photos32")
-    dataset = f"{config.data}{shape[1]}" if resized else config.data
-    versions = library_versions("torch", "numpy", "scipy")
-    records = [
-        Record(
-            source="train",
-            dataset=dataset,
-            n_clean=config.n_clean,
-            n_noisy=config.n_noisy,
-            sigma=config.sigma if config.n_noisy else None,
-            metric=s.metric,
-            extractor=s.extractor,
-            value=s.value,
-            stderr=s.stderr,
-            n_eval=s.n,
-            seed=config.seed,
-            config_hash=config.hash,
-            reference=s.reference,
-            duration_nimg=loaded.nimg,
-            versions=versions,
-            extra={"floor": low.value if low else None, "interval95": list(s.interval()), "method": s.method},
-        )
-        for s, low in zip(result.scores, result.floors, strict=True)
-        if s.metric != "is"
-    ]
-    write_records(outdir / "records.jsonl", records)
+    if result.records:
+        write_records(outdir / "records.jsonl", result.records)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict
+import io
+import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,73 +15,104 @@ from PIL import Image
 
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.options import Given
 from ambient_train.data.images import save_grid
-from ambient_train.diffusion.generate import generate
-from ambient_train.diffusion.sampling import Sampler, SamplerConfig, parse_seeds
-from ambient_train.interchange.load import LoadedNetwork, load_denoiser
-from ambient_train.settings.config import default_preset, get_preset
+from ambient_train.diffusion.generate import generate as images_of
+from ambient_train.diffusion.sampler_config import GENERAL_ONLY, GeneralSamplerConfig, SamplerConfig
+from ambient_train.diffusion.sampling import Sampler, parse_seeds
+from ambient_train.interchange.load import Trained, load_trained
+from ambient_train.tasks.show import sampler_text
 from ambient_train.training.world import choose_device
 
-GENERAL = ("discretization", "schedule", "scaling")
-"""Settings that only `GeneralSamplerConfig` has."""
+FORMS = ("png", "npz", "grid")
+MARKER = "generated.json"
 
 
-def sampler_for(loaded: LoadedNetwork | None, flags: Mapping[str, Any]) -> SamplerConfig:
-    """The sampler settings of the run's preset, overridden by `flags`."""
-    base: Mapping[str, Any] = {}
-    if loaded is not None and loaded.config is not None:
-        base = get_preset(default_preset(loaded.config.data)).sampler
-    return SamplerConfig(**{**base, **flags})
+@dataclass(frozen=True)
+class Generated:
+    """Where the images are, how many, and how they were made."""
+
+    path: Path
+    images: int
+    sampler: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"path": str(self.path), "images": self.images, "sampler": self.sampler}
+
+    def show(self) -> None:
+        print(f"{self.images} images in {self.path}")
+        print(f"sampler: {sampler_text({'sampler': self.sampler})}")
 
 
-def general_sampler_for(loaded: LoadedNetwork | None, flags: Mapping[str, Any]) -> Sampler:
-    """`sampler_for`, or the general sampler of EDM's ablation where `flags` has one of its choices.
+def sampler_for(trained: Trained | None, given: Given[Any] | None = None) -> Sampler:
+    """The sampler that the run is scored with, overridden by what is given; EDM's defaults for a network of no run.
 
-    The range of noise levels of the run's preset is for EDM's discretization; the others keep their published range
-    unless `flags` gives one. Raises UsageError for a name that does not exist.
+    A choice of EDM's ablation in `given` makes it the general sampler. The run's range of noise levels is for EDM's
+    discretization; the others keep their published range unless `given` has one. Raises UsageError for a name that
+    does not exist.
     """
-    if not any(name in flags for name in GENERAL):
-        return sampler_for(loaded, flags)
-    from ambient_train.diffusion.ablation_sampler import GeneralSamplerConfig
+    own = trained.evaluation.sampler if trained is not None and trained.evaluation is not None else SamplerConfig()
+    values = dict(given.values) if given else {}
+    if not GENERAL_ONLY & set(values):
+        return Given(SamplerConfig, values).over(own)
+    kept = {k: getattr(own, k) for k in SamplerConfig.__dataclass_fields__}
+    if values.get("discretization", "edm") != "edm":
+        kept = {k: v for k, v in kept.items() if k not in ("sigma_min", "sigma_max")}
+    return Given(GeneralSamplerConfig, values).over(GeneralSamplerConfig(**kept))
 
-    base = asdict(sampler_for(loaded, {}))
-    if flags.get("discretization", "edm") != "edm":
-        base = {k: v for k, v in base.items() if k not in ("sigma_min", "sigma_max")}
-    return GeneralSamplerConfig(**{**base, **flags})
+
+def below_the_data(trained: Trained, sampler: Sampler) -> str:
+    """A sentence where images of a noisy-only model are taken below its data's noise; empty where they are not."""
+    data = trained.data
+    if not data or data["n_clean"] or not data["levels"]:
+        return ""
+    lowest = min(data["levels"])
+    if sampler.stop_sigma >= lowest:
+        return ""
+    return (
+        f"note: {trained.name} saw no clean image, and nothing below sigma {lowest:.4g} is learned; these images go "
+        f"down to {sampler.stop_sigma:g}: give --stop-sigma {lowest:.4g} to end where its data end"
+    )
 
 
-def generate_images(
-    network: Path,
+def generate(
+    network: str | os.PathLike[str],
     outdir: Path,
     *,
-    seeds: str,
+    seeds: str = "0-63",
     form: str = "png",
     subdirs: bool = False,
     label: int | None = None,
-    sampler: Mapping[str, Any] | None = None,
+    sampler: Given[Any] | None = None,
     batch: int = 256,
     nimg: int | None = None,
     device: str = "auto",
     quiet: bool = False,
-) -> dict[str, Any]:
-    """Write one PNG an image (`000123.png`), one npz (`images`, `seeds`), or one grid PNG; existing images with the
-    same name are made again. Returns path and count."""
-    if form not in ("png", "npz", "grid"):
-        raise UsageError(f"format {form!r} is not one of png, npz, grid")
+) -> Generated:
+    """Write one PNG an image (`000123.png`), one npz (`images`, `seeds`), or one grid PNG.
+
+    Image k is a function of the network and of seed k alone. Images of the same network are made again where they are
+    there; a folder that holds anything else is refused. Raises UsageError, DataError.
+    """
+    if form not in FORMS:
+        raise UsageError(f"format {form!r} is not one of {', '.join(FORMS)}")
     if batch < 1:
         raise UsageError(f"batch {batch} must be >= 1")
     numbers = parse_seeds(seeds)
     chosen = choose_device(device)
     if chosen.type == "cpu":
         torch.set_num_threads(1)
-    loaded = load_denoiser(network, device=chosen, nimg=nimg)
-    for complaint in loaded.complaints:
+    trained = load_trained(network, device=chosen, nimg=nimg)
+    for complaint in trained.complaints:
         talk(f"passed over a damaged checkpoint: {complaint}", quiet=quiet)
-    settings = general_sampler_for(loaded, sampler or {})
-    outdir.mkdir(parents=True, exist_ok=True)
+    settings = sampler_for(trained, sampler)
+    if note := below_the_data(trained, settings):
+        talk(note, quiet=quiet)
+    _claim(outdir, trained)
     collected, done = [], 0
-    made = generate(
-        loaded.network, numbers, settings, precision=loaded.precision, batch=batch, device=chosen, classes=label
+    made = images_of(
+        trained.network, numbers, settings, precision=trained.precision, batch=batch, device=chosen, classes=label
     )
     for images in made:
         if form == "png":
@@ -96,15 +128,30 @@ def generate_images(
     path = outdir
     if form == "npz":
         path = outdir / "images.npz"
-        temporary = outdir / ".images.npz.tmp"
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, images=np.concatenate(collected), seeds=np.asarray(numbers))
-        temporary.replace(path)
+        _save_npz(path, np.concatenate(collected), np.asarray(numbers))
     elif form == "grid":
         path = outdir / "grid.png"
         save_grid(np.concatenate(collected), path)
-    return {
-        "path": str(path),
-        "images": len(numbers),
-        "sampler": {k: None if v == math.inf else v for k, v in asdict(settings).items()},
-    }
+    return Generated(path, len(numbers), settings.to_dict())
+
+
+def _claim(outdir: Path, trained: Trained) -> None:
+    """Write down whose images the folder holds. Raises UsageError where it holds those of another, or other things."""
+    marker = outdir / MARKER
+    mine = {"network": trained.name, "config_hash": trained.config.hash if trained.config else None}
+    if marker.is_file():
+        try:
+            stored = json.loads(marker.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            stored = None
+        if stored != mine:
+            raise UsageError(f"{outdir} holds images of another network: choose another --outdir")
+    elif outdir.is_dir() and any(outdir.iterdir()):
+        raise UsageError(f"{outdir} is not empty and holds no images of ambient generate: choose another --outdir")
+    atomic_write_text(marker, json.dumps(mine) + "\n")
+
+
+def _save_npz(path: Path, images: np.ndarray, seeds: np.ndarray) -> None:
+    data = io.BytesIO()
+    np.savez_compressed(data, images=images, seeds=seeds)
+    atomic_write_bytes(path, data.getvalue())

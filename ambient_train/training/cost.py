@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ambient_theory.shared.errors import UsageError
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.diffusion.noise_levels import LevelTable
 from ambient_train.networks.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS
 from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.run_options import process_share
 from ambient_train.training.loop import TrainState, batch_loss, build_network, prepare_batch
 
 BUDGET_S = 6.0
@@ -65,12 +65,10 @@ def measure(
 
     The state is a throwaway one; nothing is written. Raises UsageError if micro_batch does not divide the batch.
     """
-    if micro_batch and (micro_batch < 1 or config.batch % micro_batch):
-        raise UsageError(f"micro-batch {micro_batch} does not divide a batch of {config.batch} images")
+    _, largest = process_share(config.batch, 1, micro_batch)
     state = TrainState(config, data.shape, label_dim, device)
     table = LevelTable.of(data.sigma_n)
     state.network.train()
-    largest = min(micro_batch or config.batch, config.batch)
 
     def run(images: int) -> float:
         begun = time.perf_counter()

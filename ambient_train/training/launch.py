@@ -26,7 +26,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ambient_theory.shared.errors import AmbientError, StoppedError, UsageError
-from ambient_train.training.signals import EXIT_CODES, leave_on_signal
+from ambient_theory.shared.signals import EXIT_CODES, leave_on_signal
+from ambient_train.settings.run_options import LaunchOptions
 from ambient_train.training.world import choose_device, describe, revive
 
 PRELOAD = ["ambient_train.tasks.train"]
@@ -39,23 +40,17 @@ class RankDiedError(AmbientError):
 def launch(
     function: Callable[..., Any],
     arguments: Mapping[str, Any],
+    options: LaunchOptions,
     *,
-    nproc: int,
     device: str = "auto",
-    max_restarts: int = 0,
-    nodes: int = 1,
-    rendezvous: str = "",
 ) -> Any:
-    """Run function(**arguments) in `nproc` processes on this machine and return what the first of them returns.
+    """Run function(**arguments) in `options.nproc` processes on this machine and return what the first of them returns.
 
     Each process finds its place by `join_group`. function and arguments must be picklable (they go through a pipe to
     our own processes only). nodes: machines that take part, all with the same `rendezvous` (HOST:PORT on one of them).
     Raises the function's own AmbientError, RankDiedError, and StoppedError if a signal came; signals are forwarded.
     """
-    if nproc < 1 or nodes < 1 or max_restarts < 0:
-        raise UsageError(f"nproc {nproc} and nodes {nodes} must be >= 1, max-restarts {max_restarts} >= 0")
-    if nodes > 1 and not rendezvous:
-        raise UsageError("--nodes needs --rendezvous HOST:PORT, the same on every machine")
+    nproc, nodes, rendezvous, max_restarts = options.nproc, options.nodes, options.rendezvous, options.max_restarts
     if choose_device(device).type == "cuda" and nproc > torch.cuda.device_count():
         raise UsageError(f"nproc {nproc}: this machine has {torch.cuda.device_count()} GPU(s)")
     multiprocessing.set_forkserver_preload(PRELOAD)

@@ -25,6 +25,7 @@ from ambient_train.diffusion.noise_levels import LevelTable, draw
 from ambient_train.networks.layers import dropout_context
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.run_options import process_share
 from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.training.world import World, placed_like, shard, whole
 
@@ -282,12 +283,7 @@ def train(
     batch does not divide.
     """
     config, world = state.config, world or World()
-    if config.batch % world.size:
-        raise UsageError(f"batch {config.batch} does not divide into {world.size} processes")
-    share = config.batch // world.size
-    micro = micro_batch or share
-    if micro < 1 or share % micro:
-        raise UsageError(f"micro-batch {micro} does not divide a process's share of {share} images")
+    _, micro = process_share(config.batch, world.size, micro_batch)
     table = LevelTable.of(data.sigma_n)
     network: nn.Module = state.network
     if compiled:

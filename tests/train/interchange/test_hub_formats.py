@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.interchange import hub
 from ambient_train.interchange.edm_snapshot import read_edm_snapshot
+from ambient_train.interchange.load import export, load_trained
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.training import checkpoints
 
@@ -37,7 +38,8 @@ def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 
 def test_snapshot_holds_the_fixture_network(network: EDMPrecond) -> None:
-    loaded, config = hub.load_network(SNAPSHOT)
+    loaded = load_trained(SNAPSHOT).network
+    config = loaded.config
     assert same_weights(loaded, network)
     assert config == fixture_config("ddpmpp")
     assert not loaded.training
@@ -54,44 +56,45 @@ def test_hub_directory_survives_a_round_trip(name: str, tmp_path: Path) -> None:
     load_formula_weights(made)
     written = hub.write_hub(made, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_text()) == fixture_config(name)
-    loaded, config = hub.load_network(tmp_path / "out")
+    loaded = load_trained(tmp_path / "out").network
+    config = loaded.config
     assert same_weights(made, loaded)
     assert config["sigma_max"] == math.inf
     assert written.parameters == sum(p.numel() for p in made.parameters())
-    again, _ = hub.load_network(tmp_path / "out" / "model.safetensors")
+    again = load_trained(tmp_path / "out" / "model.safetensors").network
     assert same_weights(again, loaded)
     assert all(p.requires_grad for p in loaded.parameters())
 
 
 def test_converted_snapshot_equals_exported_snapshot(tmp_path: Path, network: EDMPrecond) -> None:
-    hub.convert(SNAPSHOT, tmp_path / "a")
-    hub.export(SNAPSHOT, tmp_path / "b")
+    export(SNAPSHOT, tmp_path / "a")
+    export(SNAPSHOT, tmp_path / "b")
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert same_weights(hub.load_network(tmp_path / "a")[0], network)
+    assert same_weights(load_trained(tmp_path / "a").network, network)
 
 
 def test_old_weight_files_are_read(tmp_path: Path, network: EDMPrecond) -> None:
     (tmp_path / "config.json").write_text(json.dumps(fixture_config("ddpmpp")))
     torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
-    assert same_weights(hub.load_network(tmp_path)[0], network)
+    assert same_weights(load_trained(tmp_path).network, network)
 
 
 def test_filters_may_be_missing_but_not_differ(tmp_path: Path, network: EDMPrecond) -> None:
     (tmp_path / "config.json").write_text(json.dumps(fixture_config("ddpmpp")))
     state = network.state_dict()
     save_file({k: v for k, v in state.items() if "resample_filter" not in k}, tmp_path / "model.safetensors")
-    assert same_weights(hub.load_network(tmp_path)[0], network)
+    assert same_weights(load_trained(tmp_path).network, network)
     state["model.enc.8x8_down.conv0.resample_filter"] = state["model.enc.8x8_down.conv0.resample_filter"] * 1.1
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(DataError, match="not the filter"):
-        hub.load_network(tmp_path)
+        load_trained(tmp_path)
 
 
 def test_half_precision_weights_become_float32(tmp_path: Path, network: EDMPrecond) -> None:
     (tmp_path / "config.json").write_text(json.dumps(fixture_config("ddpmpp")))
     save_file({k: v.half() for k, v in network.state_dict().items()}, tmp_path / "model.safetensors")
-    loaded, _ = hub.load_network(tmp_path)
+    loaded = load_trained(tmp_path).network
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
     name = "model.dec.16x16_block0.conv0.weight"
     torch.testing.assert_close(loaded.state_dict()[name], network.state_dict()[name], atol=1e-3, rtol=1e-3)
@@ -104,19 +107,20 @@ def test_run_directory_gives_averaged_or_plain_weights(tmp_path: Path, network: 
         groups = {"network": {k: v * (scale if "filter" not in k else 1) for k, v in state.items()}, "ema": averaged}
         meta = {"nimg": nimg, "architecture": network.config}
         checkpoints.save(tmp_path / "checkpoints", checkpoints.Checkpoint(groups, meta))
-    plain, config = hub.load_network(tmp_path, weights="network")
+    plain = load_trained(tmp_path, weights="network").network
+    config = plain.config
     assert same_weights(plain, network)
     assert config["model_channels"] == 16
-    ema, _ = hub.load_network(tmp_path)
+    ema = load_trained(tmp_path).network
     assert all(torch.equal(p, averaged[name]) for name, p in ema.named_parameters())
-    older, _ = hub.load_network(tmp_path / "checkpoints" / checkpoints.directory_name(100), weights="network")
+    older = load_trained(tmp_path / "checkpoints" / checkpoints.directory_name(100), weights="network").network
     assert torch.equal(older.state_dict()["model.map_layer0.weight"], 3 * state["model.map_layer0.weight"])
     with pytest.raises(UsageError, match="ema, network"):
-        hub.load_network(tmp_path, weights="best")
+        load_trained(tmp_path, weights="best")
     shutil.rmtree(tmp_path / "checkpoints")
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(DataError, match="no checkpoint that holds"):
-        hub.load_network(tmp_path)
+        load_trained(tmp_path)
 
 
 def test_another_network_is_never_overwritten(tmp_path: Path, network: EDMPrecond) -> None:
@@ -153,37 +157,37 @@ def test_another_network_is_never_overwritten(tmp_path: Path, network: EDMPrecon
     ],
 )
 def test_settings_that_do_not_fit_the_weights_are_a_sentence(tmp_path: Path, change: dict, message: str) -> None:
-    hub.convert(SNAPSHOT, tmp_path)
+    export(SNAPSHOT, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**fixture_config("ddpmpp"), **change}))
     with pytest.raises((DataError, UsageError), match=message):
-        hub.load_network(tmp_path)
+        load_trained(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "\x00", '{"img_resolution": 16', "null"])
 def test_broken_config_is_a_sentence(tmp_path: Path, text: str) -> None:
-    hub.convert(SNAPSHOT, tmp_path)
+    export(SNAPSHOT, tmp_path)
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(DataError, match=r"config\.json"):
-        hub.load_network(tmp_path)
+        load_trained(tmp_path)
 
 
 def test_unknown_sources_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        hub.load_network(tmp_path / "nothing")
+        load_trained(tmp_path / "nothing")
     with pytest.raises(UsageError, match="neither a hub directory"):
-        hub.load_network(tmp_path)
+        load_trained(tmp_path)
     (tmp_path / "image.png").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"\.pkl snapshot"):
-        hub.load_network(tmp_path / "image.png")
+        load_trained(tmp_path / "image.png")
     (tmp_path / "config.json").write_text(json.dumps(fixture_config("ddpmpp")))
     with pytest.raises(DataError, match="neither model"):
-        hub.load_network(tmp_path)
+        load_trained(tmp_path)
 
 
 def test_hugging_face_name_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UsageError, match=r"ambient-worth\[hub\]"):
-        hub.load_network("hf:somebody/something")
+        load_trained("hf:somebody/something")
 
 
 def test_hugging_face_client_is_imported_only_when_asked_for() -> None:

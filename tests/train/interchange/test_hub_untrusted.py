@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ambient_theory.shared.errors import AmbientError, DataError
-from ambient_train.interchange import hub
 from ambient_train.interchange.edm_snapshot import read_edm_snapshot
+from ambient_train.interchange.load import export, load_trained
 from ambient_train.safe_pickle import Call, read_pickle
 
 torch.set_num_threads(1)
@@ -248,14 +248,14 @@ def test_damaged_snapshots_give_errors_or_a_network_never_a_crash(tmp_path: Path
     path.write_bytes(damaged)
     executed.clear()
     with contextlib.suppress(AmbientError):
-        hub.load_network(path)
+        load_trained(path)
     assert not executed
 
 
 @pytest.fixture(scope="module")
 def hub_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     directory = tmp_path_factory.mktemp("hub")
-    hub.convert(FIXTURES / "ddpmpp.network-snapshot.pkl", directory)
+    export(FIXTURES / "ddpmpp.network-snapshot.pkl", directory)
     return (directory / "config.json").read_bytes(), (directory / "model.safetensors").read_bytes()
 
 
@@ -294,7 +294,7 @@ def test_damaged_safetensors_give_errors_or_a_network_never_a_crash(
     (tmp_path / "config.json").write_bytes(config)
     (tmp_path / "model.safetensors").write_bytes(damaged)
     with contextlib.suppress(AmbientError):
-        hub.load_network(tmp_path)
+        load_trained(tmp_path)
 
 
 def test_old_weight_files_cannot_run_code(tmp_path: Path) -> None:
@@ -303,12 +303,12 @@ def test_old_weight_files_cannot_run_code(tmp_path: Path) -> None:
         (tmp_path / "pytorch_model.bin").write_bytes(data)
         executed.clear()
         with pytest.raises(DataError, match=r"pytorch_model\.bin"):
-            hub.load_network(tmp_path)
+            load_trained(tmp_path)
         assert not executed
     torch.save({"w": Payload(record, "zip")}, tmp_path / "pytorch_model.bin")
     with pytest.raises(DataError, match="not a readable file of weights"):
-        hub.load_network(tmp_path)
+        load_trained(tmp_path)
     torch.save([1, 2], tmp_path / "pytorch_model.bin")
     with pytest.raises(DataError, match="not a dictionary"):
-        hub.load_network(tmp_path)
+        load_trained(tmp_path)
     assert not executed

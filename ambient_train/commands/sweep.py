@@ -1,0 +1,101 @@
+"""The commands `ambient sweep run | plan | status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ambient_theory.shared.console import command, print_json, starting, talk
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.options import Given, with_options
+from ambient_theory.shared.signals import leave_on_signal
+from ambient_train.commands.common import Json, Quiet
+from ambient_train.settings.run_options import SlurmOptions
+
+sweep_app = typer.Typer(
+    help="Grids of trainings: plan, run, status.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+GridFile = Annotated[Path, typer.Argument(help="Grid file (TOML).")]
+Runs = Annotated[Path, typer.Option(help="Folder of run directories.")]
+
+
+@sweep_app.command("run", epilog="Example: ambient sweep run grid.toml --workers 2 --outdir results")
+@command
+@leave_on_signal()
+@with_options
+def sweep_run(
+    grid: GridFile,
+    jobs: Given[SlurmOptions],
+    runs: Runs = Path("runs"),
+    workers: Annotated[int, typer.Option(help="Trainings at a time, one process each.")] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads of each training.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    outdir: Annotated[
+        Path | None, typer.Option(help="Where records and table go. Default: beside the runs, named like the grid.")
+    ] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Submit the workers as SLURM jobs (extra slurm) and print their numbers.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="With --slurm: wait for the jobs, then print the table.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the cells of a grid that are not done; write records (JSONL) and a table (CSV); print the table.
+
+    With --slurm, jobs of a cluster do it; the folder of runs must be reachable from all of its machines.
+    """
+    if not slurm and (jobs.values or wait):
+        raise UsageError("--wait and the options --slurm-... are for jobs: add --slurm, or leave them out")
+    with starting("loading PyTorch", quiet=quiet):
+        from ambient_train.sweep.report import SweepResult, run_grid
+    result: Any
+    if slurm:
+        from ambient_train.sweep.slurm import submit_grid, wait_for_grid
+
+        options = jobs.over(SlurmOptions(jobs=workers))
+        result = submit_grid(grid, runs, options, threads=threads, device=device, outdir=outdir)
+        if wait:
+            talk(f"submitted {', '.join(job.job_id for job in result.jobs)}; logs: {result.logs}", quiet=quiet)
+            result = wait_for_grid(result, runs, outdir=outdir, quiet=quiet)
+    else:
+        result = run_grid(grid, runs, workers=workers, threads=threads, device=device, outdir=outdir, quiet=quiet)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        result.show()
+    if isinstance(result, SweepResult):
+        result.check()
+
+
+@sweep_app.command("plan", epilog="Example: ambient sweep plan grid.toml")
+@command
+def sweep_plan(grid: GridFile, as_json: Json = False) -> None:
+    """Print the cells of a grid, images to train and to generate, parameters and estimated time.
+
+    Times are measured here on small micro-batches; where the data is not here, they are those of published runs.
+    """
+    from ambient_train.sweep.plan import plan_grid
+
+    plan = plan_grid(grid)
+    if as_json:
+        print_json(plan.to_dict())
+    else:
+        plan.show()
+
+
+@sweep_app.command("status", epilog="Example: ambient sweep status grid.toml")
+@command
+def sweep_status(grid: GridFile, runs: Runs = Path("runs"), as_json: Json = False) -> None:
+    """Say which cells of a grid are done, started or missing."""
+    from ambient_train.sweep.status import status_grid
+
+    status = status_grid(grid, runs)
+    if as_json:
+        print_json(status.to_dict())
+    else:
+        status.show()

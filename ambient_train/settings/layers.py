@@ -1,0 +1,191 @@
+"""From what is given in several places to one frozen `TrainSettings`: defaults < preset < file < flags.
+
+The only mappings of settings are here; what leaves is typed and checked.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.options import Checked, Given, by_key, describe, from_mapping, option
+from ambient_train.networks.edm_presets import EDM_ARCHITECTURES
+from ambient_train.settings.amounts import Amounts
+from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.presets import PRESETS, default_preset, get_preset
+from ambient_train.settings.run_options import Schedule
+
+PAPER = {"weight": "y", "draw": "paper", "buffer": 1.0}
+"""`--compat paper`: the loss and the draws of Daras et al. (2024) as their released code has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start(Checked):
+    """Where settings start from."""
+
+    preset: str | None = option(
+        None,
+        "Named settings",
+        choices=lambda: sorted(PRESETS),
+        shown_default="that of a built-in data set, else small",
+        panel="Data and noise",
+    )
+    compat: str | None = option(
+        None, "Loss and draws as in the paper's code", choices=("paper",), panel="Loss and draws"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFlags(Checked):
+    """The two keywords of a network that every architecture has."""
+
+    model_channels: int | None = option(
+        None,
+        "Channels of the first level",
+        at_least=1,
+        flag="--width",
+        in_files=False,
+        shown_default="by preset",
+        panel="Network",
+    )
+    channel_mult: tuple[int, ...] | None = option(
+        None,
+        "Width of each level in units of --width: 1,2,2",
+        form="integers",
+        in_files=False,
+        shown_default="by preset",
+        panel="Network",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What is asked of a training, checked as far as it can be without the data.
+
+    train: without `data_hash`, `n_clean` and `n_noisy`, which `runs.resolve` finds. evaluation.extractors is empty
+    where those that fit the images are meant.
+    """
+
+    train: TrainConfig
+    amounts: Amounts
+    schedule: Schedule
+    evaluation: EvalConfig
+    preset: str
+
+
+def settings_from(given: Mapping[str, Any]) -> TrainSettings:
+    """Flat settings by key (those of `TrainConfig`, `Amounts`, `Schedule` and `Start`), with tables `network` and
+    `evaluation`, over their preset.
+
+    Raises UsageError for unknown keys, wrong types, broken rules and contradictions.
+    """
+    given = {k: v for k, v in given.items() if v is not None}
+    parts = {cls: _own(cls, given) for cls in (TrainConfig, Amounts, Schedule, Start)}
+    if unknown := sorted(set(given) - set().union(*map(by_key, parts)) - {"evaluation"}):
+        known = sorted({d.key for cls in parts for d in describe(cls) if d.option.in_files} - {"data_hash"})
+        raise UsageError(f"unknown setting(s) {', '.join(unknown)}: known are {', '.join([*known, 'evaluation'])}")
+    train, start = parts[TrainConfig], from_mapping(Start, parts[Start])
+    for found in ("n_clean", "n_noisy"):  # what is asked belongs to the amounts; the config has what `resolve` found
+        train.pop(found, None)
+    amounts = from_mapping(Amounts, parts[Amounts])
+    data = train.get("data", "digits")
+    preset_name = start.preset or default_preset(str(data))
+    preset = get_preset(preset_name)
+    config = from_mapping(TrainConfig, _over_preset(train, preset.train, start.compat))
+    amounts.check_noise(config.sigma_n)
+    schedule = from_mapping(Schedule, {"duration_nimg": preset.duration_nimg, **_main_keys(Schedule, parts[Schedule])})
+    evaluation = _evaluation(given.get("evaluation", {}), preset.n_eval, preset.sampler)
+    return TrainSettings(train=config, amounts=amounts, schedule=schedule, evaluation=evaluation, preset=preset_name)
+
+
+def flags_over_file(
+    file: Path | None, *flags: Given[Any], network: Given[NetworkFlags], **tables: Any
+) -> TrainSettings:
+    """Flags over a config file. Shares given as flags replace counts of the file, and the other way round.
+
+    tables: `evaluation` and `sampler` as given on the command line.
+    """
+    asked: dict[str, Any] = {}
+    for group in flags:
+        asked |= group.values
+    below = read_toml(file) if file else {}
+    shares, counts = ("keep", "corruption"), ("n_clean", "n_noisy")
+    for group, other in ((shares, counts), (counts, shares)):
+        if any(key in asked for key in group):
+            below = {key: value for key, value in below.items() if key not in other}
+    if network.values:
+        asked["network"] = {**_table(below, "network"), **_lists(network.values)}
+    evaluation, sampler = tables.get("evaluation"), tables.get("sampler")
+    if (evaluation and evaluation.values) or (sampler and sampler.values):
+        stored = _table(below, "evaluation")
+        steps = {**_table(stored, "sampler"), **(sampler.values if sampler else {})}
+        asked["evaluation"] = {**stored, **(evaluation.values if evaluation else {}), "sampler": steps}
+    return settings_from({**below, **asked})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dictionary. Raises DataError (exit code 3) naming the file and line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path}: not a readable TOML file ({error})") from None
+
+
+def _own(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    known = by_key(cls)
+    return {key: value for key, value in given.items() if key in known}
+
+
+def _main_keys(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values under the keys themselves instead of aliases. Raises UsageError where both are given."""
+    known, out = by_key(cls), {}
+    for key, value in values.items():
+        if known[key].key in out:
+            raise UsageError(f"{known[key].key} is given twice, also as {key}")
+        out[known[key].key] = value
+    return out
+
+
+def _over_preset(given: dict[str, Any], preset: Mapping[str, Any], compat: str | None) -> dict[str, Any]:
+    """Settings of a training over their preset: networks are merged where the architecture is the same."""
+    below = dict(preset)
+    if compat == "paper":
+        below |= PAPER
+        if clash := sorted(k for k in PAPER if k in given and given[k] != PAPER[k]):
+            raise UsageError(f"compat 'paper' sets {', '.join(clash)}: leave these options out")
+    if given.get("arch") in EDM_ARCHITECTURES:
+        below["arch"], below["network"] = EDM_ARCHITECTURES[given.pop("arch")]
+    if "network" in given:
+        own = _table(given, "network")
+        same_arch = given.get("arch", below.get("arch")) == below.get("arch")
+        given["network"] = {**(below.get("network", {}) if same_arch else {}), **own}
+    elif "arch" in given and given["arch"] != below.get("arch"):
+        given["network"] = {}
+    return below | given
+
+
+def _evaluation(table: Any, n_eval: int, sampler: Mapping[str, Any]) -> EvalConfig:
+    if not isinstance(table, Mapping):
+        raise UsageError(f"evaluation must be a table of settings, not {table!r}")
+    own = table.get("sampler", {})
+    if not isinstance(own, Mapping):
+        raise UsageError(f"evaluation.sampler must be a table of settings, not {own!r}")
+    return EvalConfig.from_dict({"n": n_eval, "extractors": [], **table, "sampler": {**sampler, **own}})
+
+
+def _table(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    table = values.get(key, {})
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{key} must be a table of settings, not {table!r}")
+    return dict(table)
+
+
+def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

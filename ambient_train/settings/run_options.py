@@ -1,0 +1,166 @@
+"""What a run may change without becoming another one: how long, where, and with how many processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.options import Checked, option
+
+ON_NAN = ("stop", "rollback")
+
+_SCHEDULE, _MACHINE, _RUN, _SLURM = "Duration and scores", "Machine and processes", "Run", "Cluster (SLURM)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(Checked):
+    """Until when a run trains and where it is scored on the way, in images."""
+
+    duration_nimg: int = option(
+        200_000,
+        "Images to train on: 200000, 200k, 1.5M; may grow later",
+        aliases=("duration",),
+        at_least=1,
+        form="images",
+        flag="--duration",
+        shown_default="by preset",
+        panel=_SCHEDULE,
+    )
+    score_at: tuple[int, ...] = option(
+        (),
+        "Also score after so many images: 50k,100k",
+        form="image-list",
+        shown_default="at the end only",
+        panel=_SCHEDULE,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(not 1 <= n <= self.duration_nimg for n in self.score_at):
+            raise UsageError(f"score_at {list(self.score_at)} must lie between 1 and the duration {self.duration_nimg}")
+
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """All points at which the run is scored, the end last."""
+        return tuple(sorted({*self.score_at, self.duration_nimg}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Checked):
+    """What changes neither the weights nor the scores of a run."""
+
+    device: str = option("auto", "auto, cpu, cuda or cuda:N", panel=_MACHINE)
+    micro_batch: int | None = option(
+        None,
+        "Images at once (gradient accumulation)",
+        at_least=1,
+        shown_default="a process's whole share of the batch",
+        panel=_MACHINE,
+    )
+    compile: bool = option(False, "Use torch.compile", panel=_MACHINE)
+    shard: bool = option(
+        False, "Split the weights over the processes (FSDP2), for networks too big for one", panel=_MACHINE
+    )
+    checkpoint_nimg: int = option(
+        0,
+        "Images between checkpoints",
+        at_least=0,
+        form="images",
+        flag="--checkpoint-every",
+        shown_default="a tenth of the duration",
+        panel=_RUN,
+    )
+    keep_checkpoints: int = option(
+        2, "Newest checkpoints to keep beside the scored ones, 0 = all", at_least=0, panel=_RUN
+    )
+    tick_nimg: int = option(
+        0,
+        "Images between lines of metrics",
+        at_least=0,
+        form="images",
+        flag="--tick",
+        shown_default="a fiftieth of the duration",
+        panel=_RUN,
+    )
+    max_time_s: float | None = option(
+        None,
+        "Save and leave with exit code 75 after this time: 90s, 45m, 3h30m, 2d",
+        above=0,
+        form="time",
+        flag="--max-time",
+        shown_default="no limit",
+        panel=_RUN,
+    )
+    on_nan: str = option(
+        "stop",
+        "When a batch gives a NaN: stop, or go back to the last checkpoint and pass over the batch",
+        choices=ON_NAN,
+        panel=_RUN,
+    )
+    max_rollbacks: int = option(10, "With --on-nan rollback: at most so many batches", at_least=0, panel=_RUN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions(Checked):
+    """How many processes a command starts, and with which other machines."""
+
+    nproc: int = option(1, "Processes on this machine, one a GPU (or CPU share)", at_least=1, panel=_MACHINE)
+    max_restarts: int = option(
+        0, "With --nproc: start the processes again so many times if one dies", at_least=0, panel=_MACHINE
+    )
+    nodes: int = option(1, "Machines that run this command together", at_least=1, panel=_MACHINE)
+    rendezvous: str = option("", "With --nodes: HOST:PORT on one of them, the same on every machine", panel=_MACHINE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nodes > 1 and not self.rendezvous:
+            raise UsageError("--nodes needs --rendezvous HOST:PORT, the same on every machine")
+
+
+LEAST_MINUTES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmOptions(Checked):
+    """What a job of a cluster asks for. Raises UsageError for what SLURM would refuse or leaves no time to save."""
+
+    partition: str | None = option(
+        None,
+        "With --slurm: partition of the jobs",
+        flag="--slurm-partition",
+        shown_default="the cluster's",
+        panel=_SLURM,
+    )
+    gpus: int = option(
+        1,
+        "With --slurm: GPUs of each job, 0 = none; a training uses one",
+        at_least=0,
+        flag="--slurm-gpus",
+        panel=_SLURM,
+    )
+    minutes: int = option(
+        240,
+        "With --slurm: time limit of a job in minutes, after which it is queued again; the last minutes are for saving",
+        at_least=LEAST_MINUTES,
+        flag="--slurm-time",
+        panel=_SLURM,
+    )
+    jobs: int = option(
+        1,
+        "With --slurm: jobs, one training at a time each",
+        at_least=1,
+        flag="--slurm-jobs",
+        shown_default="--workers",
+        panel=_SLURM,
+    )
+
+
+def process_share(batch: int, processes: int, micro_batch: int | None) -> tuple[int, int]:
+    """(images of a batch on one process, images at once there). Raises UsageError where something does not divide."""
+    if batch % processes:
+        raise UsageError(f"batch {batch} does not divide into {processes} processes")
+    share = batch // processes
+    at_once = micro_batch or share
+    if share % at_once:
+        raise UsageError(f"micro-batch {at_once} does not divide a process's share of {share} images")
+    return share, at_once

@@ -1,0 +1,87 @@
+"""Grid files: independent cells of a sweep, parsed and checked; nothing is loaded or run here.
+
+A grid is TOML: `[base]` settings for every cell (see `settings.layers`), `[[cell]]` tables with a `name` and settings
+that differ, and `seeds`. A list-valued `sigma` in a cell makes one cell for each. `STATED` settings describe data that
+may not be at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ambient_theory.shared.errors import UsageError
+from ambient_train.settings.layers import TrainSettings, read_toml, settings_from
+
+STATED = ("n_images", "img_channels", "img_resolution", "n_classes", "data_from")
+"""Of the data of a cell: training images, colours (default 3), side in pixels, classes; where to get it, in words."""
+
+
+@dataclass(frozen=True)
+class SweepCell:
+    """One training of a grid: name (of the regime and noise), seed, what is asked, `STATED` keys."""
+
+    name: str
+    seed: int
+    settings: TrainSettings
+    stated: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A parsed grid file. order: cell names in the order of the file."""
+
+    name: str
+    description: str
+    cells: tuple[SweepCell, ...]
+    order: tuple[str, ...]
+
+
+def read_grid(path: Path) -> Grid:
+    """Parse and expand a grid. Raises DataError for an unreadable file, UsageError for a wrong entry or setting."""
+    table = read_toml(path)
+    if unknown := sorted(set(table) - {"name", "description", "seeds", "base", "cell"}):
+        raise UsageError(f"{path}: unknown entry {', '.join(unknown)}: known are name, description, seeds, base, cell")
+    cells = table.get("cell")
+    if not isinstance(cells, list) or not cells:
+        raise UsageError(f"{path}: no [[cell]]: a grid needs at least one")
+    seeds = _seeds(table.get("seeds", [0]), path)
+    base = table.get("base", {})
+    out: list[SweepCell] = []
+    order: list[str] = []
+    for entry in cells:
+        entry = dict(entry)
+        name = entry.pop("name", None)
+        if not isinstance(name, str):
+            raise UsageError(f"{path}: every [[cell]] needs a name")
+        own_seeds = _seeds(entry.pop("seeds", seeds), path)
+        sigma = entry.get("sigma")
+        for level in sigma if isinstance(sigma, list) else [sigma]:
+            settings = {**base, **entry, **({} if level is None else {"sigma": level})}
+            stated = {key: settings.pop(key) for key in STATED if key in settings}
+            label = f"{name} sigma {level:g}" if isinstance(sigma, list) else name
+            if label in order:
+                raise UsageError(f"{path}: two cells are called {label!r}")
+            order.append(label)
+            out.extend(SweepCell(label, s, _settings(settings, s, path, label), stated) for s in own_seeds)
+    out.sort(key=lambda cell: cell.seed)  # whole replicates first: an interrupted sweep has every cell of some seeds
+    return Grid(str(table.get("name", path.stem)), str(table.get("description", "")), tuple(out), tuple(order))
+
+
+def _seeds(value: Any, path: Path) -> list[int]:
+    if not isinstance(value, list) or not value or any(isinstance(s, bool) or not isinstance(s, int) for s in value):
+        raise UsageError(f"{path}: seeds must be a list of whole numbers, not {value!r}")
+    return value
+
+
+def _settings(settings: Mapping[str, Any], seed: int, path: Path, label: str) -> TrainSettings:
+    try:
+        return settings_from({**settings, "seed": seed})
+    except UsageError as error:
+        raise UsageError(f"{path}: cell {label!r}: {error}") from None

@@ -1,0 +1,83 @@
+"""How results are shown on a terminal: one table of scores, one way to say a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ambient_theory.shared.records import Record
+
+Floors = Mapping[tuple[str, str, str], float | None]
+
+
+def duration_text(seconds: float) -> str:
+    """`42 s`, `3.5 min`, `2.1 h`, `4.0 days`."""
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{max(seconds, 0) / size:.{0 if size == 1 else 1}f} {unit}"
+    return f"{seconds / 86_400:.1f} days"
+
+
+def show_scores(records: Sequence[Record]) -> None:
+    """The table of a run's scores, on stdout."""
+    if not records:
+        print("no scores: the data has no clean image to compare with, or no features fit its images")
+        return
+    show_score_rows(
+        (
+            r.metric,
+            r.extractor,
+            r.reference,
+            r.value,
+            r.extra.get("interval95", (float("nan"), float("nan"))),
+            r.n_eval,
+            {(r.metric, r.extractor, r.reference): r.extra.get("floor")},
+            {(r.metric, r.extractor, r.reference): r.extra.get("memorisation_floor")},
+        )
+        for r in records
+    )
+    if any(r.evaluation for r in records):
+        print(f"sampler: {sampler_text(next(r.evaluation for r in records if r.evaluation))}")
+
+
+ScoreRow = tuple[str, str, str, float, Sequence[float], int, Floors, Floors]
+"""metric, extractor label, reference, value, interval, generated images, floors, memorisation floors."""
+
+
+def show_score_rows(rows: Iterable[ScoreRow]) -> None:
+    """A table of scores with intervals and both floors, on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in ("metric", "features", "against", "score", "floor", "repeated", "n"):
+        table.add_column(name, justify="right" if name in ("score", "floor", "repeated", "n") else "left")
+    for metric, extractor, reference, value, (low, high), n, floors, memorised in rows:
+        key = (metric, extractor, reference)
+        table.add_row(
+            metric,
+            extractor.split(":")[0],
+            reference,
+            f"{value:.4g} [{low:.4g}, {high:.4g}]",
+            _number(floors.get(key)),
+            _number(memorised.get(key)),
+            f"{n:,}",
+        )
+    Console().print(table)
+    print("score with its 95 % interval; floor: the score of as many clean training images; repeated: of a model that")
+    print("only repeats its clean training images")
+
+
+def sampler_text(evaluation: Mapping[str, Any]) -> str:
+    """The settings of a sampler that matter, in words."""
+    s = evaluation.get("sampler", {})
+    words = [f"{s.get('solver')}, {s.get('steps')} steps from sigma {s.get('sigma_max')} to {s.get('sigma_min')}"]
+    if s.get("churn"):
+        words.append(f"churn {s['churn']:g}")
+    if s.get("stop_sigma"):
+        words.append(f"stopped below sigma {s['stop_sigma']:g}")
+    return ", ".join(words)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
