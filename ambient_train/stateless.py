@@ -1,7 +1,8 @@
 """Random numbers as pure functions of (seed, purpose, index): no generator state, the same on any worker or rank.
 
 Counter-based generator Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3",
-SC'11), evaluated in 64-bit integer tensors, so that it runs vectorised on the device that needs the numbers.
+SC'11), evaluated in 64-bit integer tensors, so that it runs vectorised on the device that needs the numbers. torch is
+imported by the functions that need it: `hash_uniform`, which decides the parts of a data set, does without.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _MASK = 0xFFFFFFFF
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
@@ -29,6 +34,8 @@ def philox(k: tuple[int, int], high: Tensor, low: Tensor) -> tuple[Tensor, Tenso
 
     `high` and `low` broadcast against each other.
     """
+    import torch
+
     high, low = torch.broadcast_tensors(high, low)
     c0, c1 = low & _MASK, (low >> 32) & _MASK
     c2, c3 = high & _MASK, (high >> 32) & _MASK
@@ -45,6 +52,8 @@ def uniform(seed: int, purpose: str, index: Tensor, count: int = 1) -> Tensor:
 
     Row b is a function of (seed, purpose, index[b]) alone.
     """
+    import torch
+
     block = torch.arange((count + 1) // 2, device=index.device)
     a, b, c, d = philox(key(seed, purpose), index[:, None], block)
     pair = torch.stack([_to_unit(a, b), _to_unit(c, d)], dim=-1)
@@ -52,14 +61,18 @@ def uniform(seed: int, purpose: str, index: Tensor, count: int = 1) -> Tensor:
 
 
 def _to_unit(a: Tensor, b: Tensor) -> Tensor:
+    import torch
+
     return (((a >> 5) * 67108864 + (b >> 6)).to(torch.float64) + 0.5) * 2.0**-53
 
 
-def normal(seed: int, purpose: str, index: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+def normal(seed: int, purpose: str, index: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
     """Standard normal numbers [B, *shape] for int64 `index` [B], by Box and Muller (1958) on 32-bit uniforms.
 
-    Row b is a function of (seed, purpose, index[b]) alone.
+    Row b is a function of (seed, purpose, index[b]) alone. dtype: float32 unless given.
     """
+    import torch
+
     count = math.prod(shape)
     block = torch.arange((count + 3) // 4, device=index.device)
     words = philox(key(seed, purpose), index[:, None], block)
@@ -67,7 +80,22 @@ def normal(seed: int, purpose: str, index: Tensor, shape: Sequence[int], dtype: 
     r0, r1 = (-2.0 * u[0].clamp_max(1 - 2**-24).log()).sqrt(), (-2.0 * u[2].clamp_max(1 - 2**-24).log()).sqrt()
     t0, t1 = (2.0 * math.pi) * u[1], (2.0 * math.pi) * u[3]
     z = torch.stack([r0 * t0.cos(), r0 * t0.sin(), r1 * t1.cos(), r1 * t1.sin()], dim=-1)
-    return z.flatten(1)[:, :count].reshape(index.shape[0], *shape).to(dtype)
+    return z.flatten(1)[:, :count].reshape(index.shape[0], *shape).to(dtype or torch.float32)
+
+
+def hash_uniform(ids: np.ndarray, purpose: int) -> np.ndarray:
+    """Numbers in [0, 1) for whole numbers, each a function of (purpose, id) alone; NumPy only.
+
+    The finaliser of SplitMix64 (Steele, Lea, Flood 2014), twice. Which images are held out or left out is decided by
+    these numbers: another generator would be another split, and no earlier result could be continued.
+    """
+    with np.errstate(over="ignore"):
+        z = np.asarray(ids).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(purpose)
+        for _ in range(2):
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            z ^= z >> np.uint64(31)
+    return (z >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
 def order(seed: int, purpose: str, index: Tensor) -> Tensor:
@@ -76,4 +104,6 @@ def order(seed: int, purpose: str, index: Tensor) -> Tensor:
     The first n elements of a longer list's order are nested in its first m > n, and an element's place relative to
     another depends on those two alone.
     """
+    import torch
+
     return torch.sort(uniform(seed, purpose, index)[:, 0], stable=True).indices

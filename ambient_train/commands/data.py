@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ambient_theory.shared.console import command, print_json, talk
+from ambient_train.data.readers import source_help
 
 app = typer.Typer(
     name="data",
@@ -16,10 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SOURCE_HELP = (
-    "Folder, .zip, .npz, .npy, idx(.gz), folder of MNIST-format files, CIFAR-10 .tar.gz, LMDB folder, hf:NAME, "
-    "digits, fashion or photos32."
-)
+SOURCE_HELP = f"{source_help()}."
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Threads that decode (default: one a core, one for small files); changes no byte."),

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ambient_train.data.formats.png import encode_png
 from ambient_train.data.load import ImageSet, load_images
 from ambient_train.data.prepare.geometry import Geometry
 from ambient_train.data.prepare.prepare import PrepareConfig, prepare
-from ambient_train.data.readers.png import encode_png
 from ambient_train.data.resize import area_resize
 
 N = 20_000

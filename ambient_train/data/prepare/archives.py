@@ -19,7 +19,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import canonical_json, fsync_directory
-from ambient_train.data.readers.png import encode_png
+from ambient_train.data.formats.png import encode_png
 
 _KEPT = ("schema", "hash", "config", "count", "dtype", "shape", "converted", "skipped")
 _BLOCK = 1024
@@ -109,8 +109,8 @@ def _npy_header(stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> N
 
 def finished_config(path: Path) -> dict[str, Any] | None:
     """What an archive says of its own making (with `labels` and `sigma` put back), or None if it is not one of ours."""
-    from ambient_train.data.readers.arrays import load_npz
-    from ambient_train.data.readers.trees import open_zip
+    from ambient_train.data.formats.arrays import load_npz
+    from ambient_train.data.formats.trees import open_zip
 
     try:
         if path.suffix.lower() == ".zip":

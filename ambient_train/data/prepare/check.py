@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.load import open_source, to_pixels
-from ambient_train.data.readers.source import Source
-from ambient_train.data.readers.trees import decode_threads, printable
+from ambient_train.data.formats.trees import decode_threads, printable
+from ambient_train.data.images import to_pixels
+from ambient_train.data.readers import open_source
+from ambient_train.data.source import Source
 
 SCHEMA = "ambient.data-check/1"
 _CHUNK = 256
@@ -169,7 +170,7 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
     n, s, q = total.sums.get(channels, np.ones((3, 1)))
     known = None if source.labels is None else source.labels[source.labels >= 0]
     counts = None if known is None else Counter(known.tolist())
-    label_names = source.label_names
+    classes = source.classes
     report = CheckReport(
         source=spec,
         count=source.count,
@@ -182,7 +183,7 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
         classes=None if counts is None else len(counts),
         labels=None
         if counts is None
-        else {label_names[k] if label_names and k < len(label_names) else str(k): counts[k] for k in sorted(counts)},
+        else {classes[k] if classes and k < len(classes) else str(k): counts[k] for k in sorted(counts)},
         unlabelled=source.count if known is None else source.count - len(known),
         heldout=None if source.heldout is None else int(source.heldout.sum()),
         levels=_levels(source, total),
@@ -253,7 +254,7 @@ def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
         notes.append(
             "noisy images stored in 8 bits: their noise is rounded and clipped; npz with float32 keeps it whole"
         )
-    if report.labels is not None and source.label_names is None and list(report.labels) != _numbers(report.classes):
+    if report.labels is not None and source.classes is None and list(report.labels) != _numbers(report.classes):
         notes.append("the labels are not 0, 1, ..., classes - 1; class-conditional training counts up to the largest")
     if report.dtype == "float32" and not noisy and max(-total.low, total.high) > 1.001:
         notes.append(f"floats reach from {total.low:.2f} to {total.high:.2f}, but no noise level is stated")

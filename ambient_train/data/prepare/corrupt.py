@@ -21,7 +21,8 @@ import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import fsync_directory
-from ambient_train.data.load import ImageSet, load_images
+from ambient_train.data.images import ImageSet
+from ambient_train.data.load import load_images
 from ambient_train.data.mixture import TrainingSet, corrupt, counts
 
 _BLOCK = 1024

@@ -22,12 +22,13 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import content_hash, exclusive_lock
-from ambient_train.data.load import Split, open_source, split_ids, subset_ids
+from ambient_train.data.formats.decode import Colour, is_colour
+from ambient_train.data.formats.trees import decode_threads
+from ambient_train.data.load import Split, split_ids, subset_ids
 from ambient_train.data.prepare.archives import finished_config, write_archive
 from ambient_train.data.prepare.geometry import Geometry
-from ambient_train.data.readers.decode import Colour, is_colour
-from ambient_train.data.readers.source import Source
-from ambient_train.data.readers.trees import decode_threads
+from ambient_train.data.readers import open_source
+from ambient_train.data.source import Source
 
 SCHEMA = "ambient.prepare/1"
 CHUNK = 256
@@ -403,7 +404,7 @@ def _summary(work: Preparation, journal: Journal) -> dict[str, Any]:
         "dtype": shape[0],
         "shape": shape[1],
         "labels": None if labels is None or (labels < 0).any() else labels.tolist(),
-        "label_names": list(work.source.label_names) if work.source.label_names else None,
+        "label_names": list(work.source.classes) if work.source.classes else None,
         "sigma": None if sigma is None or not sigma.any() else sigma.tolist(),
         "converted": dict(sorted(converted.items())),
         "skipped": [list(item) for line in journal.lines for item in line["skipped"]],

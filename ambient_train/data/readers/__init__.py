@@ -1,1 +1,63 @@
-"""One reader a format; each gives a `Source`."""
+"""What images can be read from: one reader a file, its description the first line of that file.
+
+`open_source` asks the readers in turn; the help of the commands, the error for a file of unknown kind and the table in
+docs/data.md are made from the same list, so a new reader touches its own file and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.registry import Registry
+from ambient_train.data.builtin import BUILT_IN
+from ambient_train.data.source import Source
+
+
+@dataclass(frozen=True)
+class Reader:
+    """recognises(spec): whether the reader is meant, from the name and a look at the file; it decodes nothing.
+    open(spec): the source; raises DataError for what cannot be read, UsageError for a spec that makes no sense.
+    by_name: takes a word that need not be a path, and is asked before the others. general: takes what no other reader
+    wants, and is asked last.
+    """
+
+    recognises: Callable[[str], bool]
+    open: Callable[[str], Source]
+    by_name: bool = False
+    general: bool = False
+
+
+READERS: Registry[Reader] = Registry(__name__, "kind of source")
+
+
+def open_source(spec: str) -> Source:
+    """The source that a built-in name or a path names, not decoded yet. Raises DataError or UsageError."""
+    spec = str(spec)
+    readers = [READERS[name] for name in READERS]
+    for reader in (r for r in readers if r.by_name):
+        if reader.recognises(spec):
+            return reader.open(spec)
+    if not Path(spec).expanduser().exists():
+        raise DataError(f"{spec}: neither a file or directory nor a built-in set ({', '.join(BUILT_IN)})")
+    for reader in sorted((r for r in readers if not r.by_name), key=lambda r: r.general):
+        if reader.recognises(spec):
+            return reader.open(spec)
+    raise DataError(f"{spec}: a file of unknown kind; allowed are: {source_help()}")
+
+
+def source_help() -> str:
+    """What can be read, in one line, for help and messages."""
+    kinds = dict(READERS.descriptions)
+    kinds["built-in"] += f" ({', '.join(BUILT_IN)})"
+    return "; ".join(kinds.values())
+
+
+def source_table() -> str:
+    """What can be read, as a Markdown table for the documentation."""
+    rows = [("`--data`, SOURCE", "what is read"), ("---", "---")]
+    rows += [(name, text) for name, text in READERS.descriptions.items()]
+    rows += [(f"`{name}`", text) for name, text in BUILT_IN.descriptions.items()]
+    return "".join(f"| {left} | {right} |\n" for left, right in rows)

@@ -1,80 +1,24 @@
-"""The idx format of MNIST: two zero bytes, a type code, the number of axes, the axes as big-endian int32, the values.
-
-Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database" (1998).
-"""
+"""idx(.gz) file or folder of MNIST-format files."""
 
 from __future__ import annotations
 
-import struct
+import re
 from pathlib import Path
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.readers.limits import check_array_size, open_bounded
-from ambient_train.data.readers.source import Source
-
-_UNSIGNED_BYTE = 0x08
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """Array of unsigned bytes in an idx file, plain or gzipped. Raises DataError naming the file."""
-    with open_bounded(path) as stream:
-        head = stream.read(4)
-        if len(head) < 4 or head[:2] != b"\0\0":
-            raise DataError(f"{path}: not an idx file (wrong magic number)")
-        if head[2] != _UNSIGNED_BYTE:
-            raise DataError(f"{path}: idx type 0x{head[2]:02x} is not supported, only unsigned bytes (0x08)")
-        if not 1 <= head[3] <= 4:
-            raise DataError(f"{path}: an idx file of {head[3]} axes is not a set of images or labels")
-        sizes = stream.read(4 * head[3])
-        if len(sizes) < 4 * head[3]:
-            raise DataError(f"{path}: truncated in its header")
-        shape = struct.unpack(f">{head[3]}I", sizes)
-        size = check_array_size(shape, 1, str(path))
-        values = stream.read(size)
-        if len(values) < size:
-            raise DataError(f"{path}: truncated, {len(values)} of {size} bytes")
-        if stream.read(1):
-            raise DataError(f"{path}: longer than its header says ({size} bytes of values)")
-    return np.frombuffer(values, np.uint8).reshape(shape)
+from ambient_train.data.formats.idx import find_pair, idx_images, idx_labels
+from ambient_train.data.readers import Reader
+from ambient_train.data.source import Source, source_name
 
 
-def idx_images(path: Path) -> np.ndarray:
-    """Images [N, 1, H, W] of an idx file of three axes."""
-    images = read_idx(path)
-    if images.ndim != 3:
-        raise DataError(f"{path}: {images.ndim} axes; a set of grey images has 3 (count, rows, columns)")
-    return images[:, None]
-
-
-def find_pair(directory: Path, part: str) -> tuple[Path, Path | None] | None:
-    """Image and label file of `train` or `t10k` in a MNIST-format directory, or None."""
-
-    def find(stem: str) -> Path | None:
-        for name in (stem, stem.replace("-idx", ".idx")):
-            for suffix in ("", ".gz"):
-                if (path := directory / (name + suffix)).is_file():
-                    return path
-        return None
-
-    images = find(f"{part}-images-idx3-ubyte")
-    return None if images is None else (images, find(f"{part}-labels-idx1-ubyte"))
-
-
-def _labels(path: Path, count: int) -> np.ndarray:
-    labels = read_idx(path)
-    if labels.shape != (count,):
-        raise DataError(f"{path}: shape {labels.shape}, but there are {count} images")
-    return labels.astype(np.int64)
-
-
-def idx_file(path: Path, name: str) -> Source:
+def _idx_file(path: Path) -> Source:
     """One idx file of images; labels are taken from `*-labels-idx1-ubyte` beside it if that is there."""
     images = idx_images(path)
     beside = path.with_name(path.name.replace("-images", "-labels").replace("idx3", "idx1"))
-    labels = _labels(beside, len(images)) if beside != path and beside.is_file() else None
-    return Source(name=name, count=len(images), read=lambda ids: images[ids], labels=labels)
+    labels = idx_labels(beside, len(images)) if beside != path and beside.is_file() else None
+    return Source(name=source_name(path), count=len(images), read=lambda ids: images[ids], labels=labels)
 
 
 def idx_folder(directory: Path, name: str) -> Source:
@@ -90,7 +34,7 @@ def idx_folder(directory: Path, name: str) -> Source:
     counts = [len(part) for part in parts]
     labels = None
     if all(pair[1] is not None for pair in pairs):
-        labels = np.concatenate([_labels(pair[1], n) for pair, n in zip(pairs, counts, strict=True) if pair[1]])
+        labels = np.concatenate([idx_labels(pair[1], n) for pair, n in zip(pairs, counts, strict=True) if pair[1]])
     total, first = sum(counts), counts[0]
 
     def read(ids: np.ndarray) -> np.ndarray:
@@ -103,3 +47,18 @@ def idx_folder(directory: Path, name: str) -> Source:
 
     heldout = np.arange(total) >= first if len(parts) > 1 else None
     return Source(name=name, count=total, read=read, labels=labels, heldout=heldout)
+
+
+def _recognises(spec: str) -> bool:
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return find_pair(path, "train") is not None
+    return re.search(r"[-.]idx\d-ubyte(\.gz)?$|\.idx(\.gz)?$", path.name.lower()) is not None
+
+
+def _open(spec: str) -> Source:
+    path = Path(spec).expanduser()
+    return idx_folder(path, source_name(path)) if path.is_dir() else _idx_file(path)
+
+
+MEMBER = Reader(_recognises, _open)

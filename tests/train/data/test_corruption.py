@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ambient_theory.shared.errors import UsageError
-from ambient_train.data.load import ImageSet
+from ambient_train.data.images import ImageSet
 from ambient_train.data.mixture import TrainingSet, corrupt, counts
 
 

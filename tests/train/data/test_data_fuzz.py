@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError
+from ambient_train.data.formats.cifar import load_plain_pickle
+from ambient_train.data.formats.decode import decode_image
 from ambient_train.data.load import load_images
-from ambient_train.data.readers.cifar import load_plain_pickle
-from ambient_train.data.readers.decode import decode_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 FUZZ = settings(

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.readers.decode import decode_image
-from ambient_train.data.readers.png import decode_png, encode_png
+from ambient_train.data.formats.decode import decode_image
+from ambient_train.data.formats.png import decode_png, encode_png
 
 
 @pytest.mark.parametrize("channels", [1, 3])

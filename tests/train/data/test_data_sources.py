@@ -22,7 +22,7 @@ from data_files import (
 )
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.data.load import hash_uniform, load_images
+from ambient_train.data.load import load_images
 from ambient_train.data.resize import area_resize
 
 
@@ -68,16 +68,6 @@ def test_max_images_is_nested_and_does_not_follow_the_order_of_the_source() -> N
     assert list(small.ids) == sorted(small.ids)
     assert small.ids.max() > 1000  # the first 50 images would end at 49
     np.testing.assert_array_equal(small.images, load_images("digits").images[small.ids])
-
-
-def test_hash_of_ids_is_uniform_and_independent_between_purposes() -> None:
-    from scipy.stats import kstest
-
-    n = 20000
-    u, v = hash_uniform(np.arange(n), 1), hash_uniform(np.arange(n), 2)
-    for values in (u, v, (u + v) % 1, (u[1:] - u[:-1]) % 1):
-        assert kstest(values, "uniform").pvalue > 1e-3
-    assert kstest(0.97 * u, "uniform").pvalue < 1e-3  # control: 3 % off
 
 
 def test_photos_are_520_disjoint_or_30294_strided_patches_of_the_photographs() -> None:
@@ -293,7 +283,7 @@ def test_links_to_folders_are_followed_and_loops_and_dead_links_are_named(tmp_pa
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
 def test_pickles_of_older_protocols_are_read(tmp_path: Path, protocol: int) -> None:
-    from ambient_train.data.readers.cifar import load_plain_pickle
+    from ambient_train.data.formats.cifar import load_plain_pickle
 
     data = cifar_python_files(cifar_batches(), protocol)["cifar-10-batches-py/test_batch"]
     np.testing.assert_array_equal(load_plain_pickle(data, "x")[b"data"], cifar_batches()["test_batch"][0])

@@ -1,4 +1,4 @@
-"""NumPy files of images: .npy and .npz, read without pickles and only after their headers have been checked."""
+"""NumPy files: .npy and .npz, read without pickles and only after their headers have been checked."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from typing import IO
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.readers.limits import check_array_size, check_expansion
-from ambient_train.data.readers.source import Source
-
-IMAGE_KEYS = ("images", "arr_0")
+from ambient_train.data.formats.limits import check_array_size, check_expansion, first_line
 
 
 def read_npy(stream: IO[bytes], where: str, available: int) -> np.ndarray:
@@ -30,7 +27,7 @@ def read_npy(stream: IO[bytes], where: str, available: int) -> np.ndarray:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{where}: not a readable .npy file ({_short(error)})") from None
+        raise DataError(f"{where}: not a readable .npy file ({first_line(error)})") from None
     if dtype.hasobject or dtype.kind not in "uifb":
         raise DataError(f"{where}: values of type {dtype} are not numbers")
     if not shape:
@@ -43,10 +40,6 @@ def read_npy(stream: IO[bytes], where: str, available: int) -> np.ndarray:
         raise DataError(f"{where}: truncated, {len(data)} of {size} bytes")
     array = np.frombuffer(data, dtype)
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
-
-
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def load_npy(path: Path) -> np.ndarray:
@@ -79,9 +72,9 @@ def load_npz(path: Path, only: Collection[str] | None = None) -> dict[str, np.nd
     except DataError:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, MemoryError, NotImplementedError) as error:
-        raise DataError(f"{path}: not a readable .npz file ({_short(error)})") from None
+        raise DataError(f"{path}: not a readable .npz file ({first_line(error)})") from None
     except (RuntimeError, ValueError, LookupError) as error:
-        raise DataError(f"{path}: not a readable .npz file ({_short(error)})") from None
+        raise DataError(f"{path}: not a readable .npz file ({first_line(error)})") from None
     return arrays
 
 
@@ -144,47 +137,3 @@ def as_sigma(array: np.ndarray, count: int, where: str) -> np.ndarray:
     if not (np.isfinite(sigma).all() and (sigma >= 0).all()):
         raise DataError(f"{where}: noise levels must be finite and >= 0")
     return sigma
-
-
-def npz_file(path: Path, name: str) -> Source:
-    """An .npz with `images` (or `arr_0`), and optionally `labels`, `sigma` and `heldout` (bool, True = held out)."""
-    arrays = load_npz(path)
-    key = next((key for key in IMAGE_KEYS if key in arrays), None)
-    if key is None:
-        held = ", ".join(sorted(arrays)) or "nothing"
-        raise DataError(f"{path}: no array named `images` or `arr_0` (it holds {held})")
-    images = as_images(arrays[key], f"{path}:{key}")
-    count = len(images)
-    return Source(
-        name=name,
-        count=count,
-        read=lambda ids: images[ids],
-        labels=as_labels(arrays["labels"], count, f"{path}:labels") if "labels" in arrays else None,
-        sigma=as_sigma(arrays["sigma"], count, f"{path}:sigma") if "sigma" in arrays else None,
-        heldout=_as_heldout(arrays["heldout"], count, f"{path}:heldout") if "heldout" in arrays else None,
-    )
-
-
-def _as_heldout(array: np.ndarray, count: int, where: str) -> np.ndarray:
-    """bool [count], with images on both sides."""
-    if array.shape != (count,) or array.dtype != np.bool_:
-        raise DataError(
-            f"{where}: {array.dtype} of shape {array.shape} for {count} images; one bool an image is needed"
-        )
-    if array.all() or not array.any():
-        raise DataError(f"{where}: {'all' if array.all() else 'none'} of the images are held out; leave the array out")
-    return array
-
-
-def npy_file(path: Path, name: str) -> Source:
-    """A .npy of images; `<stem>.labels.npy` and `<stem>.sigma.npy` beside it are used if they are there."""
-    images = as_images(load_npy(path), str(path))
-    count = len(images)
-    labels, sigma = path.with_suffix(".labels.npy"), path.with_suffix(".sigma.npy")
-    return Source(
-        name=name,
-        count=count,
-        read=lambda ids: images[ids],
-        labels=as_labels(load_npy(labels), count, str(labels)) if labels.is_file() else None,
-        sigma=as_sigma(load_npy(sigma), count, str(sigma)) if sigma.is_file() else None,
-    )

@@ -1,57 +1,13 @@
-"""The image sets that need no download: digits, photos32, and Fashion-MNIST where its files are installed."""
+"""32 x 32 colour patches of scikit-learn's two sample photographs."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 
-from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.data.readers.idx import idx_folder
-from ambient_train.data.readers.source import Source
+from ambient_theory.shared.errors import UsageError
+from ambient_train.data.source import Source
 
-FASHION_DIRECTORY = "/usr/share/datasets/fashion-mnist"
-FASHION_VARIABLE = "FASHION_MNIST_DIR"
-FASHION_LABELS = (
-    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
-    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-)
 PATCH = 32
-
-
-def digits() -> Source:
-    """scikit-learn's 1,797 handwritten digits, 1 x 8 x 8; grey levels 0..16 are rounded to uint8 value/16 * 255."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = np.rint(bunch.images / 16 * 255).astype(np.uint8)[:, None]
-    return Source(
-        name="digits",
-        count=len(images),
-        read=lambda ids: images[ids],
-        labels=bunch.target.astype(np.int64),
-        default_holdout=0.2,
-        label_names=tuple(str(name) for name in bunch.target_names),
-    )
-
-
-def fashion() -> Source:
-    """Fashion-MNIST (Xiao et al. 2017, MIT licence), 60,000 training and 10,000 held-out images, 1 x 28 x 28.
-
-    Read from the directory that the environment variable FASHION_MNIST_DIR names, else from where Debian's package
-    dataset-fashion-mnist puts it. Raises DataError, saying how to get it, where the files are missing.
-    """
-    directory = Path(os.environ.get(FASHION_VARIABLE) or FASHION_DIRECTORY)
-    try:
-        return replace(idx_folder(directory, name="fashion"), label_names=FASHION_LABELS)
-    except DataError as error:
-        raise DataError(
-            f"fashion: {error}; install Debian's package dataset-fashion-mnist, or put train-images-idx3-ubyte.gz, "
-            "train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz into a directory "
-            f"and set {FASHION_VARIABLE} to it"
-        ) from None
 
 
 def photos32(argument: str = "") -> Source:
@@ -97,5 +53,8 @@ def photos32(argument: str = "") -> Source:
         read=read,
         labels=places[:, 0].astype(np.int64),
         regions=None if stride == PATCH else regions,
-        label_names=("china", "flower"),
+        classes=("china", "flower"),
     )
+
+
+MEMBER = photos32

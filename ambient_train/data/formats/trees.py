@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.readers.decode import EXTENSIONS, Colour, decode_image
-from ambient_train.data.readers.limits import MAX_MEMBER_BYTES, check_expansion
+from ambient_train.data.formats.decode import EXTENSIONS, Colour, decode_image
+from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, check_expansion
 
 _SMALL_FILE_BYTES = 16384
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.readers.limits import MAX_PIXELS
-from ambient_train.data.readers.png import decode_png
+from ambient_train.data.formats.limits import MAX_PIXELS, first_line
+from ambient_train.data.formats.png import decode_png
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of damaged files names none of them
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -94,8 +94,7 @@ def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tupl
     except DataError:
         raise
     except Exception as error:
-        message = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        raise DataError(f"{where}: damaged or truncated image ({message})") from None
+        raise DataError(f"{where}: damaged or truncated image ({first_line(error, 100)})") from None
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), note
 
 

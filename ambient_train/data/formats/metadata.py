@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.readers.arrays import as_labels, as_sigma, read_npy
-from ambient_train.data.readers.trees import Tree
+from ambient_train.data.formats.arrays import as_labels, as_sigma, read_npy
+from ambient_train.data.formats.trees import Tree
 
 JSON_NAME, SIGMA_NAME, PARTITION_NAME = "dataset.json", "sigma.npy", "list_eval_partition.txt"
 CSV_NAMES = ("dataset.csv", "labels.csv", "metadata.csv")
@@ -38,7 +38,7 @@ class Known:
     labels: np.ndarray | None = None
     sigma: np.ndarray | None = None
     heldout: np.ndarray | None = None
-    label_names: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
 
 
 def describe_tree(tree: Tree) -> Known:
@@ -95,7 +95,7 @@ def _from_json(tree: Tree, file: str, names: Sequence[str]) -> Known:
     classes = content.get("label_names")
     known_classes = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     return Known(
-        label_names=tuple(classes) if known_classes and classes else None,
+        classes=tuple(classes) if known_classes and classes else None,
         labels=None if labels is None else as_labels(labels, count, where),
         sigma=None if sigma is None else as_sigma(sigma, count, where),
     )
@@ -143,9 +143,9 @@ def _from_csv(tree: Tree, file: str, names: Sequence[str]) -> Known:
     missing = [name for name in names if name not in table]
     if missing:
         raise DataError(f"{where}: no row for {missing[0]} ({len(missing)} of {len(names)} images have none)")
-    labels, label_names = None, None
+    labels, classes = None, None
     if label is not None:
-        labels, label_names = _text_labels([table[name][label] for name in names], where)
+        labels, classes = _text_labels([table[name][label] for name in names], where)
     levels = None
     if sigma is not None:
         try:
@@ -154,7 +154,7 @@ def _from_csv(tree: Tree, file: str, names: Sequence[str]) -> Known:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{where}: the column {sigma!r} must hold a number in each row ({error})") from None
-    return Known(labels=labels, sigma=levels, label_names=label_names)
+    return Known(labels=labels, sigma=levels, classes=classes)
 
 
 def _text_labels(values: Sequence[Any], where: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
@@ -181,7 +181,7 @@ def _from_folders(names: Sequence[str]) -> Known:
         return Known(heldout=heldout)
     place = {name: i for i, name in enumerate(classes)}
     labels = np.array([place[part[0]] if len(part) > 1 else -1 for part in parts], np.int64)
-    return Known(labels=labels, heldout=heldout, label_names=tuple(classes))
+    return Known(labels=labels, heldout=heldout, classes=tuple(classes))
 
 
 def _celeba_partition(tree: Tree, file: str, names: Sequence[str]) -> np.ndarray:

@@ -15,9 +15,13 @@ from ambient_theory.shared.errors import DataError
 MAX_ARRAY_BYTES = 64 * 2**30
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_PIXELS = 128_000_000
-MAX_METADATA_BYTES = 1 * 2**30
 BOMB_RATIO = 200
 BOMB_BYTES = 64 * 2**20
+
+
+def first_line(error: BaseException, limit: int = 120) -> str:
+    """First line of an error's message for a sentence of ours, cut to `limit` characters; its type if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:limit]
 
 
 def check_array_size(shape: Sequence[int], itemsize: int, where: str) -> int:

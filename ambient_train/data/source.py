@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from ambient_train.data.readers.trees import Tree
+    import numpy as np
+
+    from ambient_train.data.formats.trees import Tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,8 @@ class Source:
     heldout: bool [count] where the source comes with a held-out part of its own. regions(share) -> (train, heldout)
     bool [count] each, where images overlap and a split by image would leak.
     tree: the files, where images are files that may differ in size and mode. A label of -1 is unknown.
+    classes: name of each label, in the order of the labels. notes: what was seen and not read, or changed on the way,
+    one sentence each; nobody may learn of it later from a result.
     """
 
     name: str
@@ -31,5 +34,11 @@ class Source:
     heldout: np.ndarray | None = None
     regions: Callable[[float], tuple[np.ndarray, np.ndarray]] | None = None
     default_holdout: float = 0.1
-    label_names: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
     tree: Tree | None = None
+    notes: tuple[str, ...] = ()
+
+
+def source_name(path: Path) -> str:
+    """What a set read from `path` is called: the last part of the path, up to its first dot; never a path itself."""
+    return path.resolve().name.split(".")[0].replace("\\", "-") or "images"

@@ -1,17 +1,14 @@
-"""Trees whose images already have one size and one colour mode, as a source; decoded by several threads."""
+"""Image files that have one size and one colour mode as one array, decoded by several threads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.readers.metadata import describe_tree
-from ambient_train.data.readers.source import Source
-from ambient_train.data.readers.trees import Tree, decode_threads, open_tree
+from ambient_train.data.formats.trees import Tree, decode_threads
 
 
 def stacked_reader(tree: Tree) -> Callable[[np.ndarray], np.ndarray]:
@@ -53,19 +50,3 @@ def stacked_reader(tree: Tree) -> Callable[[np.ndarray], np.ndarray]:
 
 def _describe(shape: tuple[int, ...]) -> str:
     return f"{shape[2]} x {shape[1]} {'grey' if shape[0] == 1 else 'RGB'}"
-
-
-def tree_source(path: Path, name: str) -> Source:
-    """A folder or zip of images that already have one size and one colour mode."""
-    tree = open_tree(path)
-    known = describe_tree(tree)
-    return Source(
-        name=name,
-        count=len(tree.images),
-        read=stacked_reader(tree),
-        labels=known.labels,
-        sigma=known.sigma,
-        heldout=known.heldout,
-        label_names=known.label_names,
-        tree=tree,
-    )
