@@ -15,8 +15,8 @@ from typing import Any
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import content_hash
-from ambient_train.diffusion.losses import WEIGHTS
-from ambient_train.diffusion.noise_levels import DRAWS
+from ambient_train.diffusion.draws import TABLE as DRAWS
+from ambient_train.diffusion.losses import TABLE as WEIGHTS
 from ambient_train.networks.edm_presets import EDM_PRESETS
 
 PRECISIONS = ("fp32", "bf16", "fp16")

@@ -68,7 +68,7 @@ def measure(
     if micro_batch and (micro_batch < 1 or config.batch % micro_batch):
         raise UsageError(f"micro-batch {micro_batch} does not divide a batch of {config.batch} images")
     state = TrainState(config, data.shape, label_dim, device)
-    table = LevelTable.of(data.sigma_n)
+    table = LevelTable.of(data.levels)
     state.network.train()
     largest = min(micro_batch or config.batch, config.batch)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ambient_train.diffusion.losses import edm_weight
+from ambient_train.diffusion.losses._base import edm_weight
 from ambient_train.networks.edm_presets import EDM_PRESETS
 from ambient_train.networks.layers import dropout_context
 from ambient_train.networks.precond import EDMPrecond
