@@ -1,14 +1,15 @@
-"""Sampling: the schedule is data, the sampler a function of (denoiser, start, schedule).
+"""Sampling: the noise levels are data, the flow a small object, the integrator one loop over both.
 
-Heun's second-order method for dx/dsigma = (x - D(x, sigma))/sigma, optionally with churn (Karras et al. 2022,
-arXiv 2206.00364, Algorithms 1 and 2). Image k is a function of seed k alone.
+The probability-flow ODE dx/dt = slope(x, t) is integrated by Euler's or Heun's method, optionally with churn (Karras et
+al. 2022, arXiv 2206.00364, Algorithms 1 and 2). EDM's own flow has sigma(t) = t and no scaling, so that
+slope = (x - D(x, sigma))/sigma; the others of its Table 1 are in `ablation_sampler`. Image k is a function of seed k
+alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -16,9 +17,23 @@ from torch import Tensor
 
 from ambient_theory.shared.errors import UsageError
 from ambient_train import stateless
+from ambient_train.diffusion.sampler_settings import SOLVERS, SamplerConfig, Stepping
+
+__all__ = [
+    "SOLVERS",
+    "Denoiser",
+    "Flow",
+    "Sampler",
+    "SamplerConfig",
+    "edm_sampler",
+    "heun",
+    "integrate",
+    "parse_seeds",
+    "sample",
+    "sigma_schedule",
+]
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-SOLVERS = ("heun", "euler")
 
 
 class Sampler(Protocol):
@@ -27,64 +42,70 @@ class Sampler(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; noise(i): see `heun`."""
+        """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; noise(i): see `integrate`."""
         ...
 
 
-@dataclass(frozen=True)
-class SamplerConfig:
-    """Steps and levels of a sampler.
+class Flow(Protocol):
+    """A path x(t) = s(t) (x_0 + sigma(t) z) from noise to an image; all on float64."""
 
-    steps: number of levels above 0. sigma_min, sigma_max, rho: the schedule of `sigma_schedule`. churn, s_min, s_max,
-    s_noise: stochasticity (Karras et al. 2022, Algorithm 2). stop_sigma: return D at the first level below it (0 = go
-    down to 0); for models trained on noisy images only, whose denoiser is untrained below the data's noise.
-    """
+    def sigma(self, t: Tensor) -> Tensor:
+        """Noise level at time t."""
+        ...
 
-    steps: int = 18
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float = 7.0
-    churn: float = 0.0
-    s_min: float = 0.0
-    s_max: float = math.inf
-    s_noise: float = 1.0
-    solver: str = "heun"
-    stop_sigma: float = 0.0
+    def time(self, sigma: Tensor) -> Tensor:
+        """Inverse of `sigma`."""
+        ...
 
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UsageError(f"steps {self.steps}: at least 1 is needed")
-        if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise UsageError(f"sigma-min {self.sigma_min} and sigma-max {self.sigma_max} must satisfy 0 < min < max")
-        if not self.rho > 0:
-            raise UsageError(f"rho {self.rho} must be > 0")
-        if not (self.churn >= 0 and self.s_noise >= 0 and self.stop_sigma >= 0):
-            raise UsageError("churn, s-noise and stop-sigma must be >= 0")
-        if self.solver not in SOLVERS:
-            raise UsageError(f"solver {self.solver!r} is not one of {', '.join(SOLVERS)}")
+    def scale(self, t: Tensor) -> Tensor | float:
+        """s(t)."""
+        ...
 
-    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        """`heun` down the schedule, from unit latents [B, C, H, W] ~ N(0, I)."""
-        sigmas = sigma_schedule(self).to(latents.device)
-        return heun(
-            denoise,
-            latents.to(torch.float64) * sigmas[0],
-            sigmas,
-            solver=self.solver,
-            churn=self.churn,
-            s_min=self.s_min,
-            s_max=self.s_max,
-            s_noise=self.s_noise,
-            stop_sigma=self.stop_sigma,
-            noise=noise,
-        )
+    def slope(self, denoise: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+        """dx/dt [B, C, H, W] at (x, t), t > 0."""
+        ...
+
+
+class EDMFlow:
+    """sigma(t) = t, s(t) = 1: dx/dsigma = (x - D(x, sigma))/sigma."""
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
+
+    def time(self, sigma: Tensor) -> Tensor:
+        return sigma
+
+    def scale(self, t: Tensor) -> float:
+        return 1.0
+
+    def slope(self, denoise: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+        return (x - denoise(x, t).to(torch.float64)) / t
 
 
 def sigma_schedule(config: SamplerConfig) -> Tensor:
     """[steps + 1] float64, descending to 0: sigma_i = (max^(1/rho) + i/(steps-1) (min^(1/rho) - max^(1/rho)))^rho."""
+    return torch.cat([edm_levels(config), torch.zeros(1, dtype=torch.float64)])
+
+
+def edm_levels(config: Stepping) -> Tensor:
+    """The levels above 0 of `sigma_schedule`, [steps] float64 (Karras et al. 2022, Table 1)."""
+    low, high = config.bounds
     ramp = torch.linspace(0, 1, config.steps, dtype=torch.float64)
-    high, low = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
-    return torch.cat([(high + ramp * (low - high)) ** config.rho, torch.zeros(1, dtype=torch.float64)])
+    first, last = high ** (1 / config.rho), low ** (1 / config.rho)
+    return (first + ramp * (last - first)) ** config.rho
+
+
+def edm_sampler(
+    denoise: Denoiser, latents: Tensor, config: SamplerConfig, *, noise: Callable[[int], Tensor] | None = None
+) -> Tensor:
+    """`heun` down EDM's levels, from unit latents [B, C, H, W] ~ N(0, I)."""
+    sigmas = sigma_schedule(config).to(latents.device)
+    return heun(denoise, latents.to(torch.float64) * sigmas[0], sigmas, noise=noise, **step_settings(config))
+
+
+def step_settings(config: Stepping) -> dict[str, Any]:
+    """The settings of single steps, for `integrate`."""
+    return {name: getattr(config, name) for name in ("solver", "churn", "s_min", "s_max", "s_noise", "stop_sigma")}
 
 
 def heun(
@@ -100,30 +121,67 @@ def heun(
     stop_sigma: float = 0.0,
     noise: Callable[[int], Tensor] | None = None,
 ) -> Tensor:
-    """Integrate from x ~ N(0, sigmas[0]^2 I) [B, C, H, W] down the schedule `sigmas` [T + 1]; float64 state.
+    """`integrate` EDM's flow from x ~ N(0, sigmas[0]^2 I) [B, C, H, W] down the levels `sigmas` [T + 1]."""
+    return integrate(
+        denoise,
+        x,
+        sigmas,
+        EDMFlow(),
+        solver=solver,
+        churn=churn,
+        s_min=s_min,
+        s_max=s_max,
+        s_noise=s_noise,
+        stop_sigma=stop_sigma,
+        noise=noise,
+    )
+
+
+def integrate(
+    denoise: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    flow: Flow,
+    *,
+    solver: str = "heun",
+    alpha: float = 1.0,
+    churn: float = 0.0,
+    s_min: float = 0.0,
+    s_max: float = math.inf,
+    s_noise: float = 1.0,
+    stop_sigma: float = 0.0,
+    noise: Callable[[int], Tensor] | None = None,
+) -> Tensor:
+    """Integrate a flow from x = x(times[0]) [B, C, H, W] down `times` [T + 1]; float64 state and result.
 
     denoise(x, sigma) -> D: sigma a scalar tensor. noise(i) -> [B, C, H, W] standard normal for step i (needed when
-    churn > 0). solver "euler" leaves out the correction. Returns float64 [B, C, H, W].
+    churn > 0). solver "euler" leaves out the correction, which a step to time 0 never has. alpha: where the second
+    slope is taken, in units of the step. stop_sigma: return D at the first level below it.
+    Raises UsageError for churn without a source of noise.
     """
-    steps = len(sigmas) - 1
+    steps = len(times) - 1
     x = x.to(torch.float64)
     for i in range(steps):
-        sigma, below = sigmas[i], sigmas[i + 1]
+        t, following = times[i], times[i + 1]
+        sigma = flow.sigma(t)
         if float(sigma) < stop_sigma:
-            return denoise(x, sigma).to(torch.float64)
+            return denoise(x / flow.scale(t), sigma).to(torch.float64)
         gamma = min(churn / steps, math.sqrt(2) - 1) if s_min <= float(sigma) <= s_max else 0.0
         if gamma > 0:
             if noise is None:
                 raise UsageError("churn > 0 needs a source of noise")
-            raised = sigma * (1 + gamma)
-            x = x + (raised**2 - sigma**2).sqrt() * s_noise * noise(i).to(torch.float64)
-            sigma = raised
-        slope = (x - denoise(x, sigma).to(torch.float64)) / sigma
-        ahead = x + (below - sigma) * slope
-        if below > 0 and solver == "heun":
-            slope_ahead = (ahead - denoise(ahead, below).to(torch.float64)) / below
-            ahead = x + (below - sigma) * 0.5 * (slope + slope_ahead)
-        x = ahead
+            raised = flow.time(sigma * (1 + gamma))
+            added = (flow.sigma(raised) ** 2 - sigma**2).clamp_min(0).sqrt() * flow.scale(raised)
+            x = flow.scale(raised) / flow.scale(t) * x + added * s_noise * noise(i).to(torch.float64)
+            t = raised
+        step = following - t
+        slope = flow.slope(denoise, x, t)
+        if following > 0 and solver == "heun":
+            between = following if alpha == 1 else t + alpha * step
+            second = flow.slope(denoise, x + alpha * step * slope, between)
+            weight = 1 / (2 * alpha)
+            slope = (1 - weight) * slope + weight * second
+        x = x + step * slope
     return x
 
 
