@@ -11,7 +11,7 @@ from ambient_theory.shared.console import command, print_json, starting
 from ambient_theory.shared.options import Given, parse_images, with_options
 from ambient_theory.shared.signals import leave_on_signal
 from ambient_train.commands.common import Device, Json, Quiet
-from ambient_train.diffusion.sampler_config import GeneralSamplerConfig
+from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig
 from ambient_train.settings.evaluation import EvalConfig
 
 EXAMPLE = "Example: ambient evaluate runs/NAME --repeats 3 --memorisation --outdir scores"

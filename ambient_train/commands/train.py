@@ -12,7 +12,7 @@ from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Given, with_options
 from ambient_theory.shared.signals import leave_on_signal
 from ambient_train.commands.common import Json, Quiet
-from ambient_train.diffusion.sampler_config import SamplerConfig
+from ambient_train.diffusion.sampler_settings import SamplerConfig
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig

@@ -1,13 +1,15 @@
 """Clean and noisy parts of a data set: who is noisy, and the one fixed noise of each noisy image.
 
-y_i = x_i + sigma z_i with z_i ~ N(0, I) a function of (seed, image id) alone: the same in every epoch, process and
-run, never clipped (Daras, Cherapanamjeri, Daskalakis 2024, arXiv 2411.02780). Pixels are in units of [-1, 1].
+What noise is, a noise model says; for `white` y_i = x_i + sigma_n z_i. z_i is a function of (seed, image id) alone: the
+same in every epoch, process and run (Daras, Cherapanamjeri, Daskalakis 2024, arXiv 2411.02780). Pixels are in units of
+[-1, 1].
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +18,10 @@ from torch import Tensor
 from ambient_theory.shared.errors import UsageError
 from ambient_train import stateless
 from ambient_train.data.load import ImageSet
+from ambient_train.data.noise_models import TABLE as NOISE_MODELS
+
+if TYPE_CHECKING:
+    from ambient_train.data.noise_models._base import NoiseModel
 
 
 def counts(n_images: int, *, keep: float, corruption: float) -> tuple[int, int]:
@@ -38,15 +44,16 @@ def counts(n_images: int, *, keep: float, corruption: float) -> tuple[int, int]:
 class TrainingSet:
     """Images with a noise level each, sorted by level so that those below a diffusion level are a prefix.
 
-    source: the clean images that were chosen, in this order. sigma_n: [N] float64, noise of each image as it is
-    given to training. added: [N] bool, True where noise of standard deviation sigma_n is added here (False where the
-    image is clean or came with its noise). seed: keys the noise.
+    source: the clean images that were chosen, in this order. sigma_n: [N] float64, strength of the noise of each image
+    as it is given to training. added: [N] bool, True where noise of strength sigma_n is added here (False where the
+    image is clean or came with its noise). seed: keys the noise. noise: what kind of noise it is.
     """
 
     source: ImageSet
     sigma_n: Tensor
     added: Tensor
     seed: int
+    noise: NoiseModel = field(default_factory=lambda: NOISE_MODELS["white"])
 
     def __len__(self) -> int:
         return len(self.sigma_n)
@@ -65,19 +72,24 @@ class TrainingSet:
         c, h, w = self.source.images.shape[1:]
         return c, h, w
 
+    @property
+    def levels(self) -> Tensor:
+        """[N] float64, ascending: the diffusion level above which each image can be used."""
+        return self.noise.lowest_level(self.sigma_n)
+
     def clean_images(self) -> ImageSet:
         """The images that are used without noise."""
         return self.source.subset(np.flatnonzero((self.sigma_n == 0).numpy()))
 
     def batch(self, index: Tensor) -> Tensor:
-        """Images [B, C, H, W] float32 at positions `index` [B]: clean pixels, or y = x + sigma_n z with its fixed z."""
+        """Images [B, C, H, W] float32 at positions `index` [B]: clean pixels, or y with its one fixed noise."""
         positions = index.numpy()
         y = torch.from_numpy(self.source.pixels(positions))
         rows = torch.nonzero(self.added[index])[:, 0]
         if len(rows):
             ids = torch.from_numpy(self.source.ids[positions[rows.numpy()]])
-            z = stateless.normal(self.seed, "image-noise", ids, self.shape)
-            y[rows] += self.sigma_n[index[rows]].to(torch.float32).reshape(-1, 1, 1, 1) * z
+            z = self.noise.noise(self.seed, ids, self.shape)
+            y[rows] = self.noise.corrupt(y[rows], self.sigma_n[index[rows]], z)
         return y
 
     def labels(self, index: Tensor) -> Tensor | None:
@@ -86,7 +98,11 @@ class TrainingSet:
 
 
 def check_amounts(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float) -> None:
-    """Raise UsageError unless the data set can give so many clean and noisy images."""
+    """Raise UsageError unless the data set can give so many clean and noisy images.
+
+    The one definition of a possible mixture. `corrupt` asks it, and so does whoever must refuse a wish before anything
+    is written, which is earlier than the mixture is made.
+    """
     if not (math.isfinite(sigma) and sigma >= 0):
         raise UsageError(f"sigma {sigma} is not a standard deviation: give a finite number >= 0 in units of [-1, 1]")
     if n_clean < 0 or n_noisy < 0 or n_clean + n_noisy == 0:
@@ -100,8 +116,12 @@ def check_amounts(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float)
         )
 
 
-def corrupt(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float, seed: int) -> TrainingSet:
-    """Choose n_clean clean and n_noisy noisy images; sigma is the noise of the noisy ones.
+def corrupt(
+    source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float, seed: int, noise: str = "white"
+) -> TrainingSet:
+    """Choose n_clean clean and n_noisy noisy images; sigma is the strength of the noise of the noisy ones.
+
+    noise: a member of the table of noise models, the kind of the noise added here and of that which came with images.
 
     One random order of the ids, keyed by `seed`, decides: the first n_clean images stay clean, the n_noisy from the
     other end become noisy. So clean subsets are nested across budgets, noisy sets across shares, the two are disjoint,
@@ -116,10 +136,7 @@ def corrupt(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float, seed:
     clean = pure[:n_clean]
     already = noisy_given[:n_noisy]
     fresh = pure[len(pure) - (n_noisy - len(already)) :] if n_noisy > len(already) else pure[:0]
-    if len(fresh) and sigma == 0:
-        fresh_sigma = np.zeros(len(fresh))
-    else:
-        fresh_sigma = np.full(len(fresh), float(sigma))
+    fresh_sigma = np.full(len(fresh), float(sigma))
     chosen = np.concatenate([clean, fresh, already])
     level = np.concatenate(
         [np.zeros(len(clean)), fresh_sigma, source.sigma[already] if source.sigma is not None else np.zeros(0)]
@@ -127,5 +144,9 @@ def corrupt(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float, seed:
     added = np.concatenate([np.zeros(len(clean), bool), fresh_sigma > 0, np.zeros(len(already), bool)])
     by_level = np.argsort(level, kind="stable")
     return TrainingSet(
-        source.subset(chosen[by_level]), torch.from_numpy(level[by_level]), torch.from_numpy(added[by_level]), seed
+        source.subset(chosen[by_level]),
+        torch.from_numpy(level[by_level]),
+        torch.from_numpy(added[by_level]),
+        seed,
+        NOISE_MODELS[noise],
     )

@@ -1,4 +1,4 @@
-"""The general sampler of Karras et al. 2022 (arXiv 2206.00364): every choice of its Table 1, freely combined.
+"""The other flows of Karras et al. 2022 (arXiv 2206.00364): every choice of its Table 1, freely combined.
 
 With a schedule sigma(t) and a scaling s(t) the probability-flow ODE is (their equation 81)
 
@@ -12,15 +12,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ambient_theory.shared.errors import UsageError
-from ambient_train.diffusion.sampler_config import GeneralSamplerConfig
-from ambient_train.diffusion.sampling import Denoiser
+from ambient_train.diffusion.sampler_settings import (
+    DISCRETIZATIONS,
+    SCALINGS,
+    SCHEDULES,
+    VP_BETA_D,
+    VP_BETA_MIN,
+    GeneralSamplerConfig,
+)
+from ambient_train.diffusion.sampling import Denoiser, edm_levels, integrate, step_settings
+
+__all__ = [
+    "DISCRETIZATIONS",
+    "SCALINGS",
+    "SCHEDULES",
+    "VP_BETA_D",
+    "VP_BETA_MIN",
+    "GeneralSamplerConfig",
+    "VPSchedule",
+    "general_sampler",
+    "make_schedule",
+    "noise_levels",
+]
 
 
 class Schedule(Protocol):
@@ -103,8 +123,7 @@ def noise_levels(config: GeneralSamplerConfig) -> Tensor:
     low, high = config.bounds
     ramp = torch.linspace(0, 1, config.steps, dtype=torch.float64)
     if config.discretization == "edm":
-        first, last = high ** (1 / config.rho), low ** (1 / config.rho)
-        return (first + ramp * (last - first)) ** config.rho
+        return edm_levels(config)
     if config.discretization == "ve":
         return (high**2 * (low**2 / high**2) ** ramp).sqrt()
     if config.discretization == "vp":
@@ -124,6 +143,34 @@ def noise_levels(config: GeneralSamplerConfig) -> Tensor:
     return levels[((len(levels) - 1) * ramp).round().to(torch.int64)]
 
 
+@dataclass(frozen=True)
+class GeneralFlow:
+    """The flow of a schedule sigma(t) and a scaling s(t); see the module's equation. Methods as in `Flow`."""
+
+    schedule: Schedule
+    scaling: str
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.schedule.sigma(t)
+
+    def time(self, sigma: Tensor) -> Tensor:
+        return self.schedule.inverse(sigma)
+
+    def scale(self, t: Tensor) -> Tensor:
+        return 1 / (1 + self.sigma(t) ** 2).sqrt() if self.scaling == "vp" else torch.ones_like(t)
+
+    def scale_derivative(self, t: Tensor) -> Tensor:
+        """s'(t)."""
+        if self.scaling == "none":
+            return torch.zeros_like(t)
+        return -self.sigma(t) * self.schedule.derivative(t) * self.scale(t) ** 3
+
+    def slope(self, denoise: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+        sigma, s = self.sigma(t), self.scale(t)
+        towards = x - s * denoise(x / s, sigma).to(torch.float64)
+        return self.schedule.derivative(t) * towards / sigma + self.scale_derivative(t) / s * x
+
+
 def general_sampler(
     denoise: Denoiser,
     latents: Tensor,
@@ -131,62 +178,9 @@ def general_sampler(
     *,
     noise: Callable[[int], Tensor] | None = None,
 ) -> Tensor:
-    """Sample from unit latents [B, C, H, W] ~ N(0, I); float64 state and result.
-
-    denoise(x, sigma) -> D: sigma a scalar tensor. noise(i) -> [B, C, H, W] standard normal for step i, needed if
-    churn > 0.
-    """
-    schedule = make_schedule(config)
-
-    def scale(t: Tensor) -> Tensor:
-        return 1 / (1 + schedule.sigma(t) ** 2).sqrt() if config.scaling == "vp" else torch.ones_like(t)
-
-    def scale_derivative(t: Tensor) -> Tensor:
-        if config.scaling == "none":
-            return torch.zeros_like(t)
-        return -schedule.sigma(t) * schedule.derivative(t) * scale(t) ** 3
-
-    def slope(x: Tensor, t: Tensor) -> Tensor:
-        sigma, s = schedule.sigma(t), scale(t)
-        towards = x - s * denoise(x / s, sigma).to(torch.float64)
-        return schedule.derivative(t) * towards / sigma + scale_derivative(t) / s * x
-
-    times = schedule.inverse(noise_levels(config).to(latents.device))
+    """Sample from unit latents [B, C, H, W] ~ N(0, I); float64 state and result. denoise, noise: see `integrate`."""
+    flow = GeneralFlow(make_schedule(config), config.scaling)
+    times = flow.time(noise_levels(config).to(latents.device))
     times = torch.cat([times, torch.zeros_like(times[:1])])
-    x = latents.to(torch.float64) * (schedule.sigma(times[0]) * scale(times[0]))
-    for i in range(config.steps):
-        t, following = times[i], times[i + 1]
-        sigma = schedule.sigma(t)
-        if float(sigma) < config.stop_sigma:
-            return denoise(x / scale(t), sigma).to(torch.float64)
-        gamma = min(config.churn / config.steps, math.sqrt(2) - 1) if config.s_min <= sigma <= config.s_max else 0.0
-        if gamma > 0:
-            if noise is None:
-                raise UsageError("churn > 0 needs a source of noise")
-            raised = schedule.inverse(sigma * (1 + gamma))
-            added = (schedule.sigma(raised) ** 2 - sigma**2).clamp_min(0).sqrt() * scale(raised)
-            x = scale(raised) / scale(t) * x + added * config.s_noise * noise(i).to(torch.float64)
-            t = raised
-        step = following - t
-        first = slope(x, t)
-        if config.solver == "euler" or i == config.steps - 1:
-            x = x + step * first
-        else:
-            between = following if config.alpha == 1 else t + config.alpha * step
-            second = slope(x + config.alpha * step * first, between)
-            weight = 1 / (2 * config.alpha)
-            x = x + step * ((1 - weight) * first + weight * second)
-    return x
-
-
-def published(name: str, **changes: object) -> GeneralSamplerConfig:
-    """The sampler of a row of Table 1: vp, ve, iddpm (all Euler) or edm, with changes."""
-    rows = {
-        "vp": {"discretization": "vp", "schedule": "vp", "scaling": "vp", "solver": "euler"},
-        "ve": {"discretization": "ve", "schedule": "ve", "scaling": "none", "solver": "euler"},
-        "iddpm": {"discretization": "iddpm", "schedule": "linear", "scaling": "none", "solver": "euler"},
-        "edm": {},
-    }
-    if name not in rows:
-        raise UsageError(f"sampler {name!r} is not one of {', '.join(rows)}")
-    return replace(GeneralSamplerConfig(**rows[name]), **changes)  # type: ignore[arg-type]
+    x = latents.to(torch.float64) * (flow.sigma(times[0]) * flow.scale(times[0]))
+    return integrate(denoise, x, times, flow, alpha=config.alpha, noise=noise, **step_settings(config))

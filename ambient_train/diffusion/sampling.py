@@ -1,56 +1,111 @@
-"""Sampling: the schedule is data, the sampler a function of (denoiser, start, schedule).
+"""Sampling: the noise levels are data, the flow a small object, the integrator one loop over both.
 
-Heun's second-order method for dx/dsigma = (x - D(x, sigma))/sigma, optionally with churn (Karras et al. 2022,
-arXiv 2206.00364, Algorithms 1 and 2). Image k is a function of seed k alone.
+The probability-flow ODE dx/dt = slope(x, t) is integrated by Euler's or Heun's method, optionally with churn (Karras et
+al. 2022, arXiv 2206.00364, Algorithms 1 and 2). EDM's own flow has sigma(t) = t and no scaling, so that
+slope = (x - D(x, sigma))/sigma; the others of its Table 1 are in `ablation_sampler`. Image k is a function of seed k
+alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from ambient_theory.shared.errors import UsageError
 from ambient_train import stateless
-from ambient_train.diffusion.sampler_config import GeneralSamplerConfig, SamplerConfig
+from ambient_train.diffusion.sampler_settings import SOLVERS, SamplerConfig, Stepping
+
+__all__ = [
+    "SOLVERS",
+    "Denoiser",
+    "Flow",
+    "Sampler",
+    "SamplerConfig",
+    "edm_sampler",
+    "heun",
+    "integrate",
+    "parse_seeds",
+    "sample",
+    "sigma_schedule",
+]
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
-Sampler = SamplerConfig | GeneralSamplerConfig
-"""Settings of a sampler."""
+class Sampler(Protocol):
+    """Settings of a sampler, which can be carried out; a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
+        """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; noise(i): see `integrate`."""
+        ...
 
 
-def integrate(
-    config: Sampler, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor] | None = None
-) -> Tensor:
-    """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; noise(i): see `heun`."""
-    if isinstance(config, GeneralSamplerConfig):
-        from ambient_train.diffusion.ablation_sampler import general_sampler
+class Flow(Protocol):
+    """A path x(t) = s(t) (x_0 + sigma(t) z) from noise to an image; all on float64."""
 
-        return general_sampler(denoise, latents, config, noise=noise)
-    sigmas = sigma_schedule(config).to(latents.device)
-    return heun(
-        denoise,
-        latents.to(torch.float64) * sigmas[0],
-        sigmas,
-        solver=config.solver,
-        churn=config.churn,
-        s_min=config.s_min,
-        s_max=config.s_max,
-        s_noise=config.s_noise,
-        stop_sigma=config.stop_sigma,
-        noise=noise,
-    )
+    def sigma(self, t: Tensor) -> Tensor:
+        """Noise level at time t."""
+        ...
+
+    def time(self, sigma: Tensor) -> Tensor:
+        """Inverse of `sigma`."""
+        ...
+
+    def scale(self, t: Tensor) -> Tensor | float:
+        """s(t)."""
+        ...
+
+    def slope(self, denoise: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+        """dx/dt [B, C, H, W] at (x, t), t > 0."""
+        ...
+
+
+class EDMFlow:
+    """sigma(t) = t, s(t) = 1: dx/dsigma = (x - D(x, sigma))/sigma."""
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
+
+    def time(self, sigma: Tensor) -> Tensor:
+        return sigma
+
+    def scale(self, t: Tensor) -> float:
+        return 1.0
+
+    def slope(self, denoise: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+        return (x - denoise(x, t).to(torch.float64)) / t
 
 
 def sigma_schedule(config: SamplerConfig) -> Tensor:
     """[steps + 1] float64, descending to 0: sigma_i = (max^(1/rho) + i/(steps-1) (min^(1/rho) - max^(1/rho)))^rho."""
+    return torch.cat([edm_levels(config), torch.zeros(1, dtype=torch.float64)])
+
+
+def edm_levels(config: Stepping) -> Tensor:
+    """The levels above 0 of `sigma_schedule`, [steps] float64 (Karras et al. 2022, Table 1)."""
+    low, high = config.bounds
     ramp = torch.linspace(0, 1, config.steps, dtype=torch.float64)
-    high, low = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
-    return torch.cat([(high + ramp * (low - high)) ** config.rho, torch.zeros(1, dtype=torch.float64)])
+    first, last = high ** (1 / config.rho), low ** (1 / config.rho)
+    return (first + ramp * (last - first)) ** config.rho
+
+
+def edm_sampler(
+    denoise: Denoiser, latents: Tensor, config: SamplerConfig, *, noise: Callable[[int], Tensor] | None = None
+) -> Tensor:
+    """`heun` down EDM's levels, from unit latents [B, C, H, W] ~ N(0, I)."""
+    sigmas = sigma_schedule(config).to(latents.device)
+    return heun(denoise, latents.to(torch.float64) * sigmas[0], sigmas, noise=noise, **step_settings(config))
+
+
+def step_settings(config: Stepping) -> dict[str, Any]:
+    """The settings of single steps, for `integrate`."""
+    return {name: getattr(config, name) for name in ("solver", "churn", "s_min", "s_max", "s_noise", "stop_sigma")}
 
 
 def heun(
@@ -66,30 +121,67 @@ def heun(
     stop_sigma: float = 0.0,
     noise: Callable[[int], Tensor] | None = None,
 ) -> Tensor:
-    """Integrate from x ~ N(0, sigmas[0]^2 I) [B, C, H, W] down the schedule `sigmas` [T + 1]; float64 state.
+    """`integrate` EDM's flow from x ~ N(0, sigmas[0]^2 I) [B, C, H, W] down the levels `sigmas` [T + 1]."""
+    return integrate(
+        denoise,
+        x,
+        sigmas,
+        EDMFlow(),
+        solver=solver,
+        churn=churn,
+        s_min=s_min,
+        s_max=s_max,
+        s_noise=s_noise,
+        stop_sigma=stop_sigma,
+        noise=noise,
+    )
+
+
+def integrate(
+    denoise: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    flow: Flow,
+    *,
+    solver: str = "heun",
+    alpha: float = 1.0,
+    churn: float = 0.0,
+    s_min: float = 0.0,
+    s_max: float = math.inf,
+    s_noise: float = 1.0,
+    stop_sigma: float = 0.0,
+    noise: Callable[[int], Tensor] | None = None,
+) -> Tensor:
+    """Integrate a flow from x = x(times[0]) [B, C, H, W] down `times` [T + 1]; float64 state and result.
 
     denoise(x, sigma) -> D: sigma a scalar tensor. noise(i) -> [B, C, H, W] standard normal for step i (needed when
-    churn > 0). solver "euler" leaves out the correction. Returns float64 [B, C, H, W].
+    churn > 0). solver "euler" leaves out the correction, which a step to time 0 never has. alpha: where the second
+    slope is taken, in units of the step. stop_sigma: return D at the first level below it.
+    Raises UsageError for churn without a source of noise.
     """
-    steps = len(sigmas) - 1
+    steps = len(times) - 1
     x = x.to(torch.float64)
     for i in range(steps):
-        sigma, below = sigmas[i], sigmas[i + 1]
+        t, following = times[i], times[i + 1]
+        sigma = flow.sigma(t)
         if float(sigma) < stop_sigma:
-            return denoise(x, sigma).to(torch.float64)
+            return denoise(x / flow.scale(t), sigma).to(torch.float64)
         gamma = min(churn / steps, math.sqrt(2) - 1) if s_min <= float(sigma) <= s_max else 0.0
         if gamma > 0:
             if noise is None:
                 raise UsageError("churn > 0 needs a source of noise")
-            raised = sigma * (1 + gamma)
-            x = x + (raised**2 - sigma**2).sqrt() * s_noise * noise(i).to(torch.float64)
-            sigma = raised
-        slope = (x - denoise(x, sigma).to(torch.float64)) / sigma
-        ahead = x + (below - sigma) * slope
-        if below > 0 and solver == "heun":
-            slope_ahead = (ahead - denoise(ahead, below).to(torch.float64)) / below
-            ahead = x + (below - sigma) * 0.5 * (slope + slope_ahead)
-        x = ahead
+            raised = flow.time(sigma * (1 + gamma))
+            added = (flow.sigma(raised) ** 2 - sigma**2).clamp_min(0).sqrt() * flow.scale(raised)
+            x = flow.scale(raised) / flow.scale(t) * x + added * s_noise * noise(i).to(torch.float64)
+            t = raised
+        step = following - t
+        slope = flow.slope(denoise, x, t)
+        if following > 0 and solver == "heun":
+            between = following if alpha == 1 else t + alpha * step
+            second = flow.slope(denoise, x + alpha * step * slope, between)
+            weight = 1 / (2 * alpha)
+            slope = (1 - weight) * slope + weight * second
+        x = x + step * slope
     return x
 
 
@@ -120,7 +212,7 @@ def sample(
             return denoise(x, sigma) if labels is None else denoise(x, sigma, class_labels=labels)
 
         with torch.no_grad():
-            out = integrate(config, denoise_batch, latents, noise)
+            out = config.integrate(denoise_batch, latents, noise)
         yield out.to(torch.float32)
 
 

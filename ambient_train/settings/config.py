@@ -13,10 +13,10 @@ from typing import Any
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.options import Checked, by_key, describe, from_mapping, option
+from ambient_train.diffusion.draws import TABLE as DRAWS
+from ambient_train.diffusion.losses import TABLE as WEIGHTS
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-WEIGHTS = ("x0", "y", "optimal")
-DRAWS = ("sigma-first", "image-first", "paper")
 
 _DATA, _LOSS, _OPTIMISER, _NETWORK = "Data and noise", "Loss and draws", "Optimiser and averages", "Network"
 BY_PRESET = "by preset"
@@ -111,8 +111,8 @@ class TrainConfig(Checked):
         shown_default=BY_PRESET,
         panel=_OPTIMISER,
     )
-    weight: str = option("x0", "Loss weight; y is the paper's", choices=WEIGHTS, panel=_LOSS)
-    draw: str = option("sigma-first", "How noise level and image are drawn", choices=DRAWS, panel=_LOSS)
+    weight: str = option("x0", "Loss weight; y is the paper's", choices=lambda: WEIGHTS.names, panel=_LOSS)
+    draw: str = option("sigma-first", "How noise level and image are drawn", choices=lambda: DRAWS.names, panel=_LOSS)
     buffer: float = option(1.05, "A noisy image is used above buffer times its own noise", at_least=1, panel=_LOSS)
     weight_cap: float = option(10.0, "Largest relative weight of an image under `optimal`", above=0, panel=_LOSS)
     precision: str = option(
@@ -137,11 +137,13 @@ class TrainConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weight != "y" and self.draw == "paper":
+        loss, draw = WEIGHTS[self.weight], DRAWS[self.draw]
+        if draw.reaches_lowest_level and not loss.finite_at_lowest_level:
             raise UsageError(
-                f"draw 'paper' has draws at sigma = sigma_n, where weight {self.weight!r} is infinite: use weight 'y'"
+                f"draw {self.draw!r} has draws at sigma = sigma_n, where weight {self.weight!r} is infinite: "
+                "use weight 'y'"
             )
-        if self.weight != "y" and not self.buffer > 1:
+        if not loss.finite_at_lowest_level and not self.buffer > 1:
             raise UsageError(
                 f"weight {self.weight!r} grows without bound as sigma approaches sigma_n: use a buffer > 1"
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Checked, from_mapping, option
-from ambient_train.diffusion.sampler_config import GENERAL_ONLY, GeneralSamplerConfig, SamplerConfig
+from ambient_train.diffusion.sampler_settings import GENERAL_ONLY, GeneralSamplerConfig, SamplerConfig
 
 LEAST_IMAGES = 40
 """Fewer generated images give no interval."""

@@ -13,9 +13,9 @@ from typing import Any
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.options import Checked, Given, by_key, describe, from_mapping, option
-from ambient_train.networks.edm_presets import EDM_ARCHITECTURES
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.edm_presets import EDM_ARCHITECTURES
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.presets import PRESETS, default_preset, get_preset
 from ambient_train.settings.run_options import Schedule

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ambient_theory.shared.errors import UsageError
-from ambient_train.networks.edm_presets import EDM_PRESETS
+from ambient_train.settings.edm_presets import EDM_PRESETS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
 from ambient_theory.shared.options import Given
 from ambient_train.data.images import save_grid
 from ambient_train.diffusion.generate import generate as images_of
-from ambient_train.diffusion.sampler_config import GENERAL_ONLY, GeneralSamplerConfig, SamplerConfig
+from ambient_train.diffusion.sampler_settings import GENERAL_ONLY, GeneralSamplerConfig, SamplerConfig
 from ambient_train.diffusion.sampling import Sampler, parse_seeds
 from ambient_train.interchange.load import Trained, load_trained
 from ambient_train.tasks.show import sampler_text

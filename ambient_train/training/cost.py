@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.diffusion.noise_levels import LevelTable
-from ambient_train.networks.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS
 from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS
 from ambient_train.settings.run_options import process_share
 from ambient_train.training.loop import TrainState, batch_loss, build_network, prepare_batch
 
@@ -67,7 +67,7 @@ def measure(
     """
     _, largest = process_share(config.batch, 1, micro_batch)
     state = TrainState(config, data.shape, label_dim, device)
-    table = LevelTable.of(data.sigma_n)
+    table = LevelTable.of(data.levels)
     state.network.train()
 
     def run(images: int) -> float:

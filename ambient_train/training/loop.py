@@ -8,9 +8,11 @@ the same noise and the same sigma.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +20,12 @@ from torch import Tensor, nn
 from ambient_theory.shared.errors import DivergedError, UsageError
 from ambient_train import stateless
 from ambient_train.data.mixture import TrainingSet
-from ambient_train.diffusion.augment import augment, mirror_at_random
+from ambient_train.diffusion.augment import LABELS, augment, mirror_at_random
+from ambient_train.diffusion.denoising_error import DenoisingErrorTracker
+from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.ema import EMA
-from ambient_train.diffusion.losses import DenoisingErrorTracker, ambient_loss, diffuse, optimal_weight
+from ambient_train.diffusion.losses import TABLE as LOSSES
+from ambient_train.diffusion.losses._base import LossInputs
 from ambient_train.diffusion.noise_levels import LevelTable, draw
 from ambient_train.networks.layers import dropout_context
 from ambient_train.networks.precond import EDMPrecond
@@ -29,17 +34,25 @@ from ambient_train.settings.run_options import process_share
 from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.training.world import World, placed_like, shard, whole
 
+if TYPE_CHECKING:
+    from ambient_train.data.noise_models._base import NoiseModel
+
+_loss, _draw = functools.cache(LOSSES.__getitem__), functools.cache(DRAWS.__getitem__)
+"""Members by name: a step does not list the tables' files again."""
+
 
 @dataclass(frozen=True)
 class Batch:
     """What a step trains on, on one rank: sample [B] global indices, index [B] positions, sigma, sigma_n [B] float64,
-    y [B, C, H, W] images with their fixed noise, labels [B, label_dim] or None, augment_labels [B, 9] or None."""
+    y [B, C, H, W] images with their fixed noise, noise: its kind, labels [B, label_dim] or None, augment_labels [B, 9]
+    or None."""
 
     sample: Tensor
     index: Tensor
     sigma: Tensor
     sigma_n: Tensor
     y: Tensor
+    noise: NoiseModel
     labels: Tensor | None
     augment_labels: Tensor | None = None
 
@@ -71,7 +84,7 @@ def build_network(config: TrainConfig, shape: tuple[int, int, int], label_dim: i
     channels, height, _ = shape
     keywords = dict(config.network)
     if config.augment > 0:
-        keywords.setdefault("augment_dim", 9)
+        keywords.setdefault("augment_dim", LABELS)
     if config.dropout > 0 or config.arch != "SmallUNet":  # the EDM networks' own default is not 0
         keywords.setdefault("dropout", config.dropout)
     generator_state = torch.random.get_rng_state()
@@ -196,7 +209,7 @@ def prepare_batch(
     config: TrainConfig, data: TrainingSet, table: LevelTable, sample: Tensor, label_dim: int, device: torch.device
 ) -> Batch:
     """The batch of the global sample indices `sample` [B]: a pure function of them, of the config and of the data."""
-    index, sigma = draw(config.draw, config.seed, sample, data.sigma_n, buffer=config.buffer, table=table)
+    index, sigma = draw(_draw(config.draw), config.seed, sample, data.levels, buffer=config.buffer, table=table)
     labels = None
     if label_dim:
         classes = data.labels(index)
@@ -209,7 +222,7 @@ def prepare_batch(
         y = mirror_at_random(y, seed=config.seed, sample=sample)
     if config.augment > 0:
         y, augment_labels = augment(y, sigma_n > 0, config.augment, seed=config.seed, sample=sample)
-    return Batch(sample, index, sigma.to(device), sigma_n, y, labels, augment_labels)
+    return Batch(sample, index, sigma.to(device), sigma_n, y, data.noise, labels, augment_labels)
 
 
 def batch_loss(
@@ -220,29 +233,26 @@ def batch_loss(
     errors: DenoisingErrorTracker,
 ) -> tuple[Tensor, Tensor]:
     """Loss of each image [B] summed over pixels, and this batch's contribution to the denoising-error tracker."""
+    loss = _loss(config.weight)
     eps = stateless.normal(config.seed, "diffusion-noise", batch.sample, batch.y.shape[1:])
-    x_t = diffuse(batch.y, batch.sigma, batch.sigma_n, eps)
+    x_t = batch.noise.diffuse(batch.y, batch.sigma, batch.sigma_n, eps)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
     precision = torch.autocast(x_t.device.type, dtype) if dtype else contextlib.nullcontext()
     with precision, dropout_context(config.seed, batch.sample):
         denoised = network(x_t, batch.sigma, class_labels=batch.labels, augment_labels=batch.augment_labels)
-    relative = None
-    if config.weight == "optimal":
-        relative = optimal_weight(
-            batch.sigma,
-            batch.sigma_n,
-            errors(batch.sigma),
-            LevelTable(table.levels.to(batch.sigma.device), table.cumulative.to(batch.sigma.device)),
-            buffer=config.buffer,
-            cap=config.weight_cap,
-        )
-    loss = ambient_loss(denoised, batch.y, x_t, batch.sigma, batch.sigma_n, weight=config.weight, relative=relative)
-    measured = (
-        errors.measure(denoised, batch.y, x_t, batch.sigma, batch.sigma_n)
-        if config.weight == "optimal"
-        else torch.zeros(2, 2, errors.bins, dtype=torch.float64)
+    inputs = LossInputs(
+        denoised=denoised,
+        y=batch.y,
+        x_t=x_t,
+        sigma=batch.sigma,
+        sigma_n=batch.sigma_n,
+        noise=batch.noise,
+        table=table,
+        error=errors(batch.sigma) if loss.needs_error else None,
+        buffer=config.buffer,
+        cap=config.weight_cap,
     )
-    return loss, measured
+    return loss(inputs), errors.measure(inputs) if loss.needs_error else errors.nothing()
 
 
 def learning_rate(config: TrainConfig, nimg: int) -> float:
@@ -284,7 +294,7 @@ def train(
     """
     config, world = state.config, world or World()
     _, micro = process_share(config.batch, world.size, micro_batch)
-    table = LevelTable.of(data.sigma_n)
+    table = LevelTable.of(data.levels)
     network: nn.Module = state.network
     if compiled:
         network = torch.compile(network)  # type: ignore[assignment]
@@ -300,7 +310,7 @@ def train(
         sample = world.part(torch.arange(first, first + config.batch))
         parts = sample.split(micro)
         total = torch.zeros((), dtype=torch.float64)
-        measured = torch.zeros(2, 2, state.errors.bins, dtype=torch.float64)
+        measured = state.errors.nothing()
         seen: list[tuple[Batch, Tensor]] = []
         state.optimizer.zero_grad(set_to_none=True)
         for number, part in enumerate(parts):
@@ -337,7 +347,7 @@ def train(
         state.optimizer.step()
         state.nimg += config.batch
         state.ema.update(state.network, config.batch, state.nimg)
-        if config.weight == "optimal":
+        if _loss(config.weight).needs_error:
             state.errors.update(world.sum(measured))
         state.sums["loss"] += loss_value
         state.sums["grad_norm"] += norm_value

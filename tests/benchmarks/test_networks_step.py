@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ambient_train.diffusion.losses import edm_weight
-from ambient_train.networks.edm_presets import EDM_PRESETS
+from ambient_train.diffusion.losses._base import edm_weight
 from ambient_train.networks.layers import dropout_context
 from ambient_train.networks.precond import EDMPrecond
+from ambient_train.settings.edm_presets import EDM_PRESETS
 
 BATCH = 8
 

@@ -23,7 +23,6 @@ from ambient_train.diffusion.ablation_sampler import (
     general_sampler,
     make_schedule,
     noise_levels,
-    published,
 )
 from ambient_train.diffusion.sampling import SamplerConfig, heun, sigma_schedule
 
@@ -51,6 +50,19 @@ def exact_endpoint(latent: float, sigma_max: float) -> float:
     """In one dimension the flow keeps quantiles: F_0(x_0) = F_sigma_max(sigma_max latent)."""
     quantile = float(cdf(np.array(sigma_max * latent), sigma_max))
     return brentq(lambda x: float(cdf(np.array(x))) - quantile, -5, 5, xtol=1e-13)
+
+
+PUBLISHED = {
+    "vp": {"discretization": "vp", "schedule": "vp", "scaling": "vp", "solver": "euler"},
+    "ve": {"discretization": "ve", "schedule": "ve", "scaling": "none", "solver": "euler"},
+    "iddpm": {"discretization": "iddpm", "schedule": "linear", "scaling": "none", "solver": "euler"},
+    "edm": {},
+}
+
+
+def published(name: str, **changes: object) -> GeneralSamplerConfig:
+    """The sampler of a row of Table 1, with changes."""
+    return GeneralSamplerConfig(**{**PUBLISHED[name], **changes})  # type: ignore[arg-type]
 
 
 def latents(n: int, seed: int = 0) -> torch.Tensor:
@@ -194,4 +206,4 @@ def test_impossible_grids_are_refused() -> None:
     with pytest.raises(UsageError, match="source of noise"):
         general_sampler(denoise, latents(2), GeneralSamplerConfig(churn=5.0))
     with pytest.raises(UsageError, match="not one of"):
-        published("ddim")
+        GeneralSamplerConfig(discretization="ddim")

@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 from ambient_theory.shared.errors import UsageError
+from ambient_train.diffusion.draws import TABLE
 from ambient_train.diffusion.noise_levels import P_MEAN, P_STD, LevelTable, draw, epoch_position
 
 LAW = stats.norm(P_MEAN, P_STD)
@@ -23,7 +24,7 @@ def mixture(n: int, share: float, level: float = 0.2) -> torch.Tensor:
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
 def test_sigma_first_keeps_edms_law_for_every_mixture(share: float) -> None:
     levels = mixture(1000, share)
-    index, sigma = draw("sigma-first", 0, torch.arange(N), levels)
+    index, sigma = draw(TABLE["sigma-first"], 0, torch.arange(N), levels)
     assert stats.kstest(sigma.log().numpy(), LAW.cdf).pvalue > 0.001
     assert (sigma > 1.05 * levels[index]).all()
     high = sigma > 0.5  # far above the noise all images are equally likely
@@ -34,7 +35,7 @@ def test_sigma_first_keeps_edms_law_for_every_mixture(share: float) -> None:
 
 def test_image_first_does_not_keep_edms_law() -> None:  # negative control of the test above
     levels = mixture(1000, 0.9)
-    index, sigma = draw("image-first", 0, torch.arange(N), levels)
+    index, sigma = draw(TABLE["image-first"], 0, torch.arange(N), levels)
     assert stats.kstest(sigma.log().numpy(), LAW.cdf).pvalue < 1e-6
     assert (sigma > 1.05 * levels[index]).all()
 
@@ -42,7 +43,7 @@ def test_image_first_does_not_keep_edms_law() -> None:  # negative control of th
 @pytest.mark.parametrize("rule", ["sigma-first", "image-first"])
 def test_all_noisy_set_ends_with_the_truncated_law(rule: str) -> None:
     levels = mixture(100, 1.0, level=0.6)
-    _, sigma = draw(rule, 1, torch.arange(N), levels)
+    _, sigma = draw(TABLE[rule], 1, torch.arange(N), levels)
     bound = 1.05 * 0.6
     assert float(sigma.min()) > bound
     tail = LAW.sf(math.log(bound))
@@ -51,23 +52,23 @@ def test_all_noisy_set_ends_with_the_truncated_law(rule: str) -> None:
 
 
 def test_truncation_far_in_the_tail_stays_finite_and_above_its_bound() -> None:
-    _, sigma = draw("sigma-first", 0, torch.arange(2000), torch.full((3,), 500.0, dtype=torch.float64))
+    _, sigma = draw(TABLE["sigma-first"], 0, torch.arange(2000), torch.full((3,), 500.0, dtype=torch.float64))
     assert torch.isfinite(sigma).all()
     assert float(sigma.min()) > 1.05 * 500
 
 
-@pytest.mark.parametrize("rule", ["sigma-first", "image-first", "paper"])
+@pytest.mark.parametrize("rule", list(TABLE))
 def test_one_clean_image_is_enough(rule: str) -> None:
-    index, sigma = draw(rule, 0, torch.arange(50), torch.zeros(1).double())
+    index, sigma = draw(TABLE[rule], 0, torch.arange(50), torch.zeros(1).double())
     assert index.tolist() == [0] * 50
     assert torch.isfinite(sigma).all()
-    mixed, sigma = draw(rule, 0, torch.arange(4000), torch.tensor([0.0, *[0.6] * 99]).double())
+    mixed, sigma = draw(TABLE[rule], 0, torch.arange(4000), torch.tensor([0.0, *[0.6] * 99]).double())
     assert 0 < int((mixed == 0).sum()) < 4000
 
 
 def test_papers_draw_puts_the_known_share_exactly_on_the_noise_level() -> None:
     levels = torch.full((N,), 0.2, dtype=torch.float64)
-    _, sigma = draw("paper", 0, torch.arange(N), levels)
+    _, sigma = draw(TABLE["paper"], 0, torch.arange(N), levels)
     share = float((sigma == 0.2).double().mean())
     expected = LAW.cdf(math.log(0.2))
     assert expected == pytest.approx(0.3665, abs=5e-5)
@@ -75,14 +76,22 @@ def test_papers_draw_puts_the_known_share_exactly_on_the_noise_level() -> None:
     assert float(sigma.min()) == 0.2
 
 
+def test_a_draw_says_truly_whether_it_reaches_the_noise_level() -> None:
+    levels = torch.full((50,), 0.2, dtype=torch.float64)
+    for rule in TABLE:
+        _, sigma = draw(TABLE[rule], 0, torch.arange(2000), levels, buffer=1.0)
+        assert bool((sigma == 0.2).any()) == TABLE[rule].reaches_lowest_level
+        assert float(sigma.min()) >= 0.2
+
+
 def test_draws_depend_on_the_sample_index_alone() -> None:
     levels = mixture(64, 0.5)
-    for rule in ("sigma-first", "image-first", "paper"):
-        whole = draw(rule, 5, torch.arange(200), levels)
-        parts = [draw(rule, 5, part, levels) for part in torch.arange(200).split(7)]
+    for rule in TABLE:
+        whole = draw(TABLE[rule], 5, torch.arange(200), levels)
+        parts = [draw(TABLE[rule], 5, part, levels) for part in torch.arange(200).split(7)]
         assert torch.equal(whole[0], torch.cat([p[0] for p in parts]))
         assert torch.equal(whole[1], torch.cat([p[1] for p in parts]))
-        assert not torch.equal(whole[1], draw(rule, 6, torch.arange(200), levels)[1])
+        assert not torch.equal(whole[1], draw(TABLE[rule], 6, torch.arange(200), levels)[1])
 
 
 def test_every_epoch_visits_every_image_once() -> None:
@@ -101,8 +110,8 @@ def test_admissible_counts_are_strict() -> None:
 
 def test_bad_requests_are_refused() -> None:
     with pytest.raises(UsageError, match="sigma-first"):
-        draw("other", 0, torch.arange(2), torch.zeros(2).double())
+        TABLE["other"]
     with pytest.raises(UsageError, match="buffer"):
-        draw("sigma-first", 0, torch.arange(2), torch.zeros(2).double(), buffer=0.9)
+        draw(TABLE["sigma-first"], 0, torch.arange(2), torch.zeros(2).double(), buffer=0.9)
     with pytest.raises(UsageError, match="no image"):
-        draw("sigma-first", 0, torch.arange(2), torch.zeros(0).double())
+        draw(TABLE["sigma-first"], 0, torch.arange(2), torch.zeros(0).double())
