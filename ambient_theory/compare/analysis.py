@@ -108,7 +108,7 @@ def analyse_group(group: Group, confidence: float = 0.95, *, deep: bool = True) 
     pairwise = prices.price_bounds(table, confidence) if table.dof else None
     single = None
     try:
-        single = fits.analyse(table, group.scale, confidence)
+        single = fits.fit_single_c(table, group.scale, confidence)
     except DataError as error:
         problems.append(f"no fit: {error}")
     two_term: dict[str, fits.Fit] = {}

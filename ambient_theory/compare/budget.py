@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambient_theory.compare.curves import LawWorth, SingleIndex
-from ambient_theory.compare.fits import Fit, SingleC, analyse, resample
+from ambient_theory.compare.fits import Fit, SingleC, fit_single_c, resample
 from ambient_theory.compare.tables import Group, group_records, select, table_of
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.records import Record
@@ -28,7 +28,7 @@ SHARES = 101
 
 
 @dataclass(frozen=True)
-class Mix:
+class Purchase:
     """A purchase and its predicted error (interval None from one seed a cell)."""
 
     n_clean: int
@@ -56,9 +56,9 @@ class BudgetAnswer:
     price_clean: float
     price_noisy: float
     budget: float
-    best: Mix
+    best: Purchase
     open_shares: tuple[float, float] | None
-    alternatives: tuple[Mix, ...]
+    alternatives: tuple[Purchase, ...]
     target: float | None = None
     curves: tuple[str, ...] = ()
 
@@ -182,10 +182,10 @@ class Planner:
             region = (float(shares[still[0]]), float(shares[still[-1]]))
             low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
 
-        def mix(i: int) -> Mix:
+        def mix(i: int) -> Purchase:
             bottom, top = (None, None) if low is None or high is None else (float(low[i]), float(high[i]))
             outside = self.outside(float(n_clean[i]), float(n_noisy[i]))
-            return Mix(int(n_clean[i]), int(n_noisy[i]), float(shares[i]), float(point[i]), bottom, top, outside)
+            return Purchase(int(n_clean[i]), int(n_noisy[i]), float(shares[i]), float(point[i]), bottom, top, outside)
 
         return BudgetAnswer(
             group=self.group.key.label(),
@@ -286,7 +286,7 @@ def answer_budget(
             problems.append(f"{group.key.label()}: scores without seeds or without mixtures")
             continue
         try:
-            single = analyse(table_of(group), group.scale, confidence)
+            single = fit_single_c(table_of(group), group.scale, confidence)
         except DataError as error:
             problems.append(f"{group.key.label()}: {error}")
             continue

@@ -81,8 +81,9 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """What is a noisy image worth? Prices, fits, controls and theory from records, as one page and a table."""
-    from ambient_theory.compare.page.build import build_report, finite
-    from ambient_theory.compare.page.context import overview_rows
+    from ambient_theory.compare.page.build import build_report
+    from ambient_theory.compare.terminal import overview_rows
+    from ambient_theory.shared.files import finite
 
     rows = _load(records, shipped)
     talk(f"{len(rows):,} records; working out prices and figures", quiet=quiet)
@@ -116,10 +117,10 @@ def price(
 ) -> None:
     """How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked)."""
     from ambient_theory.compare.analysis import analyse_group, price_at
-    from ambient_theory.compare.page.build import finite
-    from ambient_theory.compare.page.context import price_rows
     from ambient_theory.compare.published import published_prices
     from ambient_theory.compare.tables import group_records, select
+    from ambient_theory.compare.terminal import price_rows
+    from ambient_theory.shared.files import finite
 
     rows = _load(records)
     groups = select(group_records(rows), metric=metric, extractor=extractor)
@@ -153,8 +154,8 @@ def budget(
 ) -> None:
     """What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is."""
     from ambient_theory.compare.budget import answer_budget
-    from ambient_theory.compare.page.build import finite
-    from ambient_theory.compare.page.context import budget_rows
+    from ambient_theory.compare.terminal import budget_rows
+    from ambient_theory.shared.files import finite
 
     answers = answer_budget(
         _load(records),

@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ambient_theory.bounds.laws import law_named, lowdim
 from ambient_theory.shared.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -159,6 +160,7 @@ class TwoTerm:
         self.lower = np.array([0.0, -14.0, -14.0, np.log(1e-4 / top**2), *more])
         self.upper = np.array([1.0, 12.0, 12.0, np.log(1e4 / bottom**2), *((high, high) if free_exponents else ())])
         self._middle = float(np.sqrt(top * bottom))
+        self._laws = (law_named("subspace"), lowdim(k))
 
     def starts(self) -> Floats:
         exponents = [(np.log(0.25), np.log(0.1)), (np.log(1.0), np.log(0.3))] if self.free else [()]
@@ -176,8 +178,7 @@ class TwoTerm:
     def predict(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats:
         """E, (B, R), in the units of the metric."""
         rate = np.exp(theta[:, 3:4])
-        c1 = law_worth(sigma[None, :], 2 * rate, np.full_like(rate, 0.5))
-        c2 = law_worth(sigma[None, :], (2 * self.k - 1) * rate, np.full_like(rate, 1 / (2 * self.k - 1)))
+        c1, c2 = (law_worth(sigma[None, :], law.m * rate, np.full_like(rate, law.q)) for law in self._laws)
         p1 = np.exp(theta[:, 4:5]) if self.free else self.power / 4
         p2 = np.exp(theta[:, 5:6]) if self.free else self.power / (4 * self.k - 2)
         first = np.exp(theta[:, 1:2] - p1 * np.log((n_clean + c1 * n_noisy) / self.units.n))

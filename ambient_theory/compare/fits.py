@@ -21,21 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ambient_theory.bounds.laws import LAWS
 from ambient_theory.compare import least_squares
 from ambient_theory.compare.curves import C_MAX, Curve, FixedWorth, FreeWorth, LawWorth, SingleIndex, TwoTerm, Units
 from ambient_theory.compare.tables import Table
 from ambient_theory.shared.errors import DataError
 
 Floats = NDArray[np.float64]
-
-#: The laws tried, as (name, q = 1/m). k = 2 and k = 3 are the low-dimensional law with m = 2k - 1.
-LAWS: tuple[tuple[str, float | None], ...] = (
-    ("strong signal, m = 1", 1.0),
-    ("subspace, m = 2", 1 / 2),
-    ("low-dimensional k = 2, m = 3", 1 / 3),
-    ("low-dimensional k = 3, m = 5", 1 / 5),
-    ("exponential limit", 0.0),
-)
 
 
 @dataclass(frozen=True)
@@ -244,7 +236,10 @@ def compare_nested(nested: Fit, full: Fit) -> Comparison:
 
 @dataclass(frozen=True)
 class SingleC:
-    """The single-c analysis: the free fit, the worth at each noise level, controls and laws tested against it."""
+    """The single-c analysis: the free fit, the worth at each noise level, controls and laws tested against it.
+
+    laws: by label, in the order of `bounds.laws.LAWS`; empty where nothing has noise.
+    """
 
     free: Fit
     worth: dict[float, Interval]
@@ -259,7 +254,7 @@ def _open_ended(c: Interval) -> Interval:
     return c if c.high is None or c.high < C_MAX else Interval(c.value, c.low, math.inf)
 
 
-def analyse(table: Table, scale: str, confidence: float = 0.95) -> SingleC:
+def fit_single_c(table: Table, scale: str, confidence: float = 0.95) -> SingleC:
     """Free c at each noise level with profile intervals; naive n, clean only and the laws tested against it.
 
     Raises DataError where the cells cannot determine the curve: it needs mixtures, two sizes of n_clean, and as many
@@ -282,8 +277,8 @@ def analyse(table: Table, scale: str, confidence: float = 0.95) -> SingleC:
     laws = {}
     if any(s > 0 for s in sigmas):
         laws = {
-            name: compare_nested(fit(name, SingleIndex(LawWorth(q, sigmas), units), table, scale), free)
-            for name, q in LAWS
+            law.label: compare_nested(fit(law.label, SingleIndex(LawWorth(law.q, sigmas), units), table, scale), free)
+            for law in LAWS.values()
         }
     return SingleC(free, worth, exponent, controls, laws, confidence)
 

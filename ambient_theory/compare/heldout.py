@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ambient_theory.bounds.laws import LAWS
 from ambient_theory.compare import least_squares
 from ambient_theory.compare.curves import Curve, FixedWorth, FreeWorth, LawWorth, SingleIndex, Units
-from ambient_theory.compare.fits import LAWS, residuals_of, two_term_curves, units_of
+from ambient_theory.compare.fits import residuals_of, two_term_curves, units_of
 from ambient_theory.compare.tables import Table
 
 Floats = NDArray[np.float64]
@@ -48,7 +49,7 @@ def candidates(sigmas: Sequence[float], units: Units) -> dict[str, Curve]:
     """Every curve that is tried: free c, laws, the two-term shape, and the two controls."""
     curves: dict[str, Curve] = {"free c at each σ": SingleIndex(FreeWorth(sigmas), units)}
     if any(s > 0 for s in sigmas):
-        curves |= {name: SingleIndex(LawWorth(q, sigmas), units) for name, q in LAWS}
+        curves |= {law.label: SingleIndex(LawWorth(law.q, sigmas), units) for law in LAWS.values()}
         curves |= two_term_curves(2, sigmas, units)
     curves["naive n (c = 1)"] = SingleIndex(FixedWorth(1.0), units)
     curves["clean only (c = 0)"] = SingleIndex(FixedWorth(0.0), units)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ambient_theory.compare.tables import Cell, Group
+from ambient_theory.compare.tables import Group, MeasuredCell
 from ambient_theory.shared.records import Record
 
 
@@ -40,7 +40,7 @@ def worth_of_rows(group: Group) -> list[RowWorth]:
     if exponent <= 0:
         return []
 
-    def worth(cell: Cell) -> float:
+    def worth(cell: MeasuredCell) -> float:
         index = many.n_clean * (many.mean / cell.mean) ** (1 / exponent)
         return (index - cell.n_clean) / cell.n_noisy
 

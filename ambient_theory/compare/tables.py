@@ -102,7 +102,7 @@ def is_control(sigma: float) -> bool:
 
 
 @dataclass(frozen=True)
-class Cell:
+class MeasuredCell:
     """One training mixture and its scores, one for each training seed.
 
     sigma: added noise of the noisy samples (None where nothing is noisy). floor, memorisation_floor: the score of
@@ -144,12 +144,12 @@ class Group:
     """
 
     key: GroupKey
-    cells: tuple[Cell, ...]
+    cells: tuple[MeasuredCell, ...]
     scale: str
     notes: tuple[str, ...] = ()
 
     @property
-    def price_cells(self) -> tuple[Cell, ...]:
+    def price_cells(self) -> tuple[MeasuredCell, ...]:
         """Cells with clean samples, without the calibration controls.
 
         Noisy-only cells follow another law and are never fitted with these.
@@ -157,12 +157,12 @@ class Group:
         return tuple(c for c in self.cells if c.n_clean > 0 and not (c.sigma is not None and is_control(c.sigma)))
 
     @property
-    def controls(self) -> tuple[Cell, ...]:
+    def controls(self) -> tuple[MeasuredCell, ...]:
         """Calibration cells: "noisy" images almost without noise, or of nothing but noise. They price nothing."""
         return tuple(c for c in self.cells if c.sigma is not None and is_control(c.sigma) and c.n_clean > 0)
 
     @property
-    def noisy_only(self) -> tuple[Cell, ...]:
+    def noisy_only(self) -> tuple[MeasuredCell, ...]:
         return tuple(cell for cell in self.cells if cell.n_clean == 0)
 
     @property
@@ -221,7 +221,7 @@ class Table:
         )
 
 
-def table_of(group: Group, cells: Sequence[Cell] | None = None) -> Table:
+def table_of(group: Group, cells: Sequence[MeasuredCell] | None = None) -> Table:
     """Arrays of `cells` (default: the group's cells with clean samples)."""
     chosen = group.price_cells if cells is None else tuple(cells)
     ys = [np.asarray(group.transform(cell.values)) for cell in chosen]
@@ -258,14 +258,14 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _cell(mixture: tuple[int, int, float | None], records: list[Record]) -> tuple[Cell | None, list[str]]:
+def _cell(mixture: tuple[int, int, float | None], records: list[Record]) -> tuple[MeasuredCell | None, list[str]]:
     """One cell from the records of one mixture; repeated records count once, conflicting ones refuse the cell."""
     by_seed: dict[int | None, float] = {}
     chosen: list[Record] = []
     for record in records:
         if record.seed in by_seed:
             if by_seed[record.seed] != record.value:
-                name = Cell(*mixture, (), ()).name
+                name = MeasuredCell(*mixture, (), ()).name
                 problem = (
                     f"{name}: seed {record.seed} was recorded with two different values "
                     f"({by_seed[record.seed]:g}, {record.value:g}), so two experiments are mixed; the cell is left out"
@@ -276,7 +276,7 @@ def _cell(mixture: tuple[int, int, float | None], records: list[Record]) -> tupl
         chosen.append(record)
     floors = [f for r in chosen if (f := _number(r.extra.get("floor"))) is not None]
     copies = [f for r in chosen if (f := _number(r.extra.get("memorisation_floor"))) is not None]
-    cell = Cell(
+    cell = MeasuredCell(
         *mixture,
         seeds=tuple(by_seed),
         values=tuple(by_seed.values()),

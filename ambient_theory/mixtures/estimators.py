@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ambient_theory.bounds import laws as bounds
+from ambient_theory.bounds import sizes as bounds
 from ambient_theory.mixtures.dmm import fit_dmm
 from ambient_theory.mixtures.inputs import as_generator, check_mean_inside, resolve_noise
 from ambient_theory.mixtures.laws import AtomicLaw, quantise_levels

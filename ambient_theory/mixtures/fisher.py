@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
-from ambient_theory.bounds.laws import check_levels
+from ambient_theory.bounds.sizes import check_levels
 from ambient_theory.mixtures.laws import AtomicLaw
 from ambient_theory.shared.errors import UsageError
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ambient_theory.bounds import laws as bounds
+from ambient_theory.bounds import sizes as bounds
 from ambient_theory.shared.errors import DataError, UsageError
 
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from ambient_theory.bounds.laws import check_k, check_levels
+from ambient_theory.bounds.sizes import check_k, check_levels
 from ambient_theory.shared.errors import UsageError
 
 Floats = NDArray[np.float64]

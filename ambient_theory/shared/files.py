@@ -1,9 +1,7 @@
-"""A ledger of hashed cells: what a sweep of trainings and a grid of simulations share.
+"""Files that are whole or absent: atomic writes, sealed JSON, locks, and the hash of a value.
 
-A cell is a name and a config. Its result lives in a directory of its own, sealed with a checksum, and counts as done
-only if the seal holds and the stored config is the one asked for; otherwise the cell is run again. A lock of the
-operating system on each cell lets several workers pull from one ledger; it falls with the process that held it.
-Standard library only.
+A sealed file carries the SHA-256 of its canonical text, so that damage and edits are noticed. A lock is the operating
+system's and falls with the process that held it. Standard library only.
 """
 
 from __future__ import annotations
@@ -12,10 +10,10 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,17 @@ from ambient_theory.shared.errors import DataError
 def canonical_json(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, no NaN. Equal values have equal texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """JSON without NaN or infinity: those become null."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def content_hash(value: Any, length: int = 8) -> str:
@@ -110,54 +119,3 @@ def exclusive_lock(path: Path, *, blocking: bool = False) -> Iterator[bool]:
         yield True
     finally:
         os.close(handle)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One independent piece of work: a readable name and the config that determines its result."""
-
-    name: str
-    config: Mapping[str, Any]
-
-    @property
-    def hash(self) -> str:
-        return content_hash(self.config)
-
-    @property
-    def directory_name(self) -> str:
-        return f"{self.name}-{self.hash}"
-
-
-class Ledger:
-    """Sealed results of cells below one directory: `root/<name>-<hash8>/result.json`."""
-
-    def __init__(self, root: str | os.PathLike[str]):
-        self.root = Path(root)
-
-    def directory(self, cell: Cell) -> Path:
-        return self.root / cell.directory_name
-
-    def load(self, cell: Cell) -> dict[str, Any] | None:
-        """The result of a finished cell, or None if it must be run (missing, damaged, or of another config)."""
-        try:
-            stored = read_sealed(self.directory(cell) / "result.json")
-        except DataError:
-            return None
-        if content_hash(stored.get("cell"), 64) != content_hash(cell.config, 64):
-            return None
-        result = stored.get("result")
-        return result if isinstance(result, dict) else None
-
-    def state(self, cell: Cell) -> str:
-        """`done`, `damaged` (a result is there but does not hold) or `missing`."""
-        if self.load(cell) is not None:
-            return "done"
-        return "damaged" if (self.directory(cell) / "result.json").exists() else "missing"
-
-    def store(self, cell: Cell, result: Mapping[str, Any]) -> None:
-        """Seal a result. Written atomically, last of all files of the cell."""
-        write_sealed(self.directory(cell) / "result.json", {"cell": dict(cell.config), "result": dict(result)})
-
-    def lock(self, cell: Cell) -> contextlib.AbstractContextManager[bool]:
-        """Exclusive right to run a cell; yields False where another worker has it."""
-        return exclusive_lock(self.directory(cell) / "lock")

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ambient_theory.bounds import laws as bounds
+from ambient_theory.bounds import sizes as bounds
 from ambient_theory.mixtures.laws import AtomicLaw
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.files import Cell, Ledger, canonical_json, content_hash
+from ambient_theory.shared.files import canonical_json, content_hash
 from ambient_theory.shared.records import Record, library_versions
+from ambient_theory.simulation.ledger import Cell, Ledger
 from ambient_theory.simulation.trials import run_trials, share_replicates
 
 COLUMNS = (

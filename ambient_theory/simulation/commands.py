@@ -73,7 +73,7 @@ def simulate_gmm(
     from ambient_theory.simulation.run import dry_run_report, run_exchange, run_simulation
 
     if added_noise is not None:
-        from ambient_theory.bounds.laws import total_noise
+        from ambient_theory.bounds.sizes import total_noise
 
         sigma_clean, sigma_noisy = s0, float(total_noise(added_noise, s0))
     reps = min(reps, 100) if quick else reps

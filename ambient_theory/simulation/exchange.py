@@ -2,9 +2,10 @@
 
 For the hard pair at half-width delta, the error of n_clean clean and n_noisy noisy samples is compared with the curve
 of clean samples alone: `c = (n* - n_clean) / n_noisy`, where `E(n*, 0) = E(n_clean, n_noisy)` (log-log interpolation).
-Beside it stand the efficient estimator's c from Fisher information, the marginal worth, and the powers s^-(4k-2),
-s^-4, s^-2 of s = s_noisy/s_clean. The interval redraws the reference curve as well as the mixture's error. Where the
-noisy samples together are worth less than half the clean ones, c cannot be resolved and is not reported.
+Beside it stand the efficient estimator's c from Fisher information, the marginal worth, and the weights s^-2m of the
+laws that speak of k atoms, s = s_noisy/s_clean. The interval redraws the reference curve as well as the mixture's
+error. Where the noisy samples together are worth less than half the clean ones, c cannot be resolved and is not
+reported.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_theory.bounds import laws as bounds
+from ambient_theory.bounds import sizes as bounds
+from ambient_theory.bounds.laws import laws_for_atoms
 from ambient_theory.mixtures.fisher import efficient_exchange_rate, marginal_worth
 from ambient_theory.mixtures.laws import hard_pair, scaled
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.files import Cell
+from ambient_theory.simulation.ledger import Cell
 
 Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
@@ -114,7 +116,10 @@ def _enough_bins(config: ExchangeConfig, half: float) -> int:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One row of the table. c, low, high: simulated, with 95 % interval (None where refused: see `note`)."""
+    """One row of the table. c, low, high: simulated, with 95 % interval (None where refused: see `note`).
+
+    weights: law -> s^-2m.
+    """
 
     k: int
     delta: float
@@ -127,9 +132,7 @@ class Exchange:
     high: float | None
     fisher: float
     marginal: float
-    power_low: float
-    power_pca: float
-    power_strong: float
+    weights: dict[str, float]
     note: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,7 +149,7 @@ def exchange_table(config: ExchangeConfig, rows: Sequence[Row], draws: int = 200
         reference = sorted((r for r in here if r["mix"] == "clean"), key=lambda r: r["n"])
         (mixed,) = [r for r in here if r["mix"] == "mixed"]
         c, low, high, note = equal_error_rate(reference, mixed, rng, draws)
-        laws = [scaled(p, delta) for p in hard_pair(config.k)]
+        pair = [scaled(p, delta) for p in hard_pair(config.k)]
         out.append(
             Exchange(
                 config.k,
@@ -158,11 +161,9 @@ def exchange_table(config: ExchangeConfig, rows: Sequence[Row], draws: int = 200
                 c,
                 low,
                 high,
-                float(np.mean([efficient_exchange_rate(law, ratio, config.n_clean, config.noisy) for law in laws])),
-                float(np.mean([marginal_worth(law, ratio) for law in laws])),
-                ratio ** -(4.0 * config.k - 2),
-                ratio**-4.0,
-                ratio**-2.0,
+                float(np.mean([efficient_exchange_rate(law, ratio, config.n_clean, config.noisy) for law in pair])),
+                float(np.mean([marginal_worth(law, ratio) for law in pair])),
+                {law.name: ratio ** (-2 * law.m) for law in laws_for_atoms(config.k)},
                 note,
             )
         )

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ambient_theory.bounds.laws import laws_for_atoms
 from ambient_theory.simulation.exchange import Exchange
 from ambient_theory.simulation.slopes import group_rows, theory_slope
 
@@ -98,13 +99,8 @@ def exchange_figure(table: Sequence[Exchange]) -> Figure:
         ax.errorbar(at, c, yerr=bars, fmt="o", color=PALETTE[0], capsize=3, label=label)
     ax.plot(delta, [x.fisher for x in table], "-", color=PALETTE[1], label="efficient estimator, equal error (Fisher)")
     ax.plot(delta, [x.marginal for x in table], "--", color=PALETTE[2], label="marginal worth (Fisher)")
-    powers = [
-        (f"s^-{4 * first.k - 2} (low-dim)", first.power_low, ":"),
-        ("s^-4 (subspace)", first.power_pca, "-."),
-        ("s^-2 (strong)", first.power_strong, (0, (5, 1))),
-    ]
-    for label, value, style in powers:
-        ax.axhline(value, color="0.4", linestyle=style, linewidth=1, label=label)
+    for law, weight in zip(laws_for_atoms(first.k), first.weights.values(), strict=True):
+        ax.axhline(weight, color=law.colour, linestyle=law.line, linewidth=1, label=f"weight of {law.label}")
     ax.set(xscale="log", yscale="log", xlabel="half-width delta of the pair (units of the atoms)")
     ax.set_ylabel("clean samples that one noisy sample is worth")
     ax.set_title(f"k = {first.k}, s = {first.s:g}, {first.n_clean:.3g} clean + {first.n_noisy:.3g} noisy", fontsize=10)

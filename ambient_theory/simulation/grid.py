@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ambient_theory.bounds import laws as bounds
+from ambient_theory.bounds import sizes as bounds
 from ambient_theory.mixtures.laws import (
     AtomicLaw,
     envelope_grid,
@@ -25,7 +25,7 @@ from ambient_theory.mixtures.laws import (
 )
 from ambient_theory.mixtures.moments import WEIGHTS
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.files import Cell
+from ambient_theory.simulation.ledger import Cell
 
 FAMILIES = ("separated", "hard", "envelope", "fixed", "pca-hard", "pca-strong")
 ENGINES = ("binned", "exact", "wishart")
@@ -149,12 +149,12 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Plan:
+class GridPlan:
     cells: tuple[Cell, ...]
     skipped: tuple[Skipped, ...]
 
 
-def plan(config: SimulationConfig) -> Plan:
+def plan(config: SimulationConfig) -> GridPlan:
     """All cells of the grid in a fixed order (family, k, mix, n, delta), and those left out by name."""
     cells: list[Cell] = []
     skipped: list[Skipped] = []
@@ -170,7 +170,7 @@ def plan(config: SimulationConfig) -> Plan:
                         cells += _cells(config, family, k, mix, n, name)
                     except _Outside as reason:
                         skipped.append(Skipped(name, str(reason)))
-    return Plan(tuple(cells), tuple(skipped))
+    return GridPlan(tuple(cells), tuple(skipped))
 
 
 class _Outside(Exception):

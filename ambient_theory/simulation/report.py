@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ambient_theory.bounds.laws import laws_for_atoms
 from ambient_theory.simulation.cells import COLUMNS
 from ambient_theory.simulation.exchange import Exchange
 from ambient_theory.simulation.grid import Skipped
@@ -28,11 +29,11 @@ def render_exchange(table: Sequence[Exchange]) -> RenderableType:
     out = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("delta", f"{first.estimator}", "95 %", "Fisher", "marginal"):
         out.add_column(name, justify="right", no_wrap=True)
-    for name in (f"s^-{4 * first.k - 2}", "s^-4", "s^-2"):
-        out.add_column(name, justify="right", no_wrap=True)
+    for law in laws_for_atoms(first.k):
+        out.add_column(f"s^-{2 * law.m:g}", justify="right", no_wrap=True)
     for x in table:
         interval = "" if x.low is None or x.high is None else f"{x.low:.3g}..{x.high:.3g}"
-        numbers = (x.fisher, x.marginal, x.power_low, x.power_pca, x.power_strong)
+        numbers = (x.fisher, x.marginal, *x.weights.values())
         out.add_row(f"{x.delta:g}", "-" if x.c is None else f"{x.c:.3g}", interval, *(f"{v:.3g}" for v in numbers))
     notes = [Text(f"  delta {x.delta:g}: no c reported, {x.note}") for x in table if x.c is None]
     words = Text("c at equal error; Fisher: of an efficient estimator; marginal: worth of the first noisy sample")

@@ -14,12 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.files import Cell, Ledger, atomic_write_text, content_hash
+from ambient_theory.shared.files import atomic_write_text, content_hash
 from ambient_theory.shared.records import write_records
 from ambient_theory.simulation.cells import CellDone, in_plan_order, simulate, to_records
 from ambient_theory.simulation.envelope import worst_of_grid
 from ambient_theory.simulation.exchange import ExchangeConfig, exchange_table, plan_exchange
-from ambient_theory.simulation.grid import Plan, SimulationConfig, plan
+from ambient_theory.simulation.grid import GridPlan, SimulationConfig, plan
+from ambient_theory.simulation.ledger import Cell, Ledger
 from ambient_theory.simulation.report import render, render_exchange, summary, to_csv
 from ambient_theory.simulation.slopes import collapse_table, slope_table
 
@@ -95,7 +96,7 @@ def run_exchange(
     rows = in_plan_order(cells, done)
     table = exchange_table(config, rows)
     result = {
-        "schema": "ambient.exchange/1",
+        "schema": "ambient.exchange/2",
         "config": config_dict(config),
         "exchange": [x.to_dict() for x in table],
         "rows": rows,
@@ -152,7 +153,7 @@ def _claim(outdir: Path, config: SimulationConfig | ExchangeConfig) -> None:
         )
 
 
-def estimate_seconds(planned: Plan, workers: int = 1) -> float:
+def estimate_seconds(planned: GridPlan, workers: int = 1) -> float:
     """Expected wall time from measured unit costs (one thread of a 2020s x86 core); good to a factor of about two."""
     total = 0.0
     for cell in planned.cells:
@@ -174,7 +175,7 @@ def estimate_seconds(planned: Plan, workers: int = 1) -> float:
 
 def dry_run_report(config: SimulationConfig | ExchangeConfig, workers: int = 1) -> dict[str, Any]:
     """What would run: cells, replicates, an estimate of the time, what is skipped."""
-    planned = plan(config) if isinstance(config, SimulationConfig) else Plan(tuple(plan_exchange(config)), ())
+    planned = plan(config) if isinstance(config, SimulationConfig) else GridPlan(tuple(plan_exchange(config)), ())
     seconds = estimate_seconds(planned, workers)
     lines = [
         f"{len(planned.cells)} cells of {config.reps} replicates, about {seconds:.0f} s with {workers} worker(s)",

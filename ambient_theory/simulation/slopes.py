@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_theory.bounds.laws import lowdim_exponent
+from ambient_theory.bounds.sizes import lowdim_exponent
 
 Floats = NDArray[np.float64]
 Row = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Sentences: the answer in one line, and captions that state what was done."""
+"""Captions of the figures: they state what was done."""
 
 from __future__ import annotations
 
@@ -9,90 +9,9 @@ import numpy as np
 
 from ambient_theory.bounds.laws import identifiability_band
 from ambient_theory.compare.analysis import GroupAnalysis
-from ambient_theory.compare.fits import Interval
 from ambient_theory.compare.panels import SimulationPanel
 from ambient_theory.compare.published import PublishedPrice, RowWorth
-from ambient_theory.compare.tables import METRIC_NAMES
-
-QUESTION = "I have clean and noisy images. What is one more noisy image worth, how sure is that, and what should I buy?"
-
-
-def number(x: float | None, digits: int = 3) -> str:
-    """Three significant digits without exponents for ordinary sizes; infinity in words."""
-    if x is None:
-        return "–"
-    if math.isnan(x):
-        return "not defined"
-    if math.isinf(x):
-        return "no upper end" if x > 0 else "no lower end"
-    if x == 0:
-        return "0"
-    if 1e-4 <= abs(x) < 1e6:
-        decimals = max(0, digits - 1 - math.floor(math.log10(abs(x))))
-        return f"{x:,.{decimals}f}"
-    return f"{x:.{digits - 1}e}"
-
-
-def span(i: Interval) -> str:
-    """`1.54 [1.42, 1.66]`, or the bare estimate where one seed leaves no interval."""
-    if i.low is None or i.high is None:
-        return f"{number(i.value)} (no interval)"
-    return f"{number(i.value)} [{number(i.low)}, {number(i.high)}]"
-
-
-def p_value(p: float | None) -> str:
-    if p is None:
-        return "–"
-    return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0")
-
-
-# ------------------------------------------------------------------------------------------------------------ answers
-
-
-def answer(a: GroupAnalysis, sigma: float) -> str:
-    """One sentence for one noise level of one group."""
-    assert a.single is not None
-    c = a.single.worth[sigma]
-    key = a.group.key
-    where = f"{key.dataset}, σ {sigma:g}: "
-    score = f"{METRIC_NAMES.get(key.metric, key.metric)}, {key.extractor_name} features"
-    if c.value <= 0:
-        text = f"{where}the noisy images bought nothing measurable (c = {span(c)} clean images each; {score})"
-    else:
-        price = c.inverse()
-        confidence = f"{100 * a.single.confidence:g} %"
-        if price.low is None or price.high is None:
-            text = f"{where}one clean image is worth {number(price.value)} noisy ones"
-            text += f" ({score}; one training seed a cell, so no interval can be given)"
-        elif math.isinf(price.high) and price.low <= 0:
-            text = f"{where}these scores do not determine the price ({confidence} interval without ends; {score})"
-        elif math.isinf(price.high):
-            text = f"{where}one clean image is worth at least {number(price.low)} noisy ones ({confidence}, no upper "
-            text += f"end; {score})"
-        else:
-            text = f"{where}one clean image is worth {number(price.value)} noisy ones"
-            text += f" ({confidence} interval {number(price.low)} to {number(price.high)}; {score})"
-    determined = c.value > 0 and price.low is not None and not (math.isinf(price.high or 0.0) and price.low <= 0)
-    if a.single.free.misfit and not determined:
-        text += "; a single worth does not fit them"
-    elif a.single.free.misfit:
-        text += "; the one-worth curve does not fit these scores, so read this as a rough average"
-    return text + "."
-
-
-def answers(leading: Sequence[GroupAnalysis], printed: Sequence[PublishedPrice]) -> list[str]:
-    """The sentences on top of the page."""
-    out = [answer(a, s) for a in leading if a.single is not None for s in a.single.worth]
-    if not out:
-        out = [
-            f"{p.dataset}, σ {p.sigma:g}: one clean image is worth {number(p.low)} to {number(p.high)} noisy ones "
-            "(as printed; nothing among these records measures it)."
-            for p in printed
-        ]
-    return out or ["These records price nothing: see below why, and run a sweep that holds clean and mixed cells."]
-
-
-# ----------------------------------------------------------------------------------------------------------- captions
+from ambient_theory.compare.words import number
 
 
 def scores_caption(a: GroupAnalysis) -> str:

@@ -1,18 +1,19 @@
-"""What the page and the terminal show, as plain tables and sections of text; the template only lays them out."""
+"""What the page shows, as plain tables and sections of text; the template only lays them out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from markupsafe import Markup
 
 import ambient_theory
-from ambient_theory.compare.analysis import GroupAnalysis, PriceAnswer, tell_apart
-from ambient_theory.compare.budget import BudgetAnswer
-from ambient_theory.compare.fits import Comparison, Interval
-from ambient_theory.compare.page.captions import QUESTION, answers, number, p_value, span
-
-if TYPE_CHECKING:
-    from ambient_theory.compare.page.build import Findings, Plate
+from ambient_theory.bounds.laws import LAWS
+from ambient_theory.compare.analysis import GroupAnalysis, tell_apart
+from ambient_theory.compare.findings import Findings
+from ambient_theory.compare.fits import Comparison
+from ambient_theory.compare.page.plates import Plate
+from ambient_theory.compare.words import QUESTION, answers, number, p_value, span
 
 # ------------------------------------------------------------------------------------------------------------- tables
 
@@ -94,6 +95,25 @@ def pair_table(a: GroupAnalysis) -> dict[str, Any] | None:
     return table(caption, ["σ", "bound", "pair"], rows, folded=True)
 
 
+def formula_table() -> dict[str, Any]:
+    """Every law that is tried, as a formula."""
+    rows: list[list[str]] = []
+    for law in LAWS.values():
+        stated = law.formula()
+        rows.append([law.label, Markup(stated.mathml()), stated.regime, f"{stated.grade}: {stated.source}"])
+    caption = "The laws: worth c of a sample with noise σ, in clean samples of width s0."
+    return table(caption, ["law", "c", "where the weight comes from", "grade and source"], rows)
+
+
+def statement_table() -> dict[str, Any]:
+    """The statements of the theory that the laws come from."""
+    from ambient_theory.bounds.rates import STATEMENTS
+
+    rows: list[list[str]] = [[s.name, Markup(s.mathml()), s.regime, f"{s.grade}: {s.source}"] for s in STATEMENTS]
+    caption = "The statements of the theory, with grade and source."
+    return table(caption, ["statement", "formula", "regime", "grade and source"], rows, folded=True)
+
+
 def overview_table(findings: Findings) -> dict[str, Any]:
     rows = []
     for a in findings.analyses:
@@ -115,7 +135,7 @@ def overview_table(findings: Findings) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------------- page
 
 
-def page(findings: Findings, plates: dict[str, list[Plate]], pictures: list[dict[str, str]]) -> dict[str, Any]:
+def page_context(findings: Findings, plates: dict[str, list[Plate]], pictures: list[dict[str, str]]) -> dict[str, Any]:
     """Everything the template shows."""
     sections = []
     training = [a for a in findings.leading if a.group.key.source == "train"]
@@ -127,14 +147,9 @@ def page(findings: Findings, plates: dict[str, list[Plate]], pictures: list[dict
             "it names?"
         ]
         sections.append(_section("simulation", "Where the theory is true by construction", intro, plates["simulation"]))
-    sections.append(
-        _section(
-            "laws",
-            "What prices can and cannot show",
-            ["A price at one noise level fixes one number. Which law lies behind it shows only at larger noise."],
-            plates["laws"],
-        )
-    )
+    intro = ["A price at one noise level fixes one number. Which law lies behind it shows only at larger noise."]
+    tables = [formula_table(), statement_table()]
+    sections.append(_section("laws", "What prices can and cannot show", intro, plates["laws"], tables))
     if "published" in plates:
         tables = [score_table(a) for a in findings.leading if a.group.key.source == "published"]
         if findings.second_hand:
@@ -165,6 +180,7 @@ def page(findings: Findings, plates: dict[str, list[Plate]], pictures: list[dict
         "caveats": caveats(findings),
         "sections": sections,
         "gallery": pictures,
+        "laws": "; ".join(law.label for law in LAWS.values()),
         "confidence": f"{100 * findings.confidence:g}",
         "version": ambient_theory.__version__,
     }
@@ -225,54 +241,3 @@ def caveats(findings: Findings) -> list[str]:
             "A price holds for these data, this network and this training duration; c is not a constant of nature."
         )
     return out
-
-
-# ----------------------------------------------------------------------------------------------------------- terminal
-
-
-def overview_rows(findings: Findings) -> list[list[str]]:
-    """One line a trained group and noise level, for the terminal: Frechet distances to held-out images where there
-    are any, else every group."""
-    trained = [a for a in findings.analyses if a.group.key.source == "train"]
-    main = [a for a in trained if a.group.key.metric in ("fd", "fid") and a.group.key.reference == "heldout-clean"]
-    rows = []
-    for a in main or trained:
-        name = a.group.key.short()
-        if a.single is None:
-            rows.append([name, "", "", "", "; ".join(a.problems)])
-            continue
-        bounds = {} if a.pairwise is None else {b.sigma: b for b in a.pairwise.bounds}
-        for sigma, c in a.single.worth.items():
-            b = bounds.get(sigma)
-            pairs = "–" if b is None else f"{number(b.price_low)} to {number(b.price_high)}"
-            p = a.single.free.lack_p
-            fit = "not testable" if p is None else ("misfit, widened" if a.single.free.misfit else f"p {p_value(p)}")
-            naive = a.single.controls["naive n (c = 1)"].verdict
-            rows.append([name, f"{sigma:g}", span(c.inverse()), pairs, f"{fit}; naive n {naive}"])
-            name = ""
-    return rows
-
-
-def price_rows(found: Sequence[PriceAnswer]) -> list[list[str]]:
-    """The first answer of each data set with its laws, the others in one line."""
-    rows = []
-    seen: set[str] = set()
-    for p in found:
-        rows.append([p.source, span(p.price), p.method])
-        if p.dataset not in seen:
-            rows += [["", f"  {span(value)}", f"  {name}"] for name, value in p.laws.items()]
-        seen.add(p.dataset)
-    return rows
-
-
-def budget_rows(answers: Sequence[BudgetAnswer]) -> list[list[str]]:
-    rows = []
-    for a in answers:
-        named = [("recommended", a.best)]
-        named += list(zip(("clean only", "half way", "as noisy as measured"), a.alternatives, strict=True))
-        for name, m in named:
-            error = span(Interval(m.error, m.error_low, m.error_high))
-            beyond = "; ".join(m.extrapolated)
-            share = f"{m.spent_on_noisy:.0%}"
-            rows.append([f"{a.sigma:g}", name, f"{m.n_clean:,}", f"{m.n_noisy:,}", share, error, beyond])
-    return rows

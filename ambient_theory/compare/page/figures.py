@@ -11,30 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ambient_theory.bounds.laws import identifiability_band
+from ambient_theory.bounds.laws import LAWS, identifiability_band
 from ambient_theory.compare.analysis import GroupAnalysis
 from ambient_theory.compare.curves import SingleIndex
 from ambient_theory.compare.fits import Interval
-from ambient_theory.compare.page.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    LEVELS,
-    MARKERS,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    log_axis,
-    new_figure,
-    plain_number,
-)
 from ambient_theory.compare.published import PublishedPrice, RowWorth
-from ambient_theory.compare.tables import METRIC_NAMES, Cell, Group
+from ambient_theory.compare.tables import METRIC_NAMES, Group, MeasuredCell
+from ambient_theory.shared.palette import BLACK, BLUE, GREEN, GREY, LEVELS, MARKERS, PURPLE, RED, SKY
+from ambient_theory.shared.plotting import log_axis, new_figure, plain_number
 
 Floats = NDArray[np.float64]
-LAW_STYLES = (("-", BLUE), ("--", GREEN), ("-.", ORANGE), (":", RED), ((0, (5, 1, 1, 1, 1, 1)), GREY))
 
 
 def score_label(group: Group) -> str:
@@ -42,7 +28,7 @@ def score_label(group: Group) -> str:
     return f"{metric} ({group.key.extractor_name}), lower is better"
 
 
-def _error_bar(group: Group, cell: Cell) -> tuple[float, float, float]:
+def _error_bar(group: Group, cell: MeasuredCell) -> tuple[float, float, float]:
     """Middle and distances to the ends of +- 2 standard errors over seeds, on the group's scale."""
     y = np.asarray(group.transform(cell.values))
     middle = float(y.mean())
@@ -54,7 +40,7 @@ def _error_bar(group: Group, cell: Cell) -> tuple[float, float, float]:
 def _points(
     ax: Axes,
     group: Group,
-    cells: Sequence[Cell],
+    cells: Sequence[MeasuredCell],
     x: Sequence[float],
     colour: str,
     marker: str,
@@ -181,12 +167,13 @@ def price_figure(analysis: GroupAnalysis, printed: Sequence[PublishedPrice] = ()
     ax = figure.subplots()
     sigmas = [s for s in single.worth if s > 0]
     grid = np.linspace(min(sigmas) / 4, max(sigmas) * 1.25, 160)
-    for (name, law), (line, colour) in zip(single.laws.items(), LAW_STYLES, strict=False):
-        curve = law.fit.curve
+    for law, (name, tested) in zip(LAWS.values(), single.laws.items(), strict=True):
+        curve = tested.fit.curve
         assert isinstance(curve, SingleIndex)
-        c = curve.worth(law.fit.theta[None, 3:], grid)[0]
-        mark = " (rejected)" if law.verdict == "rejected" else ""
-        ax.plot(grid, 1 / np.maximum(c, 1e-12), linestyle=line, color=colour, linewidth=1.2, label=name + mark)
+        c = curve.worth(tested.fit.theta[None, 3:], grid)[0]
+        mark = " (rejected)" if tested.verdict == "rejected" else ""
+        price = 1 / np.maximum(c, 1e-12)
+        ax.plot(grid, price, linestyle=law.line, color=law.colour, linewidth=1.2, label=name + mark)
     prices = {s: single.worth[s].inverse() for s in sigmas}
     top = 3 * max(p.high if p.high is not None and math.isfinite(p.high) else p.value for p in prices.values())
     bottom = 0.8
@@ -380,8 +367,8 @@ def identifiability_figure(anchor: PublishedPrice | None) -> Figure:
     band = identifiability_band(grid, sigma, price)
     figure = new_figure(6.4, 3.8)
     ax = figure.subplots()
-    for (name, p), (line, colour) in zip(band.prices.items(), LAW_STYLES, strict=False):
-        ax.plot(grid, p, linestyle=line, color=colour, label=name.replace("m->inf", "m → ∞"))
+    for law, (label, p) in zip(band.laws, band.prices.items(), strict=True):
+        ax.plot(grid, p, linestyle=law.line, color=law.colour, label=label)
     ax.plot(
         [sigma], [price], "o", color=BLACK, markersize=6, zorder=5, label=f"calibrated here: 1/c({sigma:g}) = {price:g}"
     )

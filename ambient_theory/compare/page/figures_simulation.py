@@ -8,10 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ambient_theory.compare.page.style import BLACK, GREY, LEVELS, MARKERS, log_axis, new_figure
+from ambient_theory.bounds.laws import laws_for_atoms
 from ambient_theory.compare.panels import SimulationPanel
 from ambient_theory.mixtures.fisher import marginal_worth
 from ambient_theory.mixtures.laws import hard_pair, scaled
+from ambient_theory.shared.palette import BLACK, GREY, LEVELS, MARKERS
+from ambient_theory.shared.plotting import log_axis, new_figure
 
 
 def panel_title(panel: SimulationPanel) -> str:
@@ -89,9 +91,8 @@ def separation_figure() -> Figure:
     figure = new_figure(6.8, 4.2)
     ax = figure.subplots()
     ax.plot(deltas, worth, color=BLACK, label="efficient estimator (Fisher information)")
-    for power, colour, line in ((2, LEVELS[0], "--"), (4, LEVELS[2], "-."), (6, LEVELS[1], ":")):
-        name = "low-dimensional, k = 2" if power == 6 else "subspace" if power == 4 else "strong signal"
-        ax.axhline(2.0**-power, color=colour, linestyle=line, label=f"weight s^−{power}: {name}")
+    for weigh in laws_for_atoms(2):
+        ax.axhline(2.0 ** (-2 * weigh.m), color=weigh.colour, linestyle=weigh.line, label=f"weight of {weigh.label}")
     log_axis(ax, "xy", ticks=6)
     ax.set_ylim(0.01, 1.3)
     ax.set_xlabel("half-width δ of the atoms (units of the clean noise)")

@@ -23,7 +23,8 @@ _MAD_TO_STD = 0.6744897501960817  # upper quartile of the standard normal law
 
 
 def snr_db(sigma: float) -> float:
-    """SNR in dB of a unit-variance image with noise sigma, 10 log10((1 + sigma^2)/sigma^2); sigma > 0."""
+    """SNR in the decibels of Daras et al. (arXiv 2411.02780): noisy image over noise, `10 log10((1 + sigma^2)/sigma^2)`
+    for an image of unit variance and sigma > 0 (0.2 is 14.15 dB). The project's only definition of SNR."""
     return float(10 * np.log10((1 + sigma**2) / sigma**2))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from compare_sweeps import TRUTH, record, sweep
 
-from ambient_theory.bounds.laws import exchange_rate
+from ambient_theory.bounds.laws import law_named
 from ambient_theory.compare.analysis import analyse_group, price_at, price_from_print
 from ambient_theory.compare.budget import answer_budget
 from ambient_theory.compare.published import PublishedPrice, published_prices
@@ -112,7 +112,7 @@ def test_a_measured_level_is_priced_by_its_own_cells(rows):
 
 
 def test_an_unmeasured_level_is_priced_by_the_band_of_the_laws_and_marked(rows):
-    small = {s: float(exchange_rate("subspace", s, 0.5)) for s in (0.05, 0.1)}
+    small = {s: float(law_named("subspace").worth(s, 0.5)) for s in (0.05, 0.1)}
     analysis = analyse_group(group_records(sweep(np.random.default_rng(1), worth=small))[0], deep=False)
     inside, outside = (price_at([analysis], [], s)[0] for s in (0.08, 0.6))
     assert not inside.measured
@@ -122,11 +122,11 @@ def test_an_unmeasured_level_is_priced_by_the_band_of_the_laws_and_marked(rows):
 
 # Reference values: every law calibrated on 1/c(.2) = 1.6, at sigma .05, .1, .4, .8, to the digits given.
 BAND = {
-    "strong (m=1)": "1.0375 1.15 3.4 10.6",
-    "subspace (m=2)": "1.033 1.137 4.24 27",
-    "lowdim k=2 (m=3)": "1.032 1.133 4.73 51",
-    "lowdim k=3 (m=5)": "1.031 1.129 5.27 114",
-    "exponential (m->inf)": "1.030 1.125 6.55 1845",
+    "strong signal, m = 1": "1.0375 1.15 3.4 10.6",
+    "subspace, m = 2": "1.033 1.137 4.24 27",
+    "low-dimensional k = 2, m = 3": "1.032 1.133 4.73 51",
+    "low-dimensional k = 3, m = 5": "1.031 1.129 5.27 114",
+    "exponential limit": "1.030 1.125 6.55 1845",
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from compare_sweeps import record
 
-from ambient_theory.bounds.laws import n_l
+from ambient_theory.bounds.sizes import n_l
 from ambient_theory.compare.panels import panels
 
 MIXES = {"clean": (1.0, 0.0), "noisy": (0.0, 1.0), "10:90": (0.1, 0.9)}

@@ -13,9 +13,11 @@ from compare_sweeps import TRUTH, record, sweep
 from test_compare_panels import simulated
 from typer.testing import CliRunner
 
-from ambient_theory.compare.page.build import analyse, build_report, finite
+from ambient_theory.compare.findings import gather_findings
+from ambient_theory.compare.page.build import build_report
 from ambient_theory.compare.tables import shipped_records
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.files import finite
 from ambient_theory.shared.records import write_records
 from cli import app
 
@@ -140,7 +142,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
 
 def test_the_same_records_give_the_same_numbers():
     rows = sweep(np.random.default_rng(4))
-    assert finite(analyse(rows).to_dict()) == finite(analyse(rows).to_dict())
+    assert finite(gather_findings(rows).to_dict()) == finite(gather_findings(rows).to_dict())
 
 
 def test_noisy_only_models_are_on_the_page_and_in_no_fit(report):
@@ -166,7 +168,7 @@ def test_records_that_are_not_there_are_refused(tmp_path):
 
 
 def test_one_seed_a_cell_says_so():
-    found = analyse(sweep(np.random.default_rng(1), seeds=1))
+    found = gather_findings(sweep(np.random.default_rng(1), seeds=1))
     for sentence in found.to_dict()["answers"]:
         assert "one training seed" in sentence
         assert "interval" in sentence
@@ -174,7 +176,7 @@ def test_one_seed_a_cell_says_so():
 
 
 def test_clean_only_records_say_why_nothing_is_priced():
-    found = analyse([r for r in sweep(np.random.default_rng(1)) if not r.n_noisy])
+    found = gather_findings([r for r in sweep(np.random.default_rng(1)) if not r.n_noisy])
     assert "price nothing" in found.to_dict()["answers"][0]
     assert any("nothing prices a noisy one" in p for p in found.analyses[0].problems)
 

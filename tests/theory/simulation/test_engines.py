@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ambient_theory.bounds.laws import n_l
+from ambient_theory.bounds.sizes import n_l
 from ambient_theory.mixtures.dmm import fit_dmm
 from ambient_theory.mixtures.laws import AtomicLaw, embed, hard_delta, hard_pair, scaled
 from ambient_theory.mixtures.moments import hermite

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ambient_theory.bounds import laws as bounds
+from ambient_theory.bounds import sizes as bounds
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.files import Ledger
 from ambient_theory.shared.records import read_records
 from ambient_theory.simulation.cells import COLUMNS, in_plan_order, run_cell, simulate, to_records
 from ambient_theory.simulation.envelope import worst_of_grid
 from ambient_theory.simulation.exchange import ExchangeConfig, equal_error_rate, plan_exchange
 from ambient_theory.simulation.grid import Mix, SimulationConfig, parse_mix, parse_sizes, plan
+from ambient_theory.simulation.ledger import Ledger
 from ambient_theory.simulation.slopes import collapse_table, slope_table
 from cli import app
 
@@ -54,7 +54,7 @@ def test_finished_cells_are_not_run_again_and_damaged_ones_are(tmp_path):
     damaged = ledger.directory(CELLS[1]) / "result.json"
     damaged.write_text(damaged.read_text().replace("w1_mean", "w1_moan", 1))
     assert sum(not item.cached for item in simulate(CELLS[:4], ledger)) == 1
-    assert ledger.state(CELLS[1]) == "done"
+    assert ledger.load(CELLS[1]) is not None
 
 
 def test_rows_have_the_documented_columns_and_the_bounds_numbers():
@@ -284,7 +284,7 @@ def test_the_exchange_command(tmp_path):
     (row,) = json.loads(result.stdout)["exchange"]
     assert row["low"] < row["fisher"] * 1.2
     assert row["high"] > row["fisher"] * 0.7
-    assert row["c"] > 5 * row["power_low"]
+    assert row["c"] > 5 * row["weights"]["lowdim-k2"]
     assert (tmp_path / "exchange.svg").exists()
 
 

@@ -6,7 +6,7 @@ Tolerances: the stated bar, with replicates chosen so that the standard error is
 import numpy as np
 import pytest
 
-from ambient_theory.bounds import laws as bounds
+from ambient_theory.bounds import sizes as bounds
 from ambient_theory.mixtures.fisher import first_order_risk
 from ambient_theory.mixtures.laws import AtomicLaw
 from ambient_theory.simulation.cells import in_plan_order, run_cell, simulate

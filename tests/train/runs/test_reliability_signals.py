@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from ambient_theory.shared.files import Ledger
+from ambient_theory.simulation.ledger import Ledger
 from ambient_train.diffusion import generate as generating_images
 from ambient_train.tasks import evaluate as evaluating
 from cli import app

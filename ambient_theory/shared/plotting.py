@@ -1,4 +1,4 @@
-"""How every figure looks: Okabe and Ito's colours, plain numbers on axes, text kept as text, reproducible bytes."""
+"""How every figure looks: plain numbers on axes, text kept as text, reproducible bytes (colours: see `palette`)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#F0E442",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-)
-GREY = "#6b7280"
-#: Colours of noise levels in ascending order; black is for clean data.
-LEVELS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
-MARKERS = ("s", "D", "^", "v", "P", "X")
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",

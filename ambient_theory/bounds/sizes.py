@@ -1,0 +1,186 @@
+"""Effective sizes of a sample of mixed noise, and the two-term bound in numbers.
+
+Model: `X_i = Y_i + s_i Z_i`, `Y_i ~ D` k-atomic in a ball of radius R of R^d, `Z_i ~ N(0, I_d)`, `s_i > 0` known. The
+bound of Daras, Cherapanamjeri and Daskalakis (arXiv 2411.02780), *reconstructed* here (known second-hand, derived
+again, constants unknown), holds with probability 1 - delta for k >= 2:
+
+    W1 <= C_d ((d + log 1/delta) / n_d)^(1/4) + C_l (log(1/delta) / n_l)^(1/(4k-2)),
+    n_d = sum_i s_i^-4,    n_l = sum_i s_i^-(4k-2).
+
+`s_i` is the **total** standard deviation of sample i, `s_i^2 = s0^2 + sigma_i^2`: s0 is the intrinsic width of a clean
+sample and sigma_i the noise added to it. The same rates as SymPy expressions, each with its source, grade and regime,
+are in `ambient_theory.bounds.rates`; the exchange rates in `ambient_theory.bounds.laws`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ambient_theory.shared.errors import UsageError
+
+Floats = NDArray[np.float64]
+
+
+# ---------------------------------------------------------------------------------------------- checks of arguments
+
+
+def check_k(k: int, *, least: int = 1) -> int:
+    """k as an int. Raises UsageError unless it is a whole number >= least."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < least:
+        raise UsageError(f"the number of atoms k must be a whole number >= {least}, not {k!r}")
+    return int(k)
+
+
+def check_levels(levels: ArrayLike, counts: ArrayLike | None = None) -> tuple[Floats, Floats]:
+    """Noise levels s (total standard deviations) and how many samples have each.
+
+    levels: scalar or (L,). counts: None (one sample a level) or broadcastable to (L,). Returns two (L,) arrays.
+    Raises UsageError for s <= 0, NaN or infinite, counts < 0, other lengths, or no sample at all.
+    """
+    s = np.atleast_1d(np.asarray(levels, dtype=float)).ravel()
+    if not np.all(np.isfinite(s) & (s > 0)):
+        bad = s[~(np.isfinite(s) & (s > 0))][0]
+        raise UsageError(f"every noise level s must be finite and > 0 (the total standard deviation), not {bad}")
+    n = np.ones_like(s) if counts is None else np.atleast_1d(np.asarray(counts, dtype=float)).ravel()
+    if n.shape != s.shape:
+        raise UsageError(f"{s.size} noise level(s) but {n.size} count(s): give one count for each level")
+    if not np.all(np.isfinite(n) & (n >= 0)):
+        raise UsageError("every count must be finite and >= 0")
+    if n.sum() <= 0:
+        raise UsageError("there is no sample: all counts are 0")
+    return s, n
+
+
+def check_noise(sigma: ArrayLike, name: str = "sigma") -> Floats:
+    value = np.asarray(sigma, dtype=float)
+    if not np.all(np.isfinite(value) & (value >= 0)):
+        raise UsageError(f"{name} (added noise) must be finite and >= 0, not {sigma!r}")
+    return value
+
+
+def check_width(s0: float) -> float:
+    if not (isinstance(s0, int | float | np.floating | np.integer) and math.isfinite(s0) and s0 > 0):
+        raise UsageError(f"s0 (the intrinsic width of a clean sample) must be finite and > 0, not {s0!r}")
+    return float(s0)
+
+
+# ---------------------------------------------------------------------------------------------------- effective sizes
+
+
+def total_noise(sigma: ArrayLike, s0: float = 1.0) -> Floats:
+    """Total standard deviation `s = sqrt(s0^2 + sigma^2)` of a sample with added noise sigma (any shape)."""
+    return np.sqrt(check_width(s0) ** 2 + check_noise(sigma) ** 2)
+
+
+def effective_size(power: float, levels: ArrayLike, counts: ArrayLike | None = None) -> float:
+    """`sum_l n_l s_l^-power`, in samples of unit noise. levels: (L,); counts: (L,) or None for one sample each."""
+    s, n = check_levels(levels, counts)
+    return float(np.sum(n * s**-power))
+
+
+def n_d(levels: ArrayLike, counts: ArrayLike | None = None) -> float:
+    """Effective size of the subspace term, `n_d = sum_i s_i^-4` (reconstructed from arXiv 2411.02780)."""
+    return effective_size(4, levels, counts)
+
+
+def n_l(k: int, levels: ArrayLike, counts: ArrayLike | None = None) -> float:
+    """Effective size of the low-dimensional term, `n_l = sum_i s_i^-(4k-2)` (reconstructed from arXiv 2411.02780)."""
+    return effective_size(4 * check_k(k) - 2, levels, counts)
+
+
+def n_mean(levels: ArrayLike, counts: ArrayLike | None = None) -> float:
+    """Effective size for a mean, `sum_i s_i^-2` (the Gauss-Markov weights; equals n_l at k = 1)."""
+    return effective_size(2, levels, counts)
+
+
+def weight_condition(d: int, levels: ArrayLike, counts: ArrayLike | None = None, log_term: float = 1.0) -> float:
+    """`(d + log 1/delta) max_i s_i^-4 / n_d`: the heteroscedastic bound asks for this to stay below a constant.
+
+    Above 1, one sample carries more than 1/d of the weight and the stated rate does not apply.
+    """
+    s, n = check_levels(levels, counts)
+    return float((d + log_term) * np.max(s[n > 0] ** -4.0) / n_d(s, n))
+
+
+# -------------------------------------------------------------------------------------------------- the bound's terms
+
+
+def lowdim_exponent(k: int) -> float:
+    """`1/(4k-2)`: W1 falls like n_l to minus this on the worst k-atomic laws (Wu and Yang, arXiv 1807.07237)."""
+    return 1.0 / (4 * check_k(k) - 2)
+
+
+@dataclass(frozen=True)
+class BoundTerms:
+    """The terms of the bound, in the units of W1: subspace (`pca`), low-dimensional (`low`), and their sum.
+
+    With constants 1 these are rates, not guarantees.
+    """
+
+    pca: float
+    low: float
+
+    @property
+    def total(self) -> float:
+        return self.pca + self.low
+
+
+def bound(
+    k: int,
+    d: int,
+    levels: ArrayLike,
+    counts: ArrayLike | None = None,
+    *,
+    c_d: float = 1.0,
+    c_l: float = 1.0,
+    delta: float | None = None,
+) -> BoundTerms:
+    """Both terms of the heteroscedastic bound (reconstructed, arXiv 2411.02780), with constants `c_d`, `c_l`.
+
+    delta: failure probability; None leaves `log 1/delta` out (the rate of the expected error). At d = 1 there is no
+    subspace to find and `pca` is 0. k = 1 is mean estimation: `low = c_l sqrt(d / sum s_i^-2)`, `pca = 0`.
+    Raises UsageError for k < 1, d < 1, bad levels, delta outside (0, 1).
+    """
+    k = check_k(k)
+    if isinstance(d, bool) or not isinstance(d, int | np.integer) or d < 1:
+        raise UsageError(f"the dimension d must be a whole number >= 1, not {d!r}")
+    if delta is not None and not 0 < delta < 1:
+        raise UsageError(f"delta (failure probability) must lie in (0, 1), not {delta!r}")
+    log_term = 0.0 if delta is None else math.log(1 / delta)
+    low_factor = 1.0 if delta is None else log_term
+    if k == 1:
+        return BoundTerms(0.0, c_l * math.sqrt((d + log_term) / n_mean(levels, counts)))
+    pca = 0.0 if d == 1 else c_d * ((d + log_term) / n_d(levels, counts)) ** 0.25
+    return BoundTerms(pca, c_l * (low_factor / n_l(k, levels, counts)) ** lowdim_exponent(k))
+
+
+def crossover(
+    k: int,
+    d: float,
+    levels: ArrayLike = 1.0,
+    shares: ArrayLike = 1.0,
+    *,
+    c_d: float = 1.0,
+    c_l: float = 1.0,
+) -> float:
+    """Total sample size n* at which the two terms of the bound are equal; above it the low-dimensional term leads.
+
+    Homoscedastic: `n* = (C_d/C_l)^(4(2k-1)/(2k-3)) d^((2k-1)/(2k-3))` (k = 2: d^3, k = 3: d^(5/3)), whatever s. With
+    levels of different s in fixed shares both terms are powers of n, so the equation is solved in log n:
+    `log(C_d/C_l) + (log d - log a_d)/4 + (log a_l)/(4k-2) = (1/4 - 1/(4k-2)) log n`, `a = sum shares s^-p`.
+    Derived here. Raises UsageError for k < 2 (no subspace term) and bad levels. Returns inf beyond float range.
+    """
+    k = check_k(k, least=2)
+    s, share = check_levels(levels, shares)
+    share = share / share.sum()
+    if not (c_d > 0 and c_l > 0 and d > 0):
+        raise UsageError("the dimension d and the constants c_d, c_l must be > 0")
+    log_a_d = math.log(float(np.sum(share * s**-4.0)))
+    log_a_l = math.log(float(np.sum(share * s ** -(4.0 * k - 2))))
+    left = math.log(c_d / c_l) + (math.log(d) - log_a_d) / 4 + log_a_l * lowdim_exponent(k)
+    log_n = left / (0.25 - lowdim_exponent(k))
+    return math.exp(log_n) if log_n < 709 else math.inf

@@ -1,0 +1,93 @@
+"""The figures of the page: SVG inside the page, SVG and PNG beside it, a caption that says what was done."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from ambient_theory.compare.analysis import GroupAnalysis
+from ambient_theory.compare.findings import Findings
+from ambient_theory.compare.page import captions, figures, figures_simulation
+from ambient_theory.shared import plotting
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One figure of the page: SVG text for the page, both forms for files, a caption that says what was done."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+    forms: dict[str, bytes]
+
+
+def plate(name: str, title: str, caption: str, figure: Figure) -> Plate:
+    forms = plotting.to_bytes(figure)
+    return Plate(name, title, caption, inline_svg(forms["svg"].decode(), name, title), forms)
+
+
+def inline_svg(svg: str, name: str, title: str) -> str:
+    """An SVG document as an element of a page: no prologue, ids made unique, named for screen readers, fluid width."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    head, rest = body.split(">", 1)
+    width = re.search(r'\swidth="([\d.]+)pt"', head)
+    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+    most = f"{float(width.group(1)) * 1.28:.0f}px" if width else "100%"
+    label = title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return f'{head} role="img" aria-label="{label}" style="width:100%;max-width:{most};height:auto">{rest}'
+
+
+def plates_of(findings: Findings) -> dict[str, list[Plate]]:
+    """Every figure of the page by section."""
+    out: dict[str, list[Plate]] = {}
+    with plotting.styled():
+        for i, a in enumerate(a for a in findings.leading if a.group.key.source == "train"):
+            out[f"data-{i}"] = _training_plates(a, findings, f"d{i}")
+        rows = [r for a in findings.leading if a.group.key.source == "published" for r in a.rows]
+        if rows:
+            caption = captions.published_caption(rows)
+            figure = figures.published_figure(rows)
+            out["published"] = [plate("published", "Published scores: the worth of a noisy image", caption, figure)]
+        anchor = findings.printed[0] if findings.printed else None
+        caption = captions.identifiability_caption(anchor)
+        figure = figures.identifiability_figure(anchor)
+        out["laws"] = [plate("laws", "All laws through one price", caption, figure)]
+        figure = figures_simulation.separation_figure()
+        out["laws"].append(plate("separation", "Worth against separation", captions.separation_caption(), figure))
+        shown = captions.shown_panels(findings.simulation)
+        if shown:
+            figure = figures_simulation.simulation_figure(shown)
+            out["simulation"] = [
+                plate("simulation", "W1 against n and n_l", captions.simulation_caption(shown), figure),
+            ]
+    return out
+
+
+def _training_plates(a: GroupAnalysis, findings: Findings, prefix: str) -> list[Plate]:
+    out = [plate(f"{prefix}-scores", "Scores", captions.scores_caption(a), figures.scores_figure(a))]
+    if a.single is not None and any(s > 0 for s in a.single.worth):
+        out.append(
+            plate(f"{prefix}-price", "The price", captions.price_caption(a), figures.price_figure(a, findings.printed))
+        )
+    if a.equivalents or a.rates:
+        out.append(plate(f"{prefix}-utility", "Marginal worth", captions.utility_caption(a), figures.utility_figure(a)))
+    same = [b for b in findings.analyses if b.group.key.dataset == a.group.key.dataset and b.single is not None]
+    if a.single is not None and len(same) > 1:
+        caption, figure = captions.moves_caption(same), figures.moves_figure(same, list(a.single.worth))
+        out.append(plate(f"{prefix}-moves", "Does c move?", caption, figure))
+    if a.held_out:
+        out.append(
+            plate(
+                f"{prefix}-heldout",
+                "Cells the fit has not seen",
+                captions.held_out_caption(a),
+                figures.held_out_figure(a),
+            )
+        )
+    return out

@@ -1,0 +1,83 @@
+"""Effective sizes, the terms of the bound, the crossover: invariances, closed forms, refusals."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ambient_theory.bounds import rates
+from ambient_theory.bounds import sizes as bounds
+from ambient_theory.shared.errors import UsageError
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=20), st.randoms())
+def test_effective_sizes_do_not_depend_on_order_or_grouping(levels, random):
+    shuffled = list(levels)
+    random.shuffle(shuffled)
+    values, counts = np.unique(levels, return_counts=True)
+    for size in (bounds.n_d, lambda *a: bounds.n_l(3, *a)):
+        assert size(levels) == pytest.approx(size(shuffled))
+        assert size(levels) == pytest.approx(size(values, counts))
+
+
+@pytest.mark.parametrize(("k", "n"), [(2, 3072**3), (3, 3072 ** (5 / 3))])
+def test_crossover_without_constants(k, n):
+    assert bounds.crossover(k, 3072) == pytest.approx(n)
+    assert bounds.crossover(k, 3072, 7.0) == pytest.approx(n)  # the noise cancels when it is equal
+    assert rates.CROSSOVER(k=k, d=3072, C_d=1, C_l=1) == pytest.approx(n)
+
+
+def test_fitted_constants_move_the_crossover_by_orders_of_magnitude():
+    assert bounds.crossover(2, 3072, c_d=1.0, c_l=0.34) == pytest.approx(1.2e16, rel=0.05)
+
+
+@settings(max_examples=40)
+@given(st.integers(2, 5), st.integers(2, 4000), st.floats(1, 4), st.floats(0.01, 0.99), st.floats(0.3, 3))
+def test_both_terms_are_equal_at_the_crossover_of_any_mix(k, d, s, share, c_l):
+    n = bounds.crossover(k, d, [1, s], [share, 1 - share], c_l=c_l)
+    terms = bounds.bound(k, d, [1, s], [n * share, n * (1 - share)], c_l=c_l)
+    assert terms.pca == pytest.approx(terms.low, rel=1e-9)
+
+
+def test_mean_estimation_has_no_subspace_term():
+    terms = bounds.bound(1, 50, [1, 2], [100, 400])
+    assert (terms.pca, terms.low) == (0, pytest.approx(math.sqrt(50 / 200)))
+    with pytest.raises(UsageError, match="k must be a whole number >= 2"):
+        bounds.crossover(1, 50)
+
+
+def test_the_exponent_of_the_line():
+    assert bounds.lowdim_exponent(3) == 1 / 10
+    assert bounds.lowdim_exponent(1) == 1 / 2
+
+
+def test_one_clean_sample_among_noisy_ones_breaks_the_weight_condition():
+    assert bounds.weight_condition(100, [1.0], [10_000]) < 0.02
+    assert bounds.weight_condition(100, [0.01, 1.0], [1, 10_000]) > 90
+
+
+@pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf])
+def test_bad_noise_levels_get_a_sentence(bad):
+    with pytest.raises(UsageError, match="noise level"):
+        bounds.n_d([1.0, bad])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: bounds.n_l(0, [1.0]),
+        lambda: bounds.n_l(2.5, [1.0]),
+        lambda: bounds.n_d([1.0, 2.0], [1]),
+        lambda: bounds.n_d([1.0], [0]),
+        lambda: bounds.n_d([1.0], [-1]),
+        lambda: bounds.bound(2, 0, [1.0]),
+        lambda: bounds.bound(2, 3, [1.0], delta=0),
+        lambda: bounds.total_noise(-0.1),
+        lambda: bounds.total_noise(0.1, 0.0),
+    ],
+)
+def test_bad_arguments_are_usage_errors(call):
+    with pytest.raises(UsageError):
+        call()
