@@ -121,9 +121,17 @@ class Described:
         )
 
 
-@functools.cache
+_DESCRIBED: dict[type, tuple[Described, ...]] = {}
+
+
 def describe(cls: type) -> tuple[Described, ...]:
     """The options of a class, in the order of its fields."""
+    if cls not in _DESCRIBED:
+        _DESCRIBED[cls] = _describe(cls)
+    return _DESCRIBED[cls]
+
+
+def _describe(cls: Any) -> tuple[Described, ...]:
     hints = get_type_hints(cls)
     out = []
     for f in dataclasses.fields(cls):
@@ -319,9 +327,10 @@ def with_options(
             arguments[group] = Given(cls, given) if only_given else from_mapping(cls, given)
         return function(**arguments)
 
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    del command.__wrapped__  # type: ignore[attr-defined]
+    made: Any = command
+    made.__signature__ = inspect.Signature(parameters)
+    made.__annotations__ = {p.name: p.annotation for p in parameters}
+    del made.__wrapped__  # Typer must not look behind it
     return command
 
 

@@ -43,7 +43,7 @@ class Registry(Generic[T]):
         """The name, if there is such a member. Raises UsageError listing the members."""
         if name not in self.names:
             raise UsageError(f"{self.kind} {name!r} is not one of {', '.join(self.names)}")
-        return cast(str, name)
+        return str(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self.names

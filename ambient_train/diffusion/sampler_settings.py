@@ -135,5 +135,7 @@ class GeneralSamplerConfig(Stepping):
         return general_sampler(denoise, latents, self, noise=noise)
 
 
+AnySampler = SamplerConfig | GeneralSamplerConfig
+
 GENERAL_ONLY = frozenset(GeneralSamplerConfig.__dataclass_fields__) - frozenset(SamplerConfig.__dataclass_fields__)
 """Choices that only the general sampler has."""

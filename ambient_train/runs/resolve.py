@@ -46,7 +46,7 @@ class Job:
     @property
     def label_dim(self) -> int:
         """Classes that the network is told; 0 for an unconditional one."""
-        return label_dim(self.config, self.source)
+        return self.source.label_dim if self.config.cond else 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,6 +61,10 @@ class Job:
         if came == 0 or self.source.sigma is None:
             return tuple(added)
         return tuple(float(s) for s in sorted({*self.training_set().sigma_n.unique().tolist()} - {0.0}))
+
+    def came_noisy(self) -> str:
+        """A sentence on the noise that came with the data; empty where none came."""
+        return self.source.noise_summary() if already_noisy(self.source) else ""
 
     def describe_data(self) -> dict[str, Any]:
         """The data in a few facts that a manifest keeps, so that later commands need not read it."""
@@ -111,15 +115,6 @@ def already_noisy(source: ImageSet) -> int:
     return 0 if source.sigma is None else int((source.sigma > 0).sum())
 
 
-def label_dim(config: TrainConfig, source: ImageSet) -> int:
-    """Classes of a conditional network, 0 for an unconditional one. Raises UsageError where labels are missing."""
-    if not config.cond:
-        return 0
-    if source.labels is None:
-        raise UsageError(f"--cond needs labels, and {config.data} has none")
-    return int(source.labels.max()) + 1
-
-
 def make_training_set(config: TrainConfig, source: ImageSet) -> TrainingSet:
     """The mixture of the config. Raises DataError if the images are not those of the config's data hash."""
     if config.data_hash and source.content_hash[:16] != config.data_hash:
@@ -138,6 +133,8 @@ def load_training_images(
 
 def _check_network(job: Job) -> None:
     """Raise UsageError where the network does not fit the images; it is built without memory."""
+    if job.config.cond and job.source.labels is None:
+        raise UsageError(f"--cond needs labels, and {job.config.data} has none")
     levels: Any = job.config.network.get("channel_mult", ())
     if isinstance(levels, Sequence) and job.source.resolution % 2 ** max(len(levels) - 1, 0):
         raise UsageError(

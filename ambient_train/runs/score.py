@@ -58,10 +58,10 @@ class Subject:
 
     @property
     def regime(self) -> str:
-        """`clean`, `noisy only` or `mixture`."""
+        """`clean`, `noisy-only` or `mixture`."""
         if self.n_noisy == 0:
             return "clean"
-        return "mixture" if self.n_clean else "noisy only"
+        return "mixture" if self.n_clean else "noisy-only"
 
 
 def make_records(

@@ -255,7 +255,7 @@ class Session:
         """Score the images and keep the result."""
         nimg, elapsed = self.state.nimg, time.monotonic() - self.started
         save_grid(generated[:64], self.directory.samples / f"{nimg:012d}.png")
-        self.talk("scoring")
+        self.listener(Progress("scoring", 0, len(generated)))
         records = score_run(self.job, self.data, generated, target, wall_s=round(elapsed, 2))
         self.directory.add_scores(self.config, self.evaluation, target, records, time.monotonic() - self.started)
         self.directory.log(f"scored at {nimg}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Checked, from_mapping, option
-from ambient_train.diffusion.sampler_settings import GENERAL_ONLY, GeneralSamplerConfig, SamplerConfig
+from ambient_train.diffusion.sampler_settings import GENERAL_ONLY, AnySampler, GeneralSamplerConfig, SamplerConfig
 
 LEAST_IMAGES = 40
 """Fewer generated images give no interval."""
@@ -41,7 +41,7 @@ class EvalConfig(Checked):
     metrics: tuple[str, ...] = option(
         ("fd", "kid"), "Distances, several times: fd, kid, is", flag="--metric", panel=_PANEL
     )
-    sampler: SamplerConfig | GeneralSamplerConfig = field(default_factory=SamplerConfig)
+    sampler: AnySampler = field(default_factory=SamplerConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; the inverse is `from_dict`."""
@@ -58,7 +58,7 @@ class EvalConfig(Checked):
             made = from_mapping(cls, table)
         except UsageError as error:
             raise UsageError(f"evaluation.{error}") from None
-        kind = GeneralSamplerConfig if GENERAL_ONLY & set(sampler) else SamplerConfig
+        kind: type[AnySampler] = GeneralSamplerConfig if GENERAL_ONLY & set(sampler) else SamplerConfig
         try:
             return replace(made, sampler=from_mapping(kind, sampler))
         except UsageError as error:

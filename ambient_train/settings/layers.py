@@ -115,8 +115,8 @@ def flags_over_file(
         asked |= group.values
     below = read_toml(file) if file else {}
     shares, counts = ("keep", "corruption"), ("n_clean", "n_noisy")
-    for group, other in ((shares, counts), (counts, shares)):
-        if any(key in asked for key in group):
+    for own, other in ((shares, counts), (counts, shares)):
+        if any(key in asked for key in own):
             below = {key: value for key, value in below.items() if key not in other}
     if network.values:
         asked["network"] = {**_table(below, "network"), **_lists(network.values)}

@@ -106,14 +106,14 @@ def _stored(cell: SweepCell, path: Path) -> dict[int, list[Record]]:
 def _train(cell: SweepCell, path: Path, device: str, threads: int) -> dict[int, list[Record]]:
     import torch
 
-    from ambient_train.runs.run import execute
+    from ambient_train.runs import run
     from ambient_train.training.world import World, choose_device
 
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     options = RunOptions(device=device, keep_checkpoints=1)
     details = {"cell": cell.name, **asked_details(cell.settings)}
-    return execute(resolve_cell(cell), path, options, world=World(device=choose_device(device)), details=details)
+    return run.execute(resolve_cell(cell), path, options, world=World(device=choose_device(device)), details=details)
 
 
 def run_sweep(

@@ -21,7 +21,7 @@ from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_theory.shared.records import Record, write_records
 from ambient_train.data.load import load_images
 from ambient_train.diffusion.generate import generate
-from ambient_train.diffusion.sampling import Sampler
+from ambient_train.diffusion.sampler_settings import AnySampler
 from ambient_train.evaluation import own_references
 from ambient_train.evaluation.extractors.features import Extractor, default_extractors, get_extractor
 from ambient_train.evaluation.references import Reference, is_statistics_file, open_reference
@@ -174,7 +174,7 @@ Batches = Iterator[np.ndarray]
 
 def _as_remembered(
     trained: Trained, given: Given[EvalConfig], sampler: Given[Any] | None
-) -> tuple[EvalConfig, Sampler]:
+) -> tuple[EvalConfig, AnySampler]:
     """How the run is scored, with what is given in place of its own, and the sampler."""
     remembered = trained.evaluation or EvalConfig(n=N_WITHOUT_RUN, extractors=())
     chosen = sampler_for(trained, sampler)
@@ -189,7 +189,7 @@ def _fitting(shape: tuple[int, int], quiet: bool) -> tuple[str, ...]:
 
 
 def _generate(
-    trained: Trained, asked: EvalConfig, repeat: int, sampler: Sampler, device: torch.device, listener: Listener
+    trained: Trained, asked: EvalConfig, repeat: int, sampler: AnySampler, device: torch.device, listener: Listener
 ) -> Batches:
     first, done = asked.seed + repeat * asked.n, 0
     seeds = range(first, first + asked.n)

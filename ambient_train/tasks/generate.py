@@ -19,8 +19,8 @@ from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
 from ambient_theory.shared.options import Given
 from ambient_train.data.images import save_grid
 from ambient_train.diffusion.generate import generate as images_of
-from ambient_train.diffusion.sampler_settings import GENERAL_ONLY, GeneralSamplerConfig, SamplerConfig
-from ambient_train.diffusion.sampling import Sampler, parse_seeds
+from ambient_train.diffusion.sampler_settings import GENERAL_ONLY, AnySampler, GeneralSamplerConfig, SamplerConfig
+from ambient_train.diffusion.sampling import parse_seeds
 from ambient_train.interchange.load import Trained, load_trained
 from ambient_train.tasks.show import sampler_text
 from ambient_train.training.world import choose_device
@@ -45,7 +45,7 @@ class Generated:
         print(f"sampler: {sampler_text({'sampler': self.sampler})}")
 
 
-def sampler_for(trained: Trained | None, given: Given[Any] | None = None) -> Sampler:
+def sampler_for(trained: Trained | None, given: Given[Any] | None = None) -> AnySampler:
     """The sampler that the run is scored with, overridden by what is given; EDM's defaults for a network of no run.
 
     A choice of EDM's ablation in `given` makes it the general sampler. The run's range of noise levels is for EDM's
@@ -54,6 +54,8 @@ def sampler_for(trained: Trained | None, given: Given[Any] | None = None) -> Sam
     """
     own = trained.evaluation.sampler if trained is not None and trained.evaluation is not None else SamplerConfig()
     values = dict(given.values) if given else {}
+    if isinstance(own, GeneralSamplerConfig):
+        return Given(GeneralSamplerConfig, values).over(own)
     if not GENERAL_ONLY & set(values):
         return Given(SamplerConfig, values).over(own)
     kept = {k: getattr(own, k) for k in SamplerConfig.__dataclass_fields__}
@@ -62,7 +64,7 @@ def sampler_for(trained: Trained | None, given: Given[Any] | None = None) -> Sam
     return Given(GeneralSamplerConfig, values).over(GeneralSamplerConfig(**kept))
 
 
-def below_the_data(trained: Trained, sampler: Sampler) -> str:
+def below_the_data(trained: Trained, sampler: AnySampler) -> str:
     """A sentence where images of a noisy-only model are taken below its data's noise; empty where they are not."""
     data = trained.data
     if not data or data["n_clean"] or not data["levels"]:

@@ -155,6 +155,7 @@ def announce(job: Job) -> list[str]:
     out = [f"{job.dataset}: {c.n_clean:,} clean images and {noisy}"]
     if came := job.came_noisy():
         out.append(came)
+    out.extend(f"note: {note}" for note in job.source.notes)
     if c.n_clean == 0:
         lowest, stop = job.levels[0], job.evaluation.sampler.stop_sigma
         if stop < lowest:

@@ -15,17 +15,21 @@ from typing import Any
 
 import torch
 
+from ambient_theory.shared.progress import Progress
 from ambient_train.data.load import ImageSet, load_images
 from ambient_train.diffusion.sampling import SamplerConfig
-from ambient_train.runs.run import Progress, RunDirectory, RunOptions, execute
+from ambient_train.runs.directory import RunDirectory
+from ambient_train.runs.resolve import Job
+from ambient_train.runs.run import execute
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.run_options import RunOptions, Schedule
 from ambient_train.tasks import train as workflow
 from ambient_train.training import checkpoints
 from cli import app
 
 BATCH, DURATION, EVERY = 16, 320, 32
-OPTIONS = RunOptions(duration_nimg=DURATION, checkpoint_nimg=EVERY, tick_nimg=BATCH)
+OPTIONS = RunOptions(checkpoint_nimg=EVERY, tick_nimg=BATCH)
 EVALUATION = EvalConfig(
     n=40, extractors=("pixels",), metrics=("fd",), sampler=SamplerConfig(steps=2, sigma_min=0.01, sigma_max=20.0)
 )
@@ -53,10 +57,14 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig.from_dict({**settings, **changes})
 
 
-def run(path: Path, options: RunOptions = OPTIONS, **keywords: Any) -> Any:
+def job(duration: int = DURATION, **changes: Any) -> Job:
+    return Job(config(**changes), source(), EVALUATION, Schedule(duration_nimg=duration), "digits")
+
+
+def run(path: Path, options: RunOptions = OPTIONS, *, duration: int = DURATION, **keywords: Any) -> Any:
     torch.set_num_threads(1)
     changes = keywords.pop("changes", {})
-    return execute(config(**changes), source(), path, options, EVALUATION, **keywords)
+    return execute(job(duration, **changes), path, options, **keywords)
 
 
 def final(path: Path) -> dict[str, torch.Tensor]:
@@ -112,7 +120,7 @@ sampler = {steps = 2}
 def _warm() -> None:
     """One short training here, so that every fork finds images, references and modules in memory."""
     with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder) / "run", RunOptions(duration_nimg=BATCH))
+        run(Path(folder) / "run", RunOptions(), duration=BATCH)
 
 
 def command(

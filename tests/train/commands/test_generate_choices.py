@@ -10,11 +10,12 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from ambient_theory.shared.options import Given
 from ambient_train.diffusion.ablation_sampler import GeneralSamplerConfig, general_sampler
 from ambient_train.diffusion.sampling import SamplerConfig, sample
-from ambient_train.interchange.load import load_denoiser
+from ambient_train.interchange.load import load_trained
 from ambient_train.stateless import normal
-from ambient_train.tasks.generate import general_sampler_for
+from ambient_train.tasks.generate import sampler_for
 from cli import app
 
 
@@ -55,9 +56,12 @@ def test_edm_linear_none_is_the_default_sampler_bit_for_bit(run: Path, tmp_path:
     assert "schedule" not in settings
     assert named["schedule"] == "linear"
     assert {k: named[k] for k in settings} == settings
-    loaded = load_denoiser(run)
+    loaded = load_trained(run)
     flags = {"solver": "euler"} if "euler" in more else {}
-    samplers = [general_sampler_for(loaded, {**flags, **extra}) for extra in ({}, {"discretization": "edm"})]
+    samplers = [
+        sampler_for(loaded, Given(GeneralSamplerConfig, {**flags, **extra}))
+        for extra in ({}, {"discretization": "edm"})
+    ]
     assert [type(s) for s in samplers] == [SamplerConfig, GeneralSamplerConfig]
     a, b = (next(sample(loaded.network, [0, 1], (1, 8, 8), s)) for s in samplers)
     assert torch.equal(a, b)  # before rounding to uint8, too
@@ -79,7 +83,7 @@ def test_other_choices_are_carried_out_with_their_published_range(
     assert (settings["sigma_min"], settings["sigma_max"]) == (None, None)
     plain, _ = images(run, tmp_path / "b")
     assert (made != plain).any()
-    denoise = load_denoiser(run).network
+    denoise = load_trained(run).network
     with torch.no_grad():
         x = general_sampler(
             denoise, normal(0, "latent", torch.arange(4), (1, 8, 8)), GeneralSamplerConfig(steps=4, **choice)

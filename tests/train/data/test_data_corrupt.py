@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.load import load_images
 from ambient_train.data.prepare.corrupt import write_corrupted
-from ambient_train.runs.resolve import resolve
-from ambient_train.runs.run import make_training_set
+from ambient_train.runs.resolve import make_training_set, resolve
+from ambient_train.settings.layers import settings_from
 from ambient_train.training.loop import TrainState, train
 from cli import app
 
@@ -35,7 +35,9 @@ def pair(tmp_path: Path, sigma: float, **more: Any) -> tuple[Any, Any]:
     dest = tmp_path / "noisy.npz"
     write_corrupted("digits", dest, sigma=sigma, share=0.9, seed=3)
     common = {**TINY, "corruption": 0.9, "seed": 3, **more}
-    return resolve({**common, "data": "digits", "sigma": sigma}), resolve({**common, "data": str(dest)})
+    return resolve(settings_from({**common, "data": "digits", "sigma": sigma})), resolve(
+        settings_from({**common, "data": str(dest)})
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.25, 0.2])
@@ -100,7 +102,7 @@ def test_the_same_command_writes_the_same_bytes_and_says_what_it_wrote(tmp_path:
 
 def test_without_any_wish_training_takes_the_clean_and_noisy_images_of_the_file(tmp_path: Path) -> None:
     write_corrupted("digits", tmp_path / "n.npz", sigma=0.5, share=0.75)
-    config = resolve({**TINY, "data": str(tmp_path / "n.npz")}).config
+    config = resolve(settings_from({**TINY, "data": str(tmp_path / "n.npz")})).config
     assert (config.n_clean, config.n_noisy) == (360, 1082)
 
 

@@ -61,7 +61,7 @@ def images() -> ImageSet:
 
 
 def losses_of(config: TrainConfig, nimg: int = 16) -> list[float]:
-    data = corrupt(images(), n_clean=config.n_clean, n_noisy=config.n_noisy, sigma=config.sigma, seed=config.seed)
+    data = corrupt(images(), n_clean=config.n_clean, n_noisy=config.n_noisy, sigma=config.sigma_n, seed=config.seed)
     state = TrainState(config, (1, 8, 8), 0, torch.device("cpu"))
     return [end.loss for end in train(state, data, nimg)]
 

@@ -187,7 +187,7 @@ def stop_at(nimg: int) -> Callable[[object], None]:
     """A listener that sends this process SIGTERM after so many images of training."""
 
     def listen(progress: object) -> None:
-        if progress.phase == "train" and progress.done == nimg:  # type: ignore[attr-defined]
+        if progress.phase == "training" and progress.done == nimg:  # type: ignore[attr-defined]
             os.kill(os.getpid(), signal.SIGTERM)
 
     return listen
@@ -310,7 +310,7 @@ def test_a_second_process_on_a_run_directory_is_refused_and_a_dead_one_leaves_no
     assert BusyError.exit_code == 2
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    tiny_run.run(path, replace(tiny_run.OPTIONS, duration_nimg=32))
+    tiny_run.run(path, duration=32)
 
 
 @pytest.mark.parametrize("seed", range(40))

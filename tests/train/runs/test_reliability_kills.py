@@ -58,9 +58,9 @@ def test_killed_at_random_points_the_same_command_ends_with_bit_equal_state_and_
     """Twice between steps, twice at a write of some file, then undisturbed."""
     generator = np.random.default_rng(seed)
     path = tmp_path / "run"
-    statuses = [command(path, listener=send(signal.SIGKILL, "train", int(generator.integers(16, 200))))[0]]
+    statuses = [command(path, listener=send(signal.SIGKILL, "training", int(generator.integers(16, 200))))[0]]
     statuses += [command(path, before=kill_at_write(int(generator.integers(5, 60))))[0] for _ in range(2)]
-    statuses += [command(path, listener=send(signal.SIGKILL, "train", int(generator.integers(200, 320))))[0]]
+    statuses += [command(path, listener=send(signal.SIGKILL, "training", int(generator.integers(200, 320))))[0]]
     assert statuses.count(-signal.SIGKILL) >= 2
     assert command(path)[0] == 0
     tiny_run.assert_same_run(path, reference)
@@ -69,11 +69,11 @@ def test_killed_at_random_points_the_same_command_ends_with_bit_equal_state_and_
 @pytest.mark.parametrize(
     ("number", "phase", "done", "code"),
     [
-        (signal.SIGTERM, "train", 112, 143),
-        (signal.SIGINT, "train", 16, 130),
-        (signal.SIGUSR2, "train", 304, 75),
-        (signal.SIGTERM, "sample", 0, 143),
-        (signal.SIGUSR2, "score", 0, 75),
+        (signal.SIGTERM, "training", 112, 143),
+        (signal.SIGINT, "training", 16, 130),
+        (signal.SIGUSR2, "training", 304, 75),
+        (signal.SIGTERM, "sampling", 0, 143),
+        (signal.SIGUSR2, "scoring", 0, 75),
     ],
 )
 def test_a_signal_in_any_phase_saves_leaves_with_its_code_and_the_same_command_continues(
@@ -87,7 +87,7 @@ def test_a_signal_in_any_phase_saves_leaves_with_its_code_and_the_same_command_c
     assert "Traceback" not in talk
     newest, complaints = checkpoints.newest_valid(path / "checkpoints")
     assert newest is not None
-    assert newest.nimg == (done if phase == "train" else 320)
+    assert newest.nimg == (done if phase == "training" else 320)
     assert complaints == []
     assert RunDirectory(path).result() is None
     assert command(path)[0] == 0
@@ -112,7 +112,7 @@ def test_a_signal_while_data_are_loaded_leaves_with_its_code(tmp_path: Path, num
 
 def test_a_second_signal_leaves_at_once_and_loses_only_what_was_not_saved(reference: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    status, _ = command(path, listener=send(signal.SIGTERM, "train", 128, times=2))
+    status, _ = command(path, listener=send(signal.SIGTERM, "training", 128, times=2))
     assert status == 143
     assert checkpoints.available(path / "checkpoints") == []  # the first one would have come at 800 images or the end
     assert command(path)[0] == 0
@@ -192,7 +192,7 @@ def test_rollback_passes_over_the_batch_and_stays_exact_after_kills(
     for done in (176, 240):
         pid = os.fork()
         if pid == 0:
-            tiny_run.run(killed, options, listener=send(signal.SIGKILL, "train", done))
+            tiny_run.run(killed, options, listener=send(signal.SIGKILL, "training", done))
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     (killed / "skipped.json").write_text("{")  # damaged: the checkpoint and the batches themselves know as well
@@ -217,7 +217,7 @@ def test_first_checkpoint_and_nan_before_it_roll_back_to_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, lambda first: first == 16)
-    tiny_run.run(tmp_path / "run", replace(tiny_run.OPTIONS, duration_nimg=64, on_nan="rollback"))
+    tiny_run.run(tmp_path / "run", replace(tiny_run.OPTIONS, on_nan="rollback"), duration=64)
     assert RunDirectory(tmp_path / "run").skipped() == (16,)
 
 
@@ -229,7 +229,7 @@ def test_an_unknown_answer_to_a_nan_is_refused(tmp_path: Path) -> None:
 def test_stopped_runs_say_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "run"
     with pytest.raises(StoppedError, match=r"saved at 48 images in .*; the same command continues"):
-        tiny_run.run(path, listener=send(signal.SIGINT, "train", 48))
+        tiny_run.run(path, listener=send(signal.SIGINT, "training", 48))
     log = (path / "log.txt").read_text()
     assert "stopped by SIGINT at 48" in log
     shutil.rmtree(path / "checkpoints" / "000000000048")

@@ -13,11 +13,12 @@ from torch import nn
 from typer.testing import CliRunner
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.runs.resolve import resolve
-from ambient_train.runs.run import make_training_set
+from ambient_train.runs.resolve import make_training_set, resolve
 from ambient_train.settings.config import PRESETS
+from ambient_train.settings.layers import settings_from
+from ambient_train.sweep.grid import read_grid
 from ambient_train.sweep.plan import Plan, plan_grid, stated_images
-from ambient_train.sweep.pool import read_grid, resolve_cell
+from ambient_train.sweep.pool import resolve_cell
 from ambient_train.training import cost as timing
 from ambient_train.training.cost import REFERENCE_TIMES, measure, reference_time, saved_bytes
 from cli import app
@@ -38,7 +39,7 @@ def published_plan(name: str) -> Plan:
 
 
 def test_no_pass_is_larger_than_the_micro_batch_and_a_slow_one_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    resolved = resolve(TINY)
+    resolved = resolve(settings_from(TINY))
     data = make_training_set(resolved.config, resolved.source)
     sizes: list[int] = []
     prepare = timing.prepare_batch
@@ -68,7 +69,7 @@ def test_saved_memory_of_a_linear_layer_is_its_input_once_without_the_weights() 
 
 
 def test_memory_is_linear_in_the_images_and_its_state_is_five_copies_of_the_weights() -> None:
-    resolved = resolve(TINY)
+    resolved = resolve(settings_from(TINY))
     data = make_training_set(resolved.config, resolved.source)
     cost = measure(resolved.config, data, 0, torch.device("cpu"))
     assert cost.state_bytes == 5 * 4 * cost.parameters
@@ -177,7 +178,7 @@ def test_absent_data_without_a_stated_size_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_reference_time_is_of_the_same_network_and_resolution_only() -> None:
-    config = resolve({**TINY}).config
+    config = resolve(settings_from(TINY)).config
     assert reference_time(config, 32) is None
     published = PRESETS["cifar10"].train
     same = dataclasses.replace(config, arch=published["arch"], network=dict(published["network"]))

@@ -14,8 +14,11 @@ import tiny_run
 import torch
 
 from ambient_theory.shared.errors import StoppedError
+from ambient_train.settings.layers import settings_from
 from ambient_train.sweep import pool as sweep
-from ambient_train.sweep.pool import CellOutcome, Grid, SweepCell, cell_state, check, run_sweep, summarise
+from ambient_train.sweep.grid import Grid, SweepCell
+from ambient_train.sweep.pool import CellOutcome, cell_state, check, run_sweep
+from ambient_train.sweep.summary import summarise
 
 SETTINGS: dict[str, Any] = {
     "data": "digits",
@@ -28,8 +31,8 @@ SETTINGS: dict[str, Any] = {
     "evaluation": {"n": 40, "extractors": ["pixels"], "metrics": ["fd"], "sampler": {"steps": 2}},
 }
 CELLS = tuple(
-    SweepCell(name, 0, {**SETTINGS, "sigma": 0.3, "n_clean": clean, "n_noisy": 96 - clean, "seed": 0})
-    for name, clean in (("clean", 96), ("mixed", 10), ("few", 40))
+    SweepCell(name, 0, settings_from({**SETTINGS, **noise, "n_clean": clean, "n_noisy": 96 - clean, "seed": 0}))
+    for name, clean, noise in (("clean", 96, {}), ("mixed", 10, {"sigma": 0.3}), ("few", 40, {"sigma": 0.3}))
 )
 GRID = Grid("tiny", "", CELLS, tuple(c.name for c in CELLS))
 
@@ -89,7 +92,7 @@ def test_a_signal_stops_the_sweep_with_its_code_and_the_same_call_continues(
     original: Callable[..., Any] = sweep.execute
 
     def disturbed(config: Any, *arguments: Any, **keywords: Any) -> Any:
-        listener = tiny_run.send(number, "train", 48) if config.n_clean == 10 else None
+        listener = tiny_run.send(number, "training", 48) if config.n_clean == 10 else None
         return original(config, *arguments, **keywords, listener=listener)
 
     monkeypatch.setattr(sweep, "execute", disturbed)

@@ -15,9 +15,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ambient_theory.shared.errors import PartialError, StoppedError, UsageError
+from ambient_train.runs import run as running
+from ambient_train.settings.run_options import SlurmOptions
 from ambient_train.sweep import pool as sweep
 from ambient_train.sweep import slurm
-from ambient_train.sweep.pool import CellOutcome, read_grid
+from ambient_train.sweep.grid import read_grid
+from ambient_train.sweep.pool import CellOutcome
 from ambient_train.sweep.slurm import Submission, SweepWorker, submit_sweep, wait_for_grid
 from cli import app
 
@@ -85,11 +88,11 @@ def disturbed_once(marker: Path, *signals: int) -> type[SweepWorker]:
 
     class Disturbed(SweepWorker):
         def __call__(self) -> list[CellOutcome]:
-            original = sweep.execute
+            original = running.execute
 
-            def execute(config: Any, *arguments: Any, **keywords: Any) -> Any:
+            def execute(job: Any, *arguments: Any, **keywords: Any) -> Any:
                 def listen(progress: Any) -> None:
-                    if config.n_clean == 10 and progress.phase == "train" and progress.done >= 48:
+                    if job.config.n_clean == 10 and progress.phase == "training" and progress.done >= 48:
                         try:
                             marker.touch(exist_ok=False)
                         except FileExistsError:
@@ -97,13 +100,13 @@ def disturbed_once(marker: Path, *signals: int) -> type[SweepWorker]:
                         for number in signals:
                             os.kill(os.getpid(), number)
 
-                return original(config, *arguments, **keywords, listener=listen)
+                return original(job, *arguments, **keywords, listener=listen)
 
-            sweep.execute = execute
+            running.execute = execute
             try:
                 return super().__call__()
             finally:
-                sweep.execute = original
+                running.execute = original
 
     return Disturbed
 
@@ -208,7 +211,7 @@ def test_the_submitted_script_saves_on_the_signal_asks_for_its_requeue_and_conti
 ) -> None:
     monkeypatch.setattr(slurm, "SweepWorker", disturbed_once(tmp_path / "marker", signal.SIGTERM, signal.SIGUSR2))
     runs = tmp_path / "runs"
-    options = slurm.SlurmOptions(gpus=0, minutes=60)
+    options = SlurmOptions(gpus=0, minutes=60)
     submission = slurm.submit_grid(grid, runs, options, device="cpu")
     assert [job.job_id for job in submission.jobs] == ["123"]
 
@@ -296,10 +299,10 @@ def test_without_slurm_or_its_signal_the_sweep_is_refused(
 ) -> None:
     monkeypatch.setattr(submitit.JobEnvironment, "USR_SIG", "USR1")
     with pytest.raises(UsageError, match="SUBMITIT_PREEMPT_SIGNAL=USR1"):
-        slurm.submit_grid(grid, tmp_path / "r", slurm.SlurmOptions())
+        slurm.submit_grid(grid, tmp_path / "r", SlurmOptions())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="sbatch and srun on the PATH"):
-        slurm.submit_grid(grid, tmp_path / "r", slurm.SlurmOptions())
+        slurm.submit_grid(grid, tmp_path / "r", SlurmOptions())
 
 
 def test_without_submitit_one_sentence_names_the_extra(

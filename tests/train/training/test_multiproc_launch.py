@@ -17,6 +17,7 @@ from torch.distributed.elastic.rendezvous import dynamic_rendezvous
 
 from ambient_theory.shared.errors import DivergedError, StoppedError, UsageError
 from ambient_train.commands.train import _start_training
+from ambient_train.settings.run_options import LaunchOptions
 from ambient_train.training.launch import RankDiedError, launch
 from ambient_train.training.world import choose_device, first_host, join_group, place_in_group
 
@@ -29,7 +30,7 @@ def train(path: Path, harm: str = "") -> list[float] | None:
     with join_group("cpu") as world:
 
         def listen(progress: Any) -> None:
-            if world.rank != 1 or progress.phase != "train" or progress.done != 160:
+            if world.rank != 1 or progress.phase != "training" or progress.done != 160:
                 return
             if harm == "kill" and not (path.parent / "killed").exists():
                 (path.parent / "killed").touch()
@@ -62,21 +63,21 @@ def no_event_records() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "run"
-    values = launch(train, {"path": path}, nproc=2, device="cpu")
+    values = launch(train, {"path": path}, LaunchOptions(nproc=2), device="cpu")
     assert values == tiny_run.score(path)
     return path
 
 
 def test_a_rank_that_is_killed_is_restarted_and_the_run_ends_bit_equal(whole: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    launch(train, {"path": path, "harm": "kill"}, nproc=2, device="cpu", max_restarts=1)
+    launch(train, {"path": path, "harm": "kill"}, LaunchOptions(nproc=2, max_restarts=1), device="cpu")
     assert (tmp_path / "killed").exists()
     tiny_run.assert_same_run(path, whole)
 
 
 def test_without_restarts_a_killed_rank_ends_the_command_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(RankDiedError, match=r"process \d of the group .* the same command continues") as caught:
-        launch(train, {"path": tmp_path / "run", "harm": "kill always"}, nproc=2, device="cpu")
+        launch(train, {"path": tmp_path / "run", "harm": "kill always"}, LaunchOptions(nproc=2), device="cpu")
     assert caught.value.exit_code == 1
 
 
@@ -84,15 +85,15 @@ def test_a_signal_to_the_launcher_reaches_all_ranks_which_save(whole: Path, tmp_
     path = tmp_path / "run"
     arguments = {"path": path, "harm": "signal to the launcher", "pid": os.getpid()}
     with pytest.raises(StoppedError, match=r"stopped by SIGTERM: saved at \d+ images") as caught:
-        launch(with_launcher, arguments, nproc=2, device="cpu", max_restarts=2)
+        launch(with_launcher, arguments, LaunchOptions(nproc=2, max_restarts=2), device="cpu")
     assert caught.value.exit_code == 143
-    launch(train, {"path": path}, nproc=2, device="cpu")
+    launch(train, {"path": path}, LaunchOptions(nproc=2), device="cpu")
     tiny_run.assert_same_run(path, whole)
 
 
 def test_an_error_of_the_user_is_raised_once_and_restarts_nothing(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match="a sentence") as caught:
-        launch(train, {"path": tmp_path / "run", "harm": "error"}, nproc=2, device="cpu", max_restarts=3)
+        launch(train, {"path": tmp_path / "run", "harm": "error"}, LaunchOptions(nproc=2, max_restarts=3), device="cpu")
     assert caught.value.exit_code == 4
 
 
@@ -101,7 +102,9 @@ def test_two_machines_meet_at_a_rendezvous(whole: Path, tmp_path: Path) -> None:
     path, address, values = tmp_path / "run", f"127.0.0.1:{free_port()}", {}
 
     def machine(number: int) -> None:
-        values[number] = launch(train, {"path": path}, nproc=1, nodes=2, rendezvous=address, device="cpu")
+        values[number] = launch(
+            train, {"path": path}, LaunchOptions(nproc=1, nodes=2, rendezvous=address), device="cpu"
+        )
 
     threads = [threading.Thread(target=machine, args=(k,)) for k in range(2)]
     for thread in threads:
@@ -117,7 +120,7 @@ def test_two_machines_meet_at_a_rendezvous(whole: Path, tmp_path: Path) -> None:
 )
 def test_impossible_groups_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError):
-        launch(train, {}, device="cpu", **wrong)  # type: ignore[arg-type]
+        LaunchOptions(**wrong)
 
 
 def test_the_place_in_a_group_comes_from_torchrun_or_a_job_step(monkeypatch: pytest.MonkeyPatch) -> None:

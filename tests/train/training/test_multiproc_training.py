@@ -17,7 +17,8 @@ from groups import World, ranks, values
 
 from ambient_theory.shared.errors import AmbientError, DataError
 from ambient_train.diffusion.noise_levels import LevelTable
-from ambient_train.runs.run import make_training_set
+from ambient_train.runs import resolve as resolving
+from ambient_train.runs.resolve import make_training_set
 from ambient_train.training import checkpoints
 from ambient_train.training import loop as training
 from ambient_train.training.loop import TrainState, train
@@ -105,7 +106,7 @@ def go(world: World, path: Path, options: Any, bad: int = -1, harm: str = "") ->
 
     training.batch_loss = spoiled
     if harm == "data" and last:
-        tiny_run.execute.__globals__["make_training_set"] = _broken
+        resolving.make_training_set = _broken
     if harm == "disk" and world.leader:
         original_write, written = checkpoints._write, []
 

@@ -31,7 +31,7 @@ TINY = TrainConfig(
 def data(config: TrainConfig = TINY) -> TrainingSet:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8)).astype(np.uint8)
     source = ImageSet("test", pixels, np.arange(64, dtype=np.int64) % 3, np.arange(64, dtype=np.int64))
-    return corrupt(source, n_clean=config.n_clean, n_noisy=config.n_noisy, sigma=config.sigma, seed=config.seed)
+    return corrupt(source, n_clean=config.n_clean, n_noisy=config.n_noisy, sigma=config.sigma_n, seed=config.seed)
 
 
 def trained(config: TrainConfig, nimg: int, **options: object) -> tuple[TrainState, list[float]]:

@@ -1,0 +1,48 @@
+"""The page of all options, made from the dataclasses that declare them: `python -m ambient_train.settings.document`."""
+
+from __future__ import annotations
+
+from ambient_theory.shared.options import options_table
+from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig, SamplerConfig
+from ambient_train.settings.amounts import Amounts
+from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.layers import NetworkFlags, Start
+from ambient_train.settings.run_options import LaunchOptions, RunOptions, Schedule, SlurmOptions
+
+SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
+    ("Training", "`ambient train`; at the top of a config file, in `[base]` and `[[cell]]` of a grid.", (TrainConfig,)),
+    (
+        "How many images, and from where to start",
+        "As above. Shares or counts, not both; a noise level needs one of them.",
+        (Amounts, Start, NetworkFlags),
+    ),
+    ("Duration", "As above. `duration` may grow: the same command then trains on.", (Schedule,)),
+    (
+        "Scores",
+        "`ambient train` and `ambient evaluate`; the table `evaluation` of a file. A run remembers them, and "
+        "`ambient evaluate` and `ambient generate` start from what it remembers.",
+        (EvalConfig,),
+    ),
+    ("Sampler", "As above; the table `evaluation.sampler` of a file.", (SamplerConfig,)),
+    (
+        "Sampler of EDM's ablation",
+        "`ambient generate` and `ambient evaluate`. A choice that only this one has makes it the sampler.",
+        (GeneralSamplerConfig,),
+    ),
+    ("Machine and run", "`ambient train`; not in files, since they change neither weights nor scores.", (RunOptions,)),
+    ("Processes", "`ambient train`.", (LaunchOptions,)),
+    ("Cluster", "`ambient sweep run --slurm`.", (SlurmOptions,)),
+)
+
+
+def options_page() -> str:
+    """Markdown with one table a section."""
+    parts = ["# Options\n", "Made by `make docs` from the code. Precedence: defaults < preset < file < flags.\n"]
+    for title, where, classes in SECTIONS:
+        parts += [f"## {title}\n", f"{where}\n", options_table(*classes)]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(options_page(), end="")
