@@ -12,7 +12,7 @@ CERT := $(or $(SSL_CERT_FILE),$(PIP_CERT),$(call pip_setting,cert))
 UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT)") $(BIN)/uv pip install --quiet --python $(BIN)/python
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow lint bench torture clean setup
+.PHONY: demo test slow lint docs bench torture clean setup
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -39,6 +39,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m ambient_train.settings.document > docs/options.md
 
 torture: $(STAMP)
 	$(BIN)/python tests/torture.py --kills 200 --out experiments/torture.json

@@ -374,13 +374,15 @@ def _was_given(value: Any) -> bool:
 # ------------------------------------------------------------------------------------------------------- documentation
 
 
-def options_table(*classes: type) -> str:
-    """Markdown: one row an option, with its flag, key in files, default and what it is."""
+def options_table(*classes: type, files: bool = True) -> str:
+    """Markdown: one row an option, with its flag, key in files (unless none of them has one), default and what it is."""
     rows = ["| flag | in TOML | default | what it is |", "|---|---|---|---|"]
     for cls in classes:
         for d in describe(cls):
             flag = f"`{d.flag}`" if d.option.on_command_line else ""
-            key = f"`{d.key}`" if d.option.in_files else ""
+            key = f"`{d.key}`" if d.option.in_files and files else ""
+            if not flag and not key:
+                continue
             what = d.option.doc.rstrip(".") + _choices_text(d.option).replace("|", "\\|") + _rule_text(d.option)
             rows.append(f"| {flag} | {key} | {d.default_text} | {what} |")
     return "\n".join(rows) + "\n"

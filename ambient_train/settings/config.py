@@ -50,9 +50,11 @@ class TrainConfig(Checked):
     max_images: int | None = option(
         None, "Use at most so many training images", at_least=1, shown_default="all", panel=_DATA
     )
-    data_hash: str = option("", "Content of the training images; found, not asked for", on_command_line=False)
-    n_clean: int = option(0, "Clean images; found from the amounts", on_command_line=False, at_least=0)
-    n_noisy: int = option(0, "Noisy images; found from the amounts", on_command_line=False, at_least=0)
+    data_hash: str = option(
+        "", "Content of the training images; found, not asked for", on_command_line=False, in_files=False
+    )
+    n_clean: int = option(0, "Clean images; found from the amounts", on_command_line=False, in_files=False, at_least=0)
+    n_noisy: int = option(0, "Noisy images; found from the amounts", on_command_line=False, in_files=False, at_least=0)
     sigma_n: float = option(
         0.0,
         "Noise added to the noisy images: its standard deviation in units of [-1, 1]; needs a share or a number of "

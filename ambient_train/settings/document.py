@@ -31,8 +31,8 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
         (GeneralSamplerConfig,),
     ),
     ("Machine and run", "`ambient train`; not in files, since they change neither weights nor scores.", (RunOptions,)),
-    ("Processes", "`ambient train`.", (LaunchOptions,)),
-    ("Cluster", "`ambient sweep run --slurm`.", (SlurmOptions,)),
+    ("Processes", "`ambient train`; not in files.", (LaunchOptions,)),
+    ("Cluster", "`ambient sweep run --slurm`; not in files.", (SlurmOptions,)),
 )
 
 
@@ -40,7 +40,7 @@ def options_page() -> str:
     """Markdown with one table a section."""
     parts = ["# Options\n", "Made by `make docs` from the code. Precedence: defaults < preset < file < flags.\n"]
     for title, where, classes in SECTIONS:
-        parts += [f"## {title}\n", f"{where}\n", options_table(*classes)]
+        parts += [f"## {title}\n", f"{where}\n", options_table(*classes, files="not in files" not in where)]
     return "\n".join(parts)
 
 

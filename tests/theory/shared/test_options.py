@@ -37,26 +37,25 @@ class Extended(Optimiser):
     made_up: float = option(0.5, "A made-up strength", at_least=0, at_most=1, panel="Inventions")
 
 
-def app_of(cls: type) -> tuple[typer.Typer, list[object]]:
-    seen: list[object] = []
+@pytest.fixture
+def seen() -> list[object]:
+    return []
 
+
+@pytest.fixture
+def app(seen: list[object]) -> typer.Typer:
     @with_options
-    def whole(values: cls, extra: Annotated[int, typer.Option(help="Another.")] = 1) -> None:  # type: ignore[valid-type]
+    def whole(values: Extended, extra: Annotated[int, typer.Option(help="Another.")] = 1) -> None:
         seen.append(values)
 
     @with_options
-    def given(values: Given[cls]) -> None:  # type: ignore[valid-type]
+    def given(values: Given[Extended]) -> None:
         seen.append(values)
 
-    whole.__annotations__, given.__annotations__  # made from the class, not from the text of the signature
-    app = typer.Typer()
-    app.command("whole")(whole)
-    app.command("given")(given)
-    return app, seen
-
-
-# annotations are text in this file: what they name must be found in the module
-cls = Extended
+    made = typer.Typer()
+    made.command("whole")(whole)
+    made.command("given")(given)
+    return made
 
 
 def run(app: typer.Typer, *arguments: str) -> str:
@@ -66,8 +65,7 @@ def run(app: typer.Typer, *arguments: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", result.output)
 
 
-def test_a_made_up_field_is_a_flag_a_help_a_key_and_a_row_of_the_docs() -> None:
-    app, seen = app_of(Extended)
+def test_a_made_up_field_is_a_flag_a_help_a_key_and_a_row_of_the_docs(app: typer.Typer, seen: list[object]) -> None:
     run(app, "given", "--made-up", "0.25")
     assert seen.pop() == Given(Extended, {"made_up": 0.25})
     text = run(app, "whole", "--help")
@@ -78,12 +76,11 @@ def test_a_made_up_field_is_a_flag_a_help_a_key_and_a_row_of_the_docs() -> None:
     assert "| `--made-up` | `made_up` | 0.5 | A made-up strength (>= 0, <= 1) |" in options_table(Extended)
     # the class without the field has none of it
     assert "made" not in options_table(Optimiser)
-    with pytest.raises(UsageError, match="unknown setting.*made_up"):
+    with pytest.raises(UsageError, match=r"unknown setting.*made_up"):
         from_mapping(Optimiser, {"made_up": 1})
 
 
-def test_a_class_gives_an_object_with_defaults_and_given_gives_what_was_given() -> None:
-    app, seen = app_of(Extended)
+def test_a_class_gives_an_object_with_defaults_and_given_what_was_given(app: typer.Typer, seen: list[object]) -> None:
     run(app, "whole", "--lr", "0.1", "--name", "a", "--name", "b", "--mirror")
     assert seen.pop() == Extended(lr=0.1, names=("a", "b"), mirror=True)
     run(app, "given", "--ramp", "2k", "--sigma", "0.2", "--no-mirror")
@@ -131,6 +128,5 @@ def test_rules_hold_for_objects_made_in_python_too() -> None:
         Optimiser(kind="sgd")
 
 
-def test_what_the_program_sets_has_no_flag() -> None:
-    app, _ = app_of(Extended)
+def test_what_the_program_sets_has_no_flag(app: typer.Typer) -> None:
     assert "--secret" not in run(app, "whole", "--help")

@@ -21,7 +21,7 @@ from ambient_train.settings.config import TrainConfig
 from ambient_train.training.loop import TrainState, train
 
 TINY = TrainConfig(
-    n_clean=20, n_noisy=44, sigma=0.3, batch=16, network={"model_channels": 4, "channel_mult": [1], "emb_channels": 8}
+    n_clean=20, n_noisy=44, sigma_n=0.3, batch=16, network={"model_channels": 4, "channel_mult": [1], "emb_channels": 8}
 )
 
 HALF_Y = '''"""Half the error against the image as it is."""

@@ -1,0 +1,118 @@
+"""defaults < preset < file < flags, and half a setting is never dropped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.options import Given, describe
+from ambient_train.settings.amounts import Amounts
+from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.document import SECTIONS, options_page
+from ambient_train.settings.layers import NetworkFlags, flags_over_file, settings_from
+
+ROOT = Path(__file__).parents[3]
+NO_NETWORK: Given[NetworkFlags] = Given(NetworkFlags, {})
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("lr = 0.5\nbatch = 64\nn_clean = 3\n[evaluation]\nn = 50\nsampler = { steps = 3 }\n")
+    made = flags_over_file(file, Given(TrainConfig, {"lr": 0.25}), Given(Amounts, {"keep": 0.5}), network=NO_NETWORK)
+    assert (made.train.lr, made.train.batch, made.train.ema_halflife_nimg) == (0.25, 64, 100_000)
+    assert made.amounts == Amounts(keep=0.5)  # shares as flags replace counts of the file
+    assert (made.evaluation.n, made.evaluation.sampler.steps, made.evaluation.sampler.sigma_max) == (50, 3, 20.0)
+
+
+def test_flags_of_the_network_add_to_its_table(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("network = { emb_channels = 8 }\n")
+    made = flags_over_file(file, network=Given(NetworkFlags, {"model_channels": 4}))
+    assert made.train.network == {"model_channels": 4, "channel_mult": [1, 2], "emb_channels": 8}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"sigma": 0.2}, "add --corruption SHARE or --n-noisy COUNT"),
+        ({"sigma": 0.2, "corruption": 0.0}, "adds noise to no image"),
+        ({"sigma": 0.2, "n_clean": 5}, "adds noise to no image"),
+        ({"keep": 0.5, "n_clean": 3}, "exclude each other"),
+        ({"n_clean": 0, "n_noisy": 0}, "both 0"),
+        ({"learning_rate": 1}, "unknown setting.*learning_rate"),
+        ({"data_hash": 5}, "data_hash must be of type str"),
+        ({"compat": "paper", "weight": "x0"}, "compat 'paper' sets weight"),
+        ({"network": 3}, "network must be a table"),
+        ({"evaluation": 3}, "evaluation must be a table"),
+        ({"evaluation": {"n": 3}}, "evaluation.n 3"),
+        ({"evaluation": {"sampler": {"steps": 0}}}, "evaluation.sampler.steps 0"),
+        ({"duration": 5, "duration_nimg": 6}, "given twice"),
+        ({"duration_nimg": 100, "score_at": [200]}, "score_at"),
+    ],
+)
+def test_contradictions_are_refused_before_any_data_is_read(given: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        settings_from(given)
+
+
+@pytest.mark.parametrize(
+    ("asked", "came", "expected"),
+    [
+        (Amounts(), 0, (100, 0)),
+        (Amounts(), 30, (70, 30)),
+        (Amounts(keep=0.5), 0, (50, 0)),
+        (Amounts(corruption=0.9), 0, (10, 90)),
+        (Amounts(corruption=0.3), 30, (70, 30)),
+        (Amounts(n_clean=5, n_noisy=7), 0, (5, 7)),
+        (Amounts(n_clean=5), 0, (5, 0)),
+    ],
+)
+def test_amounts_become_counts(asked: Amounts, came: int, expected: tuple[int, int]) -> None:
+    assert asked.of(100, came, 0.2) == expected
+
+
+def test_noise_that_no_level_is_given_for_is_refused() -> None:
+    with pytest.raises(UsageError, match="90 noisy images are asked for: add --sigma LEVEL"):
+        Amounts(corruption=0.9).of(100, 0, 0.0)
+    with pytest.raises(UsageError, match="and 30 came noisy: add --sigma LEVEL"):
+        Amounts(corruption=0.9).of(100, 30, 0.0)
+    with pytest.raises(UsageError, match="the data set has 100, 30 of them noisy already"):
+        Amounts(n_clean=80).of(100, 30, 0.0)
+
+
+def test_every_setting_that_changes_a_result_has_a_flag_or_says_why_not() -> None:
+    for _, _, classes in SECTIONS:
+        for cls in classes:
+            for d in describe(cls):
+                assert d.option.on_command_line or "flag" in d.option.doc or "found" in d.option.doc, (cls, d.name)
+
+
+def test_the_page_of_options_is_the_one_that_the_code_makes() -> None:
+    assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == options_page()
+
+
+def test_settings_are_read_without_torch_or_numpy() -> None:
+    code = (
+        "import sys\n"
+        "from ambient_train.settings.layers import settings_from\n"
+        "from ambient_train.sweep.status import status_grid\n"
+        "settings_from({'sigma': 0.2, 'corruption': 0.9, 'weight': 'optimal'})\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'sklearn', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_setting_that_is_added_later_keeps_the_names_of_earlier_runs() -> None:
+    config = TrainConfig(sigma_n=0.2, n_clean=3, n_noisy=4)
+    assert config.hash == TrainConfig.from_dict({**config.to_dict(), "data": "elsewhere/digits"}).hash
+    assert config.hash != TrainConfig(sigma_n=0.3, n_clean=3, n_noisy=4).hash
+    assert config.differences({**config.to_dict(), "data": "elsewhere"}) == []
+    stored = {k: v for k, v in config.to_dict().items() if k != "weight_cap"}  # of a version without that setting
+    assert config.differences(stored) == []
+    assert config.differences({**stored, "sigma": 0.5}) == ["sigma: 0.5 -> 0.2"]
