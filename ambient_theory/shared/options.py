@@ -154,15 +154,15 @@ class Checked:
         return {d.key: _plain(getattr(self, d.name)) for d in describe(type(self))}
 
 
-def check_value(d: Described, value: Any) -> None:
-    """Raise UsageError, with what is allowed, unless `value` follows the rule of the option."""
-    rule = d.option
+def check_value(d: Described, value: Any, name: str = "") -> None:
+    """Raise UsageError, with what is allowed, unless `value` follows the rule of the option. name: what to call it."""
+    rule, name = d.option, name or d.key
     if value is None:
         return
     if rule.allowed is not None:
         for one in value if isinstance(value, tuple) else (value,):
             if one not in rule.allowed:
-                raise UsageError(f"{d.key} {one!r} is not one of {', '.join(rule.allowed)}")
+                raise UsageError(f"{name} {one!r} is not one of {', '.join(rule.allowed)}")
     if not _is_number(value):
         return
     bounds = (
@@ -174,9 +174,9 @@ def check_value(d: Described, value: Any) -> None:
     stated = [(bound, sign, holds) for bound, sign, holds in bounds if bound is not None]
     if stated and (math.isnan(value) or not all(holds(value, bound) for bound, _, holds in stated)):
         words = " and ".join(f"{sign}{bound:g}" for bound, sign, _ in stated)
-        raise UsageError(f"{d.key} {value:g} is not allowed: it must be {words}")
+        raise UsageError(f"{name} {value:g} is not allowed: it must be {words}")
     if rule.finite and not math.isfinite(value):
-        raise UsageError(f"{d.key} {value:g} must be a finite number")
+        raise UsageError(f"{name} {value:g} must be a finite number")
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "setting") -> T:
@@ -323,7 +323,7 @@ def with_options(
         for group, (cls, only_given, own) in groups.items():
             given = {d.key: _read(d, values[name]) for name, d in own.items() if _was_given(values[name])}
             for key, value in given.items():
-                check_value(by_key(cls)[key], value)
+                check_value(by_key(cls)[key], value, by_key(cls)[key].flag)
             arguments[group] = Given(cls, given) if only_given else from_mapping(cls, given)
         return function(**arguments)
 

@@ -248,10 +248,7 @@ class _OwnData:
         """The clean images that the run was trained on, uint8; None where that cannot be told."""
         c = self.config()
         if c is None:
-            if self.question.data is None:
-                return None
-            train = self.references(self.question.resolution, 0).get("train-clean") if self.trained is None else None
-            return None if train is None else train.images
+            return None
         source = load_training_images(c.data, c.resolution, c.holdout, c.max_images)
         mixture = make_training_set(c, source)
         return own_references.clean_uint8(mixture.clean_images()) if mixture.n_clean else None

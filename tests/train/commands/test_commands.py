@@ -31,7 +31,7 @@ def test_train_writes_the_run_directory_and_says_where(tmp_path: Path, tiny_conf
     answer = json.loads(result.stdout)
     assert answer["directory"] == str(out)
     record = answer["records"][0]
-    assert (record["n_clean"], record["n_noisy"], record["sigma"]) == (144, 1298, 0.2)
+    assert (record["n_clean"], record["n_noisy"], record["sigma_n"]) == (144, 1298, 0.2)
     assert record["extra"]["floor"] < record["value"]
     names = {p.name for p in out.iterdir()}
     assert names >= {"manifest.json", "metrics.jsonl", "checkpoints", "samples", "log.txt", "result.json"}
@@ -217,7 +217,7 @@ def test_evaluate_a_run_and_the_same_images_agree(tmp_path: Path, tiny_config: P
     run = tmp_path / "run"
     assert train(tiny_config, run).exit_code == 0
     common = ["--extractor", "pixels", "--metric", "fd", "--json", "--quiet"]
-    scored = ambient("evaluate", run, "--n", 60, "--outdir", tmp_path / "scores", *common)
+    scored = ambient("evaluate", run, "--n", 60, "--seed", 0, "--outdir", tmp_path / "scores", *common)
     assert scored.exit_code == 0, scored.output
     assert (tmp_path / "scores" / "records.jsonl").exists()
     ambient("generate", run, "--outdir", tmp_path / "images", "--seeds", "0-59", "--format", "npz", "--quiet")

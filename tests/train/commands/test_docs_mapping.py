@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ambient_train.diffusion.ablation_sampler import DISCRETIZATIONS, SCALINGS, SCHEDULES
-from ambient_train.settings.config import PRESETS, TrainConfig
+from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.presets import PRESETS
 from cli import app
 
 TEXT = (Path(__file__).parents[3] / "docs" / "from-ambient-laws.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ import torch
 from tiny_run import command, send
 
 from ambient_theory.shared.errors import StoppedError, UsageError
-from ambient_train.commands.train import parse_time
+from ambient_theory.shared.options import parse_time
 from ambient_train.runs.run import RunDirectory
 from ambient_train.training import checkpoints
 from ambient_train.training import loop as training
