@@ -196,7 +196,6 @@ def score_run(
                     "floor": floors.get(score.metric),
                     "memorisation_floor": memorised.get(score.metric),
                     "corruption": data.n_noisy / len(data),
-                    "evaluation": evaluation.to_dict(),
                     **(extra or {}),
                 }
                 records.append(
@@ -205,7 +204,7 @@ def score_run(
                         dataset=data.source.name,
                         n_clean=data.n_clean,
                         n_noisy=data.n_noisy,
-                        sigma=_levels(data),
+                        sigma_n=_levels(data),
                         metric=score.metric,
                         extractor=score.extractor,
                         value=score.value,
@@ -215,6 +214,7 @@ def score_run(
                         config_hash=config.hash,
                         reference=score.reference,
                         duration_nimg=nimg,
+                        evaluation=evaluation.to_dict(),
                         versions=versions,
                         wall_s=wall_s,
                         extra=details,

@@ -171,7 +171,7 @@ def run_cell(cell: SweepCell, runs: Path, device: str = "cpu", threads: int = 1)
 
 
 def _named(record: Record, name: str) -> Record:
-    return Record.from_dict({**record.to_dict(), "extra": {**record.extra, "cell": name}})
+    return Record.from_dict({**record.to_dict(), "cell": name})
 
 
 def run_sweep(
@@ -310,7 +310,7 @@ def summarise(records: Sequence[Record], order: Sequence[str]) -> list[Summary]:
     """Mean and standard error over seeds of every cell, duration and score, in the order of the grid."""
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for r in records:
-        key = (str(r.extra.get("cell")), r.duration_nimg or 0, r.metric, r.extractor, r.reference)
+        key = (str(r.cell), r.duration_nimg or 0, r.metric, r.extractor, r.reference)
         groups.setdefault(key, []).append(r)
     place = {name: i for i, name in enumerate(order)}
     out = []
@@ -327,7 +327,7 @@ def summarise(records: Sequence[Record], order: Sequence[str]) -> list[Summary]:
                 *key,
                 n_clean=first.n_clean,
                 n_noisy=first.n_noisy,
-                sigma=first.sigma,
+                sigma=first.sigma_n,
                 mean=mean,
                 stderr=stderr,
                 seeds=len(values),

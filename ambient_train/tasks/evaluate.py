@@ -263,7 +263,7 @@ def _write(result: Evaluation, outdir: Path, loaded: LoadedNetwork | None, shape
             dataset=dataset,
             n_clean=config.n_clean,
             n_noisy=config.n_noisy,
-            sigma=config.sigma if config.n_noisy else None,
+            sigma_n=config.sigma if config.n_noisy else None,
             metric=s.metric,
             extractor=s.extractor,
             value=s.value,

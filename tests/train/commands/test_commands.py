@@ -31,7 +31,7 @@ def test_train_writes_the_run_directory_and_says_where(tmp_path: Path, tiny_conf
     answer = json.loads(result.stdout)
     assert answer["directory"] == str(out)
     record = answer["records"][0]
-    assert (record["n_clean"], record["n_noisy"], record["sigma"]) == (144, 1298, 0.2)
+    assert (record["n_clean"], record["n_noisy"], record["sigma_n"]) == (144, 1298, 0.2)
     assert record["extra"]["floor"] < record["value"]
     names = {p.name for p in out.iterdir()}
     assert names >= {"manifest.json", "metrics.jsonl", "checkpoints", "samples", "log.txt", "result.json"}
