@@ -19,13 +19,16 @@ import numpy as np
 from scipy import stats
 
 from ambient_theory.shared.files import atomic_write_text
-from ambient_theory.shared.records import Record, read_records
+from ambient_theory.shared.palette import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
+from ambient_theory.shared.reading import read_records
+from ambient_theory.shared.records import Record
+from ambient_theory.shared.replicates import mean_of_known, replicates
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 Column = tuple[str, int]
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 ORDER = (
     "clean",
     "10 % clean + 90 % noisy sigma 0.2",
@@ -44,7 +47,7 @@ def by_cell(records: list[Record], metric: str, reference: str) -> dict[Column, 
     out: dict[Column, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for r in records:
         if r.metric == metric and r.reference == reference and r.duration_nimg is not None:
-            out[r.extractor, r.duration_nimg][str(r.extra["cell"])].append(r)
+            out[r.extractor, r.duration_nimg][str(r.cell)].append(r)
     return out
 
 
@@ -77,12 +80,11 @@ def verdicts(cells: dict[str, list[Record]]) -> dict[str, str]:
 
 
 def mean_error(values: list[float]) -> str:
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:.3g}"
-    error = float(np.std(values, ddof=1) / math.sqrt(len(values)))
-    digits = max(0, 1 - math.floor(math.log10(error))) if error > 0 else 3
-    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+    found = replicates(values)
+    if found.stderr is None:
+        return f"{found.mean:.3g}"
+    digits = max(0, 1 - math.floor(math.log10(found.stderr))) if found.stderr > 0 else 3
+    return f"{found.mean:.{digits}f} ± {found.stderr:.{digits}f}"
 
 
 def markdown(records: list[Record], metric: str, reference: str) -> str:
@@ -100,17 +102,17 @@ def markdown(records: list[Record], metric: str, reference: str) -> str:
         groups = [cells.get(name, []) for cells in columns.values()]
         memory = {}
         for (extractor, _), group in zip(columns, groups, strict=True):
-            values = [r.extra.get("memorisation_floor") for r in group if r.extra.get("memorisation_floor") is not None]
-            if values:
-                memory[extractor.split(":")[0]] = float(np.mean(values))
+            copies = mean_of_known(r.extra.get("memorisation_floor") for r in group)
+            if copies is not None:
+                memory[extractor.split(":")[0]] = copies
         floors = ", ".join(f"{k} {v:.3g}" for k, v in memory.items())
         seeds = max(len(g) for g in groups)
         scores = " | ".join(mean_error([r.value for r in g]) if g else "" for g in groups)
         lines.append(f"| {name} | {seeds} | {scores} | {floors} |")
     floor_row = []
     for cells in columns.values():
-        values = [r.extra["floor"] for group in cells.values() for r in group if r.extra.get("floor") is not None]
-        floor_row.append(f"{np.mean(values):.3g}" if values else "")
+        floor = mean_of_known(r.extra.get("floor") for group in cells.values() for r in group)
+        floor_row.append("" if floor is None else f"{floor:.3g}")
     lines.append("| *as many real images* | | " + " | ".join(floor_row) + " | |")
     lines += ["", "Does the paper's order hold? (ratio of the means; Welch's t over seeds, Holm at 5 % a column)", ""]
     lines += ["| comparison | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]

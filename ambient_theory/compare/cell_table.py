@@ -34,7 +34,8 @@ def table_rows(findings: Findings) -> list[dict[str, Any]]:
             rows.append(
                 {
                     **a.group.key.to_dict(),
-                    "regime": cell.regime,
+                    "cell": cell.grid_name,
+                    "regime": cell.regime or cell.grid_name,
                     "n_clean": cell.n_clean,
                     "n_noisy": cell.n_noisy,
                     "sigma": cell.sigma,

@@ -31,7 +31,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.")
 def _load(records: list[Path] | None, shipped: bool = False) -> list[Record]:
     """The records asked for; the shipped ones if none is, or with them if `shipped`."""
     from ambient_theory.compare.tables import shipped_records
-    from ambient_theory.shared.records import read_records
+    from ambient_theory.shared.reading import read_records
 
     own = read_records(*records) if records else []
     return own + shipped_records() if shipped or not records else own

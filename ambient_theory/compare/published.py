@@ -77,11 +77,11 @@ def published_prices(records: Iterable[Record]) -> list[PublishedPrice]:
     return [
         PublishedPrice(
             r.dataset,
-            float(r.sigma),
+            float(r.sigma_n),
             r.value,
             float(r.extra.get("low", r.value)),
             float(r.extra.get("high", r.value)),
         )
         for r in records
-        if r.metric == "price" and isinstance(r.sigma, int | float)
+        if r.metric == "price" and isinstance(r.sigma_n, int | float)
     ]

@@ -1,19 +1,22 @@
 """From records to tables of comparable cells.
 
-Two scores can be compared only if they have the same data set, metric, feature extractor, reference set, training
-duration and number of generated images (a Frechet distance is biased by about 1/n_eval). Records that differ in one
-of these never meet in one fit: they form groups of their own, and each group is analysed alone.
+Two scores can be compared only if they have the same data set, metric (and diffusion level, where it has one), feature
+extractor, reference set, training duration, method, checkpoint rule, sampler and seed of the evaluation, and number of
+generated images (a Frechet distance is biased by about 1/n_eval). Records that differ in one of these never meet in one
+fit: they form groups of their own, and each group is analysed alone.
 
 A *cell* is one training mixture (n_clean, n_noisy, sigma), measured with one or several training seeds. The seed of
-training is the unit of replication: every standard error below comes from the scatter over seeds.
+training is the unit of replication: every standard error below comes from the scatter over seeds. One seed recorded
+twice (a run and its sweep, or the same cell on two machines) counts once if the values agree within rounding; values
+that do not agree are two experiments, and the cell is left out with a note that says what differs.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any
 
@@ -22,7 +25,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.records import Record, read_records
+from ambient_theory.shared.files import content_hash
+from ambient_theory.shared.reading import read_records
+from ambient_theory.shared.records import Record
+from ambient_theory.shared.replicates import mean_of_known, replicates
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +44,11 @@ def shipped_records() -> list[Record]:
 
 @dataclass(frozen=True, order=True)
 class GroupKey:
-    """What must agree before two scores may be compared. duration_nimg 0 stands for unknown."""
+    """What must agree before two scores may be compared.
+
+    duration_nimg 0 stands for unknown, level 0 for a metric without one. method, checkpoint, evaluation: in short
+    words, empty where unknown; evaluation ends in a hash of all its settings but n, which stands apart.
+    """
 
     dataset: str
     source: str
@@ -47,6 +57,10 @@ class GroupKey:
     reference: str
     duration_nimg: int
     n_eval: int
+    level: float = 0.0
+    method: str = ""
+    checkpoint: str = ""
+    evaluation: str = ""
 
     @property
     def extractor_name(self) -> str:
@@ -55,21 +69,31 @@ class GroupKey:
     def label(self) -> str:
         """In words, for tables and captions."""
         parts = [self.dataset, f"{METRIC_NAMES.get(self.metric, self.metric)} in {self.extractor_name}"]
+        if self.level:
+            parts.append(f"at diffusion level {self.level:g}")
         if self.reference != "not-stated":
             parts.append(f"against {self.reference}")
         if self.duration_nimg:
             parts.append(f"{self.duration_nimg:,} training images")
         if self.n_eval:
             parts.append(f"{self.n_eval:,} generated")
+        if self.evaluation:
+            parts.append(f"evaluation {self.evaluation}")
+        if self.checkpoint and self.checkpoint != "last":
+            parts.append(f"checkpoint {self.checkpoint}")
+        if self.method:
+            parts.append(f"method {self.method}")
         return ", ".join(parts)
 
     def short(self) -> str:
         """In few words, for terminal tables."""
         duration = f", {_thousands(self.duration_nimg)} nimg" if self.duration_nimg else ""
-        return f"{self.dataset}: {self.metric} {self.extractor_name}, {self.reference}{duration}"
+        level = f" at {self.level:g}" if self.level else ""
+        rule = f", {self.checkpoint}" if self.checkpoint and self.checkpoint != "last" else ""
+        return f"{self.dataset}: {self.metric}{level} {self.extractor_name}, {self.reference}{duration}{rule}"
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "level": self.level or None}
 
 
 def _thousands(n: int) -> str:
@@ -89,7 +113,31 @@ def key_of(record: Record) -> GroupKey:
         reference=record.reference,
         duration_nimg=record.duration_nimg or 0,
         n_eval=record.n_eval,
+        level=record.level or 0.0,
+        method=_words(record.method) if record.source == "train" else "",  # a printed table is read as it is printed
+        checkpoint=record.checkpoint or "",
+        evaluation=_evaluation(record.evaluation),
     )
+
+
+def _words(method: Mapping[str, Any] | str | None) -> str:
+    """A method as text: its entries by name."""
+    if method is None or isinstance(method, str):
+        return method or ""
+    return ", ".join(f"{name} {method[name]}" for name in sorted(method) if method[name] is not None)
+
+
+def _evaluation(settings: Mapping[str, Any]) -> str:
+    """The settings that change a score, as `12 steps, seed 7 #hash6`; not n (a condition of its own) and not what else
+    was scored beside it (extractors, metrics)."""
+    counted = {name: value for name, value in settings.items() if name not in ("n", "extractors", "metrics")}
+    if not counted:
+        return ""
+    sampler = counted.get("sampler")
+    parts = [f"{sampler['steps']} steps"] if isinstance(sampler, Mapping) and "steps" in sampler else []
+    if "seed" in counted:
+        parts.append(f"seed {counted['seed']}")
+    return f"{', '.join(parts)} #{content_hash(counted, 6)}".strip()
 
 
 #: Added noise below and above which a noise level is a control: c must be 1, or 0 (pixels in [-1, 1]).
@@ -107,6 +155,7 @@ class MeasuredCell:
 
     sigma: added noise of the noisy samples (None where nothing is noisy). floor, memorisation_floor: the score of
     perfect samples, and of the clean training images themselves, at the same number of images (None where unknown).
+    grid_name: what the cell is called in its grids, regime: what the records call it (empty where they do not).
     """
 
     n_clean: int
@@ -115,6 +164,7 @@ class MeasuredCell:
     seeds: tuple[int | None, ...]
     values: tuple[float, ...]
     regime: str = ""
+    grid_name: str = ""
     floor: float | None = None
     memorisation_floor: float | None = None
 
@@ -127,12 +177,12 @@ class MeasuredCell:
 
     @property
     def mean(self) -> float:
-        return float(np.mean(self.values))
+        return replicates(self.values).mean
 
     @property
     def stderr(self) -> float | None:
         """Standard error over seeds; None from a single seed."""
-        return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values))) if len(self.values) > 1 else None
+        return replicates(self.values).stderr
 
 
 @dataclass(frozen=True)
@@ -206,20 +256,6 @@ class Table:
     def size(self) -> int:
         return len(self.y)
 
-    def take(self, index: NDArray[Any]) -> Table:
-        """The cells at `index` (positions or a mask), with the same pooled variance."""
-        names = tuple(np.asarray(self.names)[index]) if self.names else ()
-        return Table(
-            self.n_clean[index],
-            self.n_noisy[index],
-            self.sigma[index],
-            self.y[index],
-            self.seeds[index],
-            self.variance,
-            self.dof,
-            names,
-        )
-
 
 def table_of(group: Group, cells: Sequence[MeasuredCell] | None = None) -> Table:
     """Arrays of `cells` (default: the group's cells with clean samples)."""
@@ -258,33 +294,61 @@ def _number(value: Any) -> float | None:
     return None
 
 
+#: Two values of one seed are the same measurement if they differ by less than this, relatively ...
+SAME_VALUE = 1e-6
+#: ... or by less than this share of the value's own standard error. The sums behind a score are taken in another order
+#: on another machine, and a kernel distance near 0 has no digits left to agree in.
+SAME_OF_STDERR = 1e-3
+
+
+def same_value(a: Record, b: Record) -> bool:
+    """Whether two records of one seed differ by rounding alone."""
+    of_stderr = SAME_OF_STDERR * min(a.stderr or 0.0, b.stderr or 0.0)
+    return abs(a.value - b.value) <= max(SAME_VALUE * max(abs(a.value), abs(b.value)), of_stderr)
+
+
+def _differences(a: Record, b: Record) -> str:
+    """In words: in what else two records of one seed differ, beside value and time taken."""
+    out = []
+    for name, x, y in ((f.name, getattr(a, f.name), getattr(b, f.name)) for f in fields(Record)):
+        if x == y or name in ("value", "stderr", "wall_s", "cell", "regime", "extra"):
+            continue
+        if isinstance(x, Mapping) and isinstance(y, Mapping):
+            out += [f"{name} {k} {x.get(k)} / {y.get(k)}" for k in sorted({*x, *y}) if x.get(k) != y.get(k)]
+        else:
+            out.append(f"{name} {x} / {y}")
+    return "; ".join(out)
+
+
 def _cell(mixture: tuple[int, int, float | None], records: list[Record]) -> tuple[MeasuredCell | None, list[str]]:
     """One cell from the records of one mixture; repeated records count once, conflicting ones refuse the cell."""
-    by_seed: dict[int | None, float] = {}
-    chosen: list[Record] = []
+    by_seed: dict[int | None, Record] = {}
     for record in records:
-        if record.seed in by_seed:
-            if by_seed[record.seed] != record.value:
-                name = MeasuredCell(*mixture, (), ()).name
-                problem = (
-                    f"{name}: seed {record.seed} was recorded with two different values "
-                    f"({by_seed[record.seed]:g}, {record.value:g}), so two experiments are mixed; the cell is left out"
-                )
-                return None, [problem]
-            continue
-        by_seed[record.seed] = record.value
-        chosen.append(record)
-    floors = [f for r in chosen if (f := _number(r.extra.get("floor"))) is not None]
-    copies = [f for r in chosen if (f := _number(r.extra.get("memorisation_floor"))) is not None]
+        first = by_seed.setdefault(record.seed, record)
+        if not same_value(first, record):
+            name = MeasuredCell(*mixture, (), ()).name
+            differ = _differences(first, record)
+            problem = (
+                f"{name}: seed {record.seed} was recorded with two different values ({first.value:g}, "
+                f"{record.value:g}{'; they differ in ' + differ if differ else ', all else equal'}), so two "
+                "experiments are mixed; the cell is left out"
+            )
+            return None, [problem]
+    chosen = list(by_seed.values())
     cell = MeasuredCell(
         *mixture,
         seeds=tuple(by_seed),
-        values=tuple(by_seed.values()),
-        regime=str(chosen[0].extra.get("regime", "")),
-        floor=float(np.mean(floors)) if floors else None,
-        memorisation_floor=float(np.mean(copies)) if copies else None,
+        values=tuple(record.value for record in chosen),
+        regime=_joined(record.regime for record in records),
+        grid_name=_joined(record.cell for record in records),
+        floor=mean_of_known(_number(r.extra.get("floor")) for r in chosen),
+        memorisation_floor=mean_of_known(_number(r.extra.get("memorisation_floor")) for r in chosen),
     )
     return cell, []
+
+
+def _joined(names: Iterable[str | None]) -> str:
+    return " / ".join(dict.fromkeys(name for name in names if name))
 
 
 def group_records(records: Iterable[Record]) -> list[Group]:
@@ -300,11 +364,14 @@ def group_records(records: Iterable[Record]) -> list[Group]:
         if record.source == "simulate" or record.metric == "price" or record.extra.get("grade") == "second-hand":
             continue
         key = key_of(record)
-        sigma = record.sigma[0] if isinstance(record.sigma, tuple) and len(record.sigma) == 1 else record.sigma
+        sigma = record.sigma_n
+        if isinstance(sigma, tuple) and len(sigma) == 1:
+            sigma = sigma[0]
         if record.n_clean + record.n_noisy == 0:
             raise DataError(f"a {record.metric} record of {record.dataset} has neither clean nor noisy images")
         if record.n_noisy and sigma is None:
-            raise DataError(f"a {record.metric} record of {record.dataset} has {record.n_noisy} noisy images, no sigma")
+            count = f"{record.n_noisy} noisy images"
+            raise DataError(f"a {record.metric} record of {record.dataset} has {count} and no sigma_n")
         if isinstance(sigma, tuple):
             left_out[key].append(f"a cell with several noise levels {sigma} (one price cannot be read from it)")
             continue

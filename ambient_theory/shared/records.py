@@ -1,6 +1,7 @@
 """The record: the one form in which trainings, simulations and published tables speak of a result.
 
-A record is one JSON line. `compare` reads nothing else. Standard library only.
+A record is one JSON line (read by `ambient_theory.shared.reading`). `compare` reads nothing else. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -9,37 +10,45 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ambient_theory.shared import record_schema_1
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import atomic_write_text
 
-SCHEMA = "ambient.result/1"
+SCHEMA = "ambient.result/2"
 SOURCES = ("train", "simulate", "published")
+CHECKPOINTS = ("last", "heldout-best")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One measured (or published) value with its uncertainty.
 
-    n_clean, n_noisy: training samples of each kind. sigma: noise standard deviation of the noisy samples (added
-    noise in pixel units of [-1, 1] for images; total standard deviation for simulations), a list for several
-    levels, None where nothing is noisy. metric: `fd` (Frechet distance), `kid`, `fid`, `w1`, ... ; lower is better.
-    extractor: name and hash of the features, `name:hash8` (`none` for simulations). reference: what the samples were
-    compared with (`heldout-clean`, `train-clean`, `truth`). value, stderr: the number and its standard error (None
-    where unknown). n_eval: generated images, or replicates of a simulation. duration_nimg: images trained on.
-    extra: anything else, JSON only.
+    n_clean, n_noisy: training samples of each kind. sigma_n: standard deviation of the noise in the data, beyond that
+    of a clean sample (pixel units of [-1, 1] for images), a tuple for several levels, None where nothing is noisy or
+    the level is unknown. metric: `fd` (Frechet distance), `kid`, `fid`, `w1`, `denoise`, ...; lower is better. level:
+    the diffusion level of a metric that has one. extractor: name and hash of the features, `name:hash8` (`none` for
+    simulations). reference: what the samples were compared with (`heldout-clean`, `train-clean`, `truth`). value,
+    stderr: the number and its standard error (None where unknown). n_eval: generated images, or replicates of a
+    simulation. duration_nimg: images trained on. method: how the model was trained and is sampled (loss weight, draw,
+    buffer, sampler), None if unknown. checkpoint: which weights were scored, `last` or `heldout-best`. cell: its name
+    in its grid. regime: `clean`, `mixture`, `noisy-only`, ... evaluation: settings of the scoring (sampler, seed, n),
+    empty if unknown. extra: anything else, JSON only.
+
+    A dataset that looks like a path keeps its last component only: a record can be moved to another machine.
+    Raises DataError for a value that is not allowed.
     """
 
     source: str
     dataset: str
     n_clean: int
     n_noisy: int
-    sigma: float | tuple[float, ...] | None
+    sigma_n: float | tuple[float, ...] | None
     metric: str
     extractor: str
     value: float
@@ -49,6 +58,12 @@ class Record:
     config_hash: str
     reference: str = "heldout-clean"
     duration_nimg: int | None = None
+    level: float | None = None
+    method: Mapping[str, Any] | str | None = None
+    checkpoint: str | None = None
+    cell: str | None = None
+    regime: str | None = None
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     wall_s: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -59,79 +74,77 @@ class Record:
             raise DataError(f"schema {self.schema!r} is not {SCHEMA!r}")
         if self.source not in SOURCES:
             raise DataError(f"source {self.source!r} is not one of {', '.join(SOURCES)}")
+        if not isinstance(self.dataset, str):
+            raise DataError(f"dataset must be a name, not {self.dataset!r}")
+        object.__setattr__(self, "dataset", name_of_data(self.dataset))
         for name in ("n_clean", "n_noisy", "n_eval"):
             n = getattr(self, name)
             if isinstance(n, bool) or not isinstance(n, int) or n < 0:
                 raise DataError(f"{name} must be a whole number >= 0, not {n!r}")
-        levels = self.sigma if isinstance(self.sigma, tuple) else () if self.sigma is None else (self.sigma,)
+        levels = self.sigma_n if isinstance(self.sigma_n, tuple) else () if self.sigma_n is None else (self.sigma_n,)
         for s in levels:
-            if isinstance(s, bool) or not isinstance(s, int | float) or not (math.isfinite(s) and s >= 0):
-                raise DataError(f"sigma must be finite and >= 0, not {s!r}")
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not math.isfinite(self.value):
+            if not _is_number(s, least=0):
+                raise DataError(f"sigma_n must be finite and >= 0, not {s!r}")
+        if not _is_number(self.value):
             raise DataError(f"value must be a finite number, not {self.value!r}")
-        if self.stderr is not None and not (
-            isinstance(self.stderr, int | float) and math.isfinite(self.stderr) and self.stderr >= 0
-        ):
-            raise DataError(f"stderr must be finite and >= 0, or null, not {self.stderr!r}")
+        for name in ("stderr", "level"):
+            x = getattr(self, name)
+            if x is not None and not _is_number(x, least=0):
+                raise DataError(f"{name} must be finite and >= 0, or null, not {x!r}")
+        if self.checkpoint is not None and self.checkpoint not in CHECKPOINTS:
+            raise DataError(f"checkpoint {self.checkpoint!r} is not one of {', '.join(CHECKPOINTS)}, or null")
+        for name in ("evaluation", "versions", "extra"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise DataError(f"{name} must be an object, not {getattr(self, name)!r}")
+        if not isinstance(self.method, Mapping | str | None):
+            raise DataError(f"method must be an object, a string or null, not {self.method!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary, `schema` first."""
         d = {f.name: getattr(self, f.name) for f in fields(self)}
-        if isinstance(self.sigma, tuple):
-            d["sigma"] = list(self.sigma)
-        d["versions"], d["extra"] = dict(self.versions), dict(self.extra)
+        for name, value in d.items():
+            if isinstance(value, Mapping):
+                d[name] = dict(value)
+            elif isinstance(value, tuple):
+                d[name] = list(value)
         return {"schema": d.pop("schema"), **d}
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> Record:
-        """Inverse of `to_dict`. Raises DataError on a missing, unknown or invalid field."""
+        """Inverse of `to_dict`; reads `ambient.result/1` too. Raises DataError on a missing, unknown or invalid field,
+        or another schema."""
         if not isinstance(d, Mapping):
             raise DataError(f"a record must be a JSON object, not {type(d).__name__}")
+        schema = d.get("schema")
+        if schema == record_schema_1.SCHEMA:
+            d = {**record_schema_1.upgrade(d), "schema": SCHEMA}
+        elif schema != SCHEMA:
+            raise DataError(f"schema {schema!r} is unknown: this version reads {record_schema_1.SCHEMA} and {SCHEMA}")
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(d) - known):
             raise DataError(f"unknown field(s) {', '.join(unknown)}")
-        sigma = d.get("sigma")
+        sigma_n = d.get("sigma_n")
         try:
-            return cls(**{**d, "sigma": tuple(sigma) if isinstance(sigma, list) else sigma})
+            return cls(**{**d, "sigma_n": tuple(sigma_n) if isinstance(sigma_n, list) else sigma_n})
         except TypeError as error:
             raise DataError(f"not a record: {error}".replace("Record.__init__() ", "")) from None
+
+
+def name_of_data(dataset: str) -> str:
+    """The name of a data set that was given by its path: the last component."""
+    parts = [part for part in dataset.replace("\\", "/").split("/") if part]
+    return parts[-1] if parts else dataset
+
+
+def _is_number(value: Any, least: float = -math.inf) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and bool(value >= least)
+    )
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
     """Write records as JSON lines, atomically (a reader sees the old file or the new one)."""
     atomic_write_text(Path(path), "".join(json.dumps(r.to_dict(), sort_keys=False) + "\n" for r in records))
-
-
-def read_records(*paths: str | os.PathLike[str]) -> list[Record]:
-    """Read records from JSONL files, or from every `*.jsonl` below a directory.
-
-    A `metrics.jsonl` (a training log) is not a table of records and is passed over in directories.
-    Raises DataError naming file and line.
-    """
-    return [record for path in paths for record in _read(Path(path))]
-
-
-def _read(path: Path) -> Iterator[Record]:
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*.jsonl") if p.name != "metrics.jsonl")
-        if not files:
-            raise DataError(f"{path}: no .jsonl file of records in this directory")
-        for file in files:
-            yield from _read(file)
-        return
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield Record.from_dict(json.loads(line))
-        except (json.JSONDecodeError, DataError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: {error}") from None
 
 
 def library_versions(*names: str) -> dict[str, str]:

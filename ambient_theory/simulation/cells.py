@@ -20,6 +20,7 @@ from ambient_theory.bounds import sizes as bounds
 from ambient_theory.mixtures.laws import AtomicLaw
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import canonical_json, content_hash
+from ambient_theory.shared.record_schema_1 import added_noise
 from ambient_theory.shared.records import Record, library_versions
 from ambient_theory.simulation.ledger import Cell, Ledger
 from ambient_theory.simulation.trials import run_trials, share_replicates
@@ -139,8 +140,11 @@ def in_plan_order(cells: Sequence[Cell], done: Iterable[CellDone]) -> list[dict[
     return [row for cell in cells for row in by_hash.get(cell.hash, [])]
 
 
-def to_records(rows: Sequence[Mapping[str, Any]], wall_s: float | None = None) -> list[Record]:
-    """One record for each row: metric `w1`, extractor `none`, reference `truth`; all columns in `extra`."""
+def to_records(rows: Sequence[Mapping[str, Any]], s_clean: float = 1.0, *, wall_s: float | None = None) -> list[Record]:
+    """One record for each row: metric `w1`, extractor `none`, reference `truth`; all columns in `extra`.
+
+    s_clean: total standard deviation of a clean sample; `sigma_n^2 = s^2 - s_clean^2` of the noisy ones.
+    """
     versions = library_versions("numpy", "scipy")
     records = []
     for row in rows:
@@ -151,7 +155,7 @@ def to_records(rows: Sequence[Mapping[str, Any]], wall_s: float | None = None) -
                 dataset=f"gmm-k{row['k']}-{row['family']}" + (f"-d{row['d']}" if row["d"] > 1 else ""),
                 n_clean=row["n_clean"],
                 n_noisy=row["n_noisy"],
-                sigma=max(row["sigmas"]) if noisy else None,
+                sigma_n=added_noise(max(row["sigmas"]), s_clean) if noisy else None,
                 metric="w1",
                 extractor="none",
                 reference="truth",
@@ -162,6 +166,7 @@ def to_records(rows: Sequence[Mapping[str, Any]], wall_s: float | None = None) -
                 config_hash=content_hash({key: row[key] for key in row if not key.startswith(("w1", "frac", "ratio"))}),
                 versions=versions,
                 wall_s=wall_s,
+                regime=row["mix"],
                 extra=dict(row),
             )
         )

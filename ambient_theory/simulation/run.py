@@ -70,7 +70,7 @@ def run_simulation(
     slopes, collapse = slope_table(rows, seed=config.seed), collapse_table(rows)
     result = summary(rows, slopes, collapse, all_skipped) | {"config": config_dict(config)}
     files = [outdir / "records.jsonl", outdir / "table.csv", outdir / "summary.json"]
-    write_records(files[0], to_records(rows, sum(item.wall_s for item in done)))
+    write_records(files[0], to_records(rows, config.s_clean, wall_s=sum(item.wall_s for item in done)))
     atomic_write_text(files[1], to_csv(every_row))
     atomic_write_text(files[2], json.dumps(result, indent=1) + "\n")
     if rows:
@@ -102,7 +102,7 @@ def run_exchange(
         "rows": rows,
     }
     files = [outdir / "records.jsonl", outdir / "table.csv", outdir / "summary.json"]
-    write_records(files[0], to_records(rows, sum(item.wall_s for item in done)))
+    write_records(files[0], to_records(rows, config.s_clean, wall_s=sum(item.wall_s for item in done)))
     atomic_write_text(files[1], to_csv(rows))
     atomic_write_text(files[2], json.dumps(result, indent=1) + "\n")
     from ambient_theory.simulation.figures import exchange_figure, save

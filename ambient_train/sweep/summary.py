@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ambient_theory.shared.records import Record
+from ambient_theory.shared.replicates import mean_of_known, replicates
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,7 @@ def summarise(records: Sequence[Record], order: Sequence[str]) -> list[Summary]:
     place = {name: i for i, name in enumerate(order)}
     out = []
     for key, group in sorted(groups.items(), key=lambda kv: (kv[0][1:], place.get(kv[0][0], len(place)))):
-        values = [r.value for r in group]
-        mean = sum(values) / len(values)
-        spread = sum((v - mean) ** 2 for v in values)
-        stderr = (spread / (len(values) - 1) / len(values)) ** 0.5 if len(values) > 1 else None
+        found = replicates(r.value for r in group)
         floors = [r.extra.get("floor") for r in group]
         memory = [r.extra.get("memorisation_floor") for r in group]
         first = group[0]
@@ -50,16 +48,11 @@ def summarise(records: Sequence[Record], order: Sequence[str]) -> list[Summary]:
                 n_clean=first.n_clean,
                 n_noisy=first.n_noisy,
                 sigma_n=first.sigma_n,
-                mean=mean,
-                stderr=stderr,
-                seeds=len(values),
-                floor=_mean(floors),
-                memorisation_floor=_mean(memory),
+                mean=found.mean,
+                stderr=found.stderr,
+                seeds=found.n,
+                floor=mean_of_known(floors),
+                memorisation_floor=mean_of_known(memory),
             )
         )
     return out
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    present = [v for v in values if v is not None]
-    return sum(present) / len(present) if present else None

@@ -73,7 +73,8 @@ def score_table(a: GroupAnalysis) -> dict[str, Any]:
     for c in a.group.cells:
         floor = "–" if c.floor is None else number(c.floor)
         copies = "–" if c.memorisation_floor is None else number(c.memorisation_floor)
-        rows.append([c.regime or "–", c.name, str(len(c.values)), number(c.mean, 4), number(c.stderr), floor, copies])
+        name = c.grid_name or c.regime or "–"
+        rows.append([name, c.name, str(len(c.values)), number(c.mean, 4), number(c.stderr), floor, copies])
     columns = ["regime", "training images", "seeds", "score", "standard error", "floor", "training images themselves"]
     return table(f"Scores: {a.group.key.label()}.", columns, rows, folded=True)
 
@@ -156,9 +157,9 @@ def page_context(findings: Findings, plates: dict[str, list[Plate]], pictures: l
             rows = [
                 [
                     r.dataset,
-                    f"{r.n_clean:,} clean + {r.n_noisy:,} noisy (σ {r.sigma})",
+                    f"{r.n_clean:,} clean + {r.n_noisy:,} noisy (σ {r.sigma_n})",
                     number(r.value),
-                    str(r.extra.get("method", "")),
+                    str(r.method or ""),
                 ]
                 for r in findings.second_hand
             ]

@@ -24,7 +24,7 @@ def record(
         "dataset": "made-up",
         "n_clean": n_clean,
         "n_noisy": n_noisy,
-        "sigma": sigma,
+        "sigma_n": sigma,
         "metric": "fd",
         "extractor": "net:12345678",
         "value": value,

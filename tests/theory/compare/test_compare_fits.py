@@ -59,10 +59,10 @@ def test_the_two_term_shape_is_recovered_in_its_predictions():
 
     rows = []
     for r in sweep(None):
-        one = r.n_clean + c(r.sigma, 2) * r.n_noisy
-        two = r.n_clean + c(r.sigma, 3) * r.n_noisy
+        one = r.n_clean + c(r.sigma_n, 2) * r.n_noisy
+        two = r.n_clean + c(r.sigma_n, 3) * r.n_noisy
         rows.append(
-            record(r.n_clean, r.n_noisy, r.sigma, 0.3 * (one / 1e4) ** -0.25 + 0.5 * (two / 1e4) ** (-1 / 6), r.seed)
+            record(r.n_clean, r.n_noisy, r.sigma_n, 0.3 * (one / 1e4) ** -0.25 + 0.5 * (two / 1e4) ** (-1 / 6), r.seed)
         )
     t = table(rows)
     found = fits.fit("two", TwoTerm(k, [0.2, 0.6], fits.units_of(t, "log")), t)

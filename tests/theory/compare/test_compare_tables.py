@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy import stats
 
 from ambient_theory.compare.tables import group_records, select, shipped_records, table_of, uneven_scatter
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.records import Record
 
 
 @pytest.mark.parametrize(
@@ -22,12 +24,59 @@ from ambient_theory.shared.errors import DataError
         {"n_eval": 5_000},
         {"duration_nimg": 1_600_000},
         {"dataset": "other"},
+        {"metric": "denoise", "level": 0.5},
+        {"method": {"loss": "x0"}},
+        {"method": "distilled"},
+        {"checkpoint": "heldout-best"},
+        {"evaluation": {"seed": 1, "sampler": {"steps": 18}}},
     ],
 )
 def test_scores_that_differ_in_one_condition_never_meet_in_one_group(change):
     groups = group_records([*sweep(None), *sweep(None, **change)])
     assert len(groups) == 2
     assert all(len(g.cells) == 12 and g.n_seeds == 3 for g in groups)
+
+
+SAMPLER = {"steps": 18, "sigma_max": 80.0}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 1, "sampler": SAMPLER},
+        {"seed": 2, "sampler": {**SAMPLER, "steps": 9}},
+        {"seed": 2, "sampler": {**SAMPLER, "sigma_max": 20.0}},
+    ],
+)
+def test_another_sampler_or_evaluation_seed_is_another_group(other):
+    settings = {"seed": 2, "sampler": SAMPLER}
+    groups = group_records([*sweep(None, evaluation=settings), *sweep(None, evaluation=other)])
+    assert len(groups) == 2
+    assert groups[0].key.label() != groups[1].key.label()
+
+
+def test_what_else_was_scored_beside_it_does_not_part_two_scores():
+    one = {"n": 100, "seed": 2, "sampler": SAMPLER, "metrics": ["fd"], "extractors": ["pixels"]}
+    other = {**one, "metrics": ["fd", "kid"], "extractors": ["pixels", "smallcnn"]}
+    assert len(group_records([*sweep(None, evaluation=one), *sweep(None, evaluation=other)])) == 1
+
+
+def test_levels_of_one_metric_are_groups_of_their_own():
+    groups = group_records([*sweep(None, metric="denoise", level=0.5), *sweep(None, metric="denoise", level=2.0)])
+    assert sorted(g.key.level for g in groups) == [0.5, 2.0]
+    assert all("diffusion level" in g.key.label() for g in groups)
+
+
+def test_records_of_schema_1_without_an_evaluation_still_group_together():
+    old = []
+    for r in sweep(None):
+        d = r.to_dict()
+        d["sigma"] = d.pop("sigma_n")
+        for name in ("level", "method", "checkpoint", "cell", "regime", "evaluation"):
+            del d[name]
+        old.append(Record.from_dict({**d, "schema": "ambient.result/1"}))
+    (group,) = group_records(old)
+    assert len(group.cells) == 12
 
 
 def test_cells_collect_their_seeds_whatever_the_order_of_the_records():
@@ -45,12 +94,48 @@ def test_the_same_record_twice_counts_once():
     assert once == twice
 
 
-def test_one_seed_with_two_values_is_refused_by_name_and_the_rest_is_kept():
-    rows = sweep(None)
-    wrong = record(600, 0, None, 9.0, seed=0)
-    group = group_records([*rows, wrong])[0]
+@pytest.mark.parametrize(
+    ("value", "stderr", "factor"), [(0.4, 0.01, 1 + 9e-7), (0.4, 0.01, 1 + 9e-6), (1e-5, 1e-3, 1.05)]
+)
+def test_the_same_cell_of_two_machines_counts_once(value, stderr, factor):
+    # Within 1e-6 of the value, or within a thousandth of its standard error (a kernel distance near 0 has no digits).
+    rows = [record(600, 0, None, v, 0, stderr=stderr) for v in (value, value * factor)]
+    (group,) = group_records(rows)
+    assert [c.values for c in group.cells] == [(value,)]
+    assert group.notes == ()
+
+
+@pytest.mark.parametrize(("factor", "stderr"), [(1.001, 0.01), (1 + 9e-6, None), (-1.0, 0.01)])
+def test_one_seed_with_two_values_is_refused_by_name_and_the_rest_is_kept(factor, stderr):
+    rows = [replace(r, stderr=stderr) for r in sweep(None)]
+    (first,) = [r for r in rows if (r.n_clean, r.n_noisy, r.seed) == (600, 0, 0)]
+    group = group_records([*rows, replace(first, value=first.value * factor)])[0]
     assert len(group.cells) == 11
-    assert any("600 clean" in note and "seed 0" in note for note in group.notes)
+    (note,) = group.notes
+    assert "600 clean" in note
+    assert "seed 0" in note
+    assert f"{first.value:g}" in note
+    assert "all else equal" in note
+
+
+def test_a_contradiction_says_in_what_the_two_differ():
+    rows = [
+        record(600, 0, None, 1.0, 0, versions={"torch": "2.11", "numpy": "2"}, config_hash="aaaaaaaa"),
+        record(600, 0, None, 2.0, 0, versions={"torch": "2.13", "numpy": "2"}, config_hash="bbbbbbbb"),
+    ]
+    (note,) = group_records(rows)[0].notes
+    assert "versions torch 2.11 / 2.13" in note
+    assert "config_hash aaaaaaaa / bbbbbbbb" in note
+    assert "numpy" not in note
+
+
+def test_a_cell_keeps_the_names_that_its_grids_and_its_regime_gave_it():
+    rows = [
+        record(600, 0, None, 1.0, 0, cell="1 % clean", regime="clean"),
+        record(600, 0, None, 1.1, 1, cell="clean 600"),
+    ]
+    (cell,) = group_records(rows)[0].cells
+    assert (cell.grid_name, cell.regime) == ("1 % clean / clean 600", "clean")
 
 
 def test_noisy_only_cells_are_kept_apart_from_those_that_are_fitted():
@@ -93,7 +178,7 @@ def test_uneven_scatter_is_noticed_and_even_scatter_is_not():
         record(
             r.n_clean,
             r.n_noisy,
-            r.sigma,
+            r.sigma_n,
             r.value * math.exp((0.8 if r.n_clean == 60 else 0.0) * rng.standard_normal()),
             r.seed,
         )
@@ -103,7 +188,7 @@ def test_uneven_scatter_is_noticed_and_even_scatter_is_not():
 
 
 def test_noisy_images_without_a_noise_level_are_an_error():
-    with pytest.raises(DataError, match="no sigma"):
+    with pytest.raises(DataError, match="no sigma_n"):
         group_records([record(600, 600, None, 1.0)])
 
 

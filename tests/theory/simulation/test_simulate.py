@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ambient_theory.bounds import sizes as bounds
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.records import read_records
+from ambient_theory.shared.reading import read_records
 from ambient_theory.simulation.cells import COLUMNS, in_plan_order, run_cell, simulate, to_records
 from ambient_theory.simulation.envelope import worst_of_grid
 from ambient_theory.simulation.exchange import ExchangeConfig, equal_error_rate, plan_exchange
@@ -71,7 +71,8 @@ def test_records_carry_every_column():
     rows = run_cell(CELLS[-1].config)["rows"]
     record = to_records(rows)[0]
     assert (record.source, record.metric, record.extractor, record.reference) == ("simulate", "w1", "none", "truth")
-    assert (record.dataset, record.sigma, record.n_eval) == ("gmm-k2-hard", 2.0, 20)
+    assert (record.dataset, record.n_eval, record.regime) == ("gmm-k2-hard", 20, "10:90")
+    assert record.sigma_n == pytest.approx(3**0.5)  # s = 2 beside clean samples of s = 1
     assert record.value == rows[0]["w1_mean"]
     assert set(COLUMNS) <= set(record.extra)
 

@@ -12,8 +12,8 @@ from ambient_theory.shared.errors import UsageError
 from ambient_train.diffusion.sampling import SamplerConfig
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.settings.config import TrainConfig
-from ambient_train.settings.presets import get_preset
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS, architecture
+from ambient_train.settings.presets import get_preset
 
 REFERENCES = json.loads((FIXTURES / "full_size_state_dicts.json").read_text())
 

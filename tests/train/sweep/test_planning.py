@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.runs.resolve import make_training_set, resolve
-from ambient_train.settings.presets import PRESETS
 from ambient_train.settings.layers import settings_from
+from ambient_train.settings.presets import PRESETS
 from ambient_train.sweep.grid import read_grid
 from ambient_train.sweep.plan import Plan, plan_grid, stated_images
 from ambient_train.sweep.pool import resolve_cell

@@ -1,0 +1,123 @@
+"""Records from wherever they lie: JSONL files, run directories, directories of either.
+
+A training that is done holds its scores in a sealed `result.json`, `points[*].records`; a sweep, an evaluation and a
+simulation write `.jsonl` files. The same score may be read twice (a run, and the sweep that ran it): whoever groups
+records counts it once. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.files import read_sealed
+from ambient_theory.shared.records import Record
+
+RUN_RESULT = "ambient.run-result/"
+#: A training's log of metrics, which is no table of records.
+METRICS_LOG = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read: records, and from how many finished runs and JSONL files."""
+
+    records: tuple[Record, ...]
+    runs: int
+    files: int
+
+    def sentence(self) -> str:
+        """`1,200 records of 12 runs and 1 file`."""
+        parts = [_count(n, word) for n, word in ((self.runs, "run"), (self.files, "file")) if n]
+        return f"{_count(len(self.records), 'record')} of {' and '.join(parts) or 'nothing'}"
+
+    def to_dict(self) -> dict[str, int]:
+        return {"records": len(self.records), "runs": self.runs, "files": self.files}
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n:,} {word}" + ("" if n == 1 else "s")
+
+
+def read(*paths: str | os.PathLike[str]) -> Reading:
+    """Records of JSONL files, of run directories, and of every run and every `*.jsonl` below a directory.
+
+    Raises DataError naming file and line where a record cannot be read, and where a path holds none.
+    """
+    records: list[Record] = []
+    runs = files = 0
+    for path in map(Path, paths):
+        for source in _sources(path):
+            if source.name == "result.json":
+                records += _run(source)
+                runs += 1
+            else:
+                records += _lines(source)
+                files += 1
+    return Reading(tuple(records), runs, files)
+
+
+def read_records(*paths: str | os.PathLike[str]) -> list[Record]:
+    """The records of `read`."""
+    return list(read(*paths).records)
+
+
+def _sources(path: Path) -> list[Path]:
+    """Files that hold records: the file itself, or those below a directory."""
+    if not path.is_dir():
+        if path.name == "result.json" and not _is_run(path):
+            raise DataError(f"{path}: not the result of a training")
+        return [path]
+    found = [p for p in path.rglob("*.jsonl") if p.name != METRICS_LOG]
+    found += [p for p in path.rglob("result.json") if _is_run(p)]
+    if found:
+        return sorted(found)
+    if (path / "manifest.json").exists():
+        raise DataError(f"{path}: this run has no scores yet; the command that started it continues it")
+    raise DataError(f"{path}: no finished run and no .jsonl file of records in this directory")
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a result.json is a training's (the ledger of a simulation has files of that name too)."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    return isinstance(body, dict) and str(body.get("schema", "")).startswith(RUN_RESULT)
+
+
+def _run(path: Path) -> Iterator[Record]:
+    """Records of every scored point of a finished run."""
+    points: Any = read_sealed(path).get("points")
+    try:
+        rows = [row for point in points for row in point["records"]]
+    except (TypeError, KeyError):
+        raise DataError(f"{path}: holds no scored points") from None
+    for number, row in enumerate(rows, 1):
+        try:
+            yield Record.from_dict(row)
+        except DataError as error:
+            raise DataError(f"{path}: record {number}: {error}") from None
+
+
+def _lines(path: Path) -> Iterator[Record]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield Record.from_dict(json.loads(line))
+        except (json.JSONDecodeError, DataError, RecursionError) as error:
+            raise DataError(f"{path}:{number}: {error}") from None
