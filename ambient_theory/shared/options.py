@@ -375,7 +375,7 @@ def _was_given(value: Any) -> bool:
 
 
 def options_table(*classes: type, files: bool = True) -> str:
-    """Markdown: one row an option, with its flag, key in files (unless none of them has one), default and what it is."""
+    """Markdown: one row an option: flag, key in files (unless none of them has one), default, what it is."""
     rows = ["| flag | in TOML | default | what it is |", "|---|---|---|---|"]
     for cls in classes:
         for d in describe(cls):

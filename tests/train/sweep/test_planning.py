@@ -95,7 +95,7 @@ def test_published_grids_are_planned_without_their_data(
     name: str, images: int, parameters: int | None, gpu_hours: float
 ) -> None:
     plan = published_plan(name)
-    amounts = [(r.n_clean, r.n_noisy, r.sigma) for r in plan.rows]
+    amounts = [(r.n_clean, r.n_noisy, r.sigma_n) for r in plan.rows]
     tenth = round(images * 0.1)
     assert amounts == [
         (images, 0, 0.0),
@@ -130,7 +130,7 @@ def test_every_published_cell_is_in_its_grid(name: str) -> None:
     planned = published_plan(name).rows
     assert len(published) == len(planned) == 4
     for record, row in zip(published, planned, strict=True):  # in the same order; 1.28 M there is 1,281,167 here
-        assert (row.sigma or None) == record["sigma"]
+        assert (row.sigma_n or None) == record["sigma"]
         assert (row.n_clean, row.n_noisy) == pytest.approx((record["n_clean"], record["n_noisy"]), rel=1e-3)
 
 

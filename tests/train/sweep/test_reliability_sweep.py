@@ -14,8 +14,9 @@ import tiny_run
 import torch
 
 from ambient_theory.shared.errors import StoppedError
+from ambient_theory.shared.progress import ignore
+from ambient_train.runs import run as running
 from ambient_train.settings.layers import settings_from
-from ambient_train.sweep import pool as sweep
 from ambient_train.sweep.grid import Grid, SweepCell
 from ambient_train.sweep.pool import CellOutcome, cell_state, check, run_sweep
 from ambient_train.sweep.summary import summarise
@@ -89,17 +90,17 @@ def test_a_cell_of_another_config_in_its_place_is_not_taken_for_it(
 def test_a_signal_stops_the_sweep_with_its_code_and_the_same_call_continues(
     done: tuple[Path, list[tuple[Any, ...]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
-    original: Callable[..., Any] = sweep.execute
+    original: Callable[..., Any] = running.execute
 
-    def disturbed(config: Any, *arguments: Any, **keywords: Any) -> Any:
-        listener = tiny_run.send(number, "training", 48) if config.n_clean == 10 else None
-        return original(config, *arguments, **keywords, listener=listener)
+    def disturbed(job: Any, *arguments: Any, **keywords: Any) -> Any:
+        listener = tiny_run.send(number, "training", 48) if job.config.n_clean == 10 else ignore
+        return original(job, *arguments, **keywords, listener=listener)
 
-    monkeypatch.setattr(sweep, "execute", disturbed)
+    monkeypatch.setattr(running, "execute", disturbed)
     outcomes = run_sweep(GRID, tmp_path)
     assert [o.state for o in outcomes] == ["done", "stopped"]
     with pytest.raises(StoppedError, match="stopped with 1 of 3 cells done") as caught:
         check(outcomes, GRID)
     assert caught.value.exit_code == code
-    monkeypatch.setattr(sweep, "execute", original)
+    monkeypatch.setattr(running, "execute", original)
     assert table(run_sweep(GRID, tmp_path)) == done[1]

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.sweep.pool import read_grid
+from ambient_train.sweep.grid import read_grid
 from cli import app
 
 GRID = """
