@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from ambient_theory.shared.errors import UsageError
-from ambient_train.settings.config import TrainConfig, default_preset, get_preset, read_toml
-from ambient_train.data.mixture import check_amounts, counts
 from ambient_train.data.load import ImageSet, load_images
-from ambient_train.evaluation.extractors.features import default_extractors
-from ambient_train.networks.edm_presets import EDM_ARCHITECTURES
+from ambient_train.data.mixture import check_amounts, counts
 from ambient_train.diffusion.sampling import SamplerConfig
+from ambient_train.evaluation.features import default_extractors
+from ambient_train.networks.edm_presets import EDM_ARCHITECTURES
+from ambient_train.settings.config import TrainConfig, default_preset, get_preset, read_toml
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.training.loop import build_network
 
