@@ -115,7 +115,8 @@ def floor(
 
     Drawn without replacement if `real` holds n images or more, else with. With all clean images this is the floor that
     n and the reference's own finite size leave to a perfect model; with the small clean subset of a training run
-    it is the memorisation floor: what a model reaches that does nothing but repeat those images.
+    it is the memorisation floor: what a model reaches that does nothing but repeat those images. `drawn` of the scores
+    says which. Where there are no real images but the reference's own, see `floors.reference_floor`.
     """
     if n < 2:
         raise UsageError(f"a floor needs at least 2 images, not {n}")
@@ -124,9 +125,10 @@ def floor(
     repeat = len(real) < n
     chosen = np.random.default_rng([seed, 0x666C6F6F72]).choice(len(real), size=n, replace=repeat)
     target = reference if isinstance(reference, Reference) else Reference("reference", reference)
-    how = f"{n} drawn from {len(real)} real images {'with' if repeat else 'without'} replacement"
+    drawn = "with replacement" if repeat else "without replacement"
+    how = f"{n} drawn from {len(real)} real images {drawn}"
     scores = score_images(real[chosen], {target.name: target}, [extractor], metrics)
-    return [replace(score, method=f"floor: {how}; {score.method}") for score in scores]
+    return [replace(score, method=f"floor: {how}; {score.method}", drawn=drawn) for score in scores]
 
 
 class _Collectors:

@@ -33,7 +33,9 @@ class Score:
     were compared with. stderr: standard error from the generated images. n: generated images; n_reference: images
     behind the reference, None if unknown. method: how the standard error came about. df: its degrees of freedom.
     bias: jackknife estimate of the finite-n bias contained in `value` (not subtracted), None where the estimator is
-    unbiased or unknown. values: the scores of several generation seeds, where `value` is their mean.
+    unbiased or unknown. values: the scores of several generation seeds, where `value` is their mean. dim: number of
+    features, None if it does not matter to the metric. drawn: for a floor, how its real images were drawn (`with
+    replacement` | `without replacement`); empty for generated images.
     """
 
     metric: str
@@ -47,6 +49,8 @@ class Score:
     df: int
     bias: float | None = None
     values: tuple[float, ...] = ()
+    dim: int | None = None
+    drawn: str = ""
     schema: str = SCHEMA
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:

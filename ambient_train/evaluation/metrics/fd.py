@@ -57,6 +57,7 @@ class FrechetCollector:
             method=f"delete-a-group jackknife, {result.groups} groups of generated images",
             df=result.groups - 1,
             bias=result.bias,
+            dim=len(groups[0].mean),
         )
 
 
