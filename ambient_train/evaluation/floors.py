@@ -57,9 +57,8 @@ def floor_caption(floors: Sequence[Score | None]) -> str:
 
 def cautions(scores: Sequence[Score]) -> list[str]:
     """One sentence for each thing that makes scores say less than their intervals suggest; empty if there is none."""
-    words = [word for score in scores for word in (_singular(score),) if word]
-    words += [word for score in scores for word in (_few(score),) if word]
-    return list(dict.fromkeys(words))
+    words = [*map(_singular, scores), *map(_few, scores)]
+    return [word for word in dict.fromkeys(words) if word]
 
 
 def _singular(score: Score) -> str:
@@ -69,8 +68,8 @@ def _singular(score: Score) -> str:
         return ""
     return (
         f"{score.metric} in {score.extractor.split(':')[0]} against {score.reference}: {' and '.join(few)} in "
-        f"{score.dim:,} dimensions; with no more images than dimensions the covariance is singular and the score is all "
-        "bias: give more images, or read kid, which has none"
+        f"{score.dim:,} dimensions; with no more images than dimensions the covariance is singular and the score is "
+        "all bias: give more images, or read kid, which has none"
     )
 
 

@@ -85,6 +85,7 @@ class Reference:
         """Features of at most `KERNEL_IMAGES` images in a fixed random order, for KID."""
         if extractor.label not in self._features:
             images = self._need_images(extractor)
+            # not `stateless.order`, which would choose others of many images and so move every KID on record
             chosen = np.random.default_rng(0).permutation(len(images))[:KERNEL_IMAGES]
             self._features[extractor.label] = extractor(images[chosen])
         return self._features[extractor.label]

@@ -123,6 +123,7 @@ def floor(
     if len(real) < 1:
         raise DataError("a floor needs real images to draw from, there are none")
     repeat = len(real) < n
+    # not `stateless`, which would draw others and so move every floor on record
     chosen = np.random.default_rng([seed, 0x666C6F6F72]).choice(len(real), size=n, replace=repeat)
     target = reference if isinstance(reference, Reference) else Reference("reference", reference)
     drawn = "with replacement" if repeat else "without replacement"

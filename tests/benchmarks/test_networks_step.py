@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ambient_train.diffusion.losses._base import edm_weight
+from ambient_train.networks.dropout import dropout_context
 from ambient_train.networks.edm_presets import EDM_PRESETS
-from ambient_train.networks.layers import dropout_context
 from ambient_train.networks.precond import EDMPrecond
 
 BATCH = 8
