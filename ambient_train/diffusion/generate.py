@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,15 +11,15 @@ from torch import Tensor
 from ambient_theory.shared.errors import UsageError
 from ambient_train.data.images import to_uint8
 from ambient_train.diffusion.sampling import Sampler, sample
+from ambient_train.networks.execution import autocast
 from ambient_train.networks.precond import EDMPrecond
 
 
 def denoiser(network: EDMPrecond, precision: str) -> Callable[..., Tensor]:
     """The network as a function (x, sigma, class_labels) -> D under autocast of the training's precision."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
     def denoise(x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        with torch.autocast(x.device.type, dtype) if dtype else contextlib.nullcontext():
+        with autocast(x.device, precision):
             return network(x, sigma, class_labels=class_labels)
 
     return denoise

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.evaluation.extractors.features import Extractor, Pixels
+from ambient_train.evaluation.features import Extractor, get_extractor
 
 SCHEMA = "ambient.memorisation/1"
 ALPHA = 1e-3
@@ -97,7 +97,7 @@ def memorisation_check(
         raise DataError(f"{len(train)} training and {len(generated)} generated images: at least 2 and 1 are needed")
     if (k := int(share * len(heldout))) < 1:
         raise DataError(f"{len(heldout)} held-out images are too few for a share of {share:g}: give {1 / share:.0f}")
-    chosen = extractor or Pixels()
+    chosen = extractor or get_extractor("pixels")
     rows = chosen(train)
     ours, nearest = nearest_two(chosen(generated), rows)
     theirs, _ = nearest_two(chosen(heldout), rows)

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.images import to_uint8
 from ambient_train.data.load import Split, load_images
-from ambient_train.evaluation.extractors.features import Extractor, Features
+from ambient_train.evaluation.features import Extractor, Features
 from ambient_train.evaluation.frechet import FrechetReference
-from ambient_train.evaluation.kid import kernel_mean_within
+from ambient_train.evaluation.kernel import kernel_mean_within
 from ambient_train.evaluation.statistics import FeatureStatistics, RunningStatistics
 
 KERNEL_IMAGES = 10_000
@@ -85,6 +85,7 @@ class Reference:
         """Features of at most `KERNEL_IMAGES` images in a fixed random order, for KID."""
         if extractor.label not in self._features:
             images = self._need_images(extractor)
+            # not `stateless.order`, which would choose others of many images and so move every KID on record
             chosen = np.random.default_rng(0).permutation(len(images))[:KERNEL_IMAGES]
             self._features[extractor.label] = extractor(images[chosen])
         return self._features[extractor.label]

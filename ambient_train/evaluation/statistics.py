@@ -182,7 +182,8 @@ def deal_groups(position: int, count: int, groups: int) -> npt.NDArray[np.int64]
 
     Rows are dealt out in blocks of g, each block in a random order of its own: the sizes differ by at most one, the
     group depends on a row's position only (never on how the rows were cut into batches), and no periodic order of
-    the rows, such as labels 0-9 in turn, can line up with the groups.
+    the rows, such as labels 0-9 in turn, can line up with the groups. Standard errors on record were dealt by NumPy's
+    generator keyed by the block, which is as stateless as `stateless` is, and so it stays.
     """
     first, last = position // groups, (position + count - 1) // groups
     blocks = [np.random.default_rng([0x67726F7570, block]).permutation(groups) for block in range(first, last + 1)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ambient_theory.shared.errors import UsageError
+from ambient_train.networks.dropout import active_dropout_keys, kept_labels, number_dropout_layers
 from ambient_train.networks.layers import (
     Conv2d,
     GroupNorm,
@@ -17,12 +18,9 @@ from ambient_train.networks.layers import (
     Linear,
     PositionalEmbedding,
     UNetBlock,
-    active_dropout_keys,
     apply_block,
     check_levels,
     compute_dtype,
-    kept_labels,
-    number_dropout_layers,
 )
 
 HEAD_CHANNELS = 64
@@ -32,8 +30,8 @@ class DhariwalUNet(nn.Module):
     """F(x [B, C, R, R], c_noise [B], class_labels [B, L] | None, augment_labels [B, A] | None) -> [B, C', R, R].
 
     Arguments as in `SongUNet`; 64 channels an attention head, adaptive group norm, attention in every block of the
-    resolutions named. Set `gradient_checkpointing = True` to recompute blocks in the backward pass. In training mode
-    with dropout, call inside `dropout_context`. Raises UsageError for settings that do not fit together.
+    resolutions named. In training mode with dropout, call inside `dropout_context`. Raises UsageError for settings that
+    do not fit together.
     """
 
     def __init__(
@@ -55,6 +53,8 @@ class DhariwalUNet(nn.Module):
         check_levels("DhariwalUNet", img_resolution, len(channel_mult))
         self.label_dropout = label_dropout
         self.gradient_checkpointing = False
+        """Recompute the activations of each block in the backward pass instead of keeping them; see `recompute_blocks`.
+        """
         emb_channels = model_channels * channel_mult_emb
         # PyTorch's default law, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), with zeroed last layers and N(0, 1) class
         # embeddings, as Dhariwal and Nichol have them.

@@ -1,4 +1,4 @@
-"""Building blocks of the EDM networks: convolutions that resample, group norm, attention, dropout with keyed masks.
+"""Building blocks of the EDM networks: convolutions that resample, group norm, attention, embeddings, the block.
 
 Names and shapes in the state dict are those of the reference (Karras et al. 2022, arXiv 2206.00364), so that its
 weights load. A layer computes in the dtype of its input; parameters stay in theirs (float32) and are cast.
@@ -6,9 +6,8 @@ weights load. A layer computes in the dtype of its input; parameters stay in the
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,131 +19,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ambient_theory.shared.errors import UsageError
-from ambient_train.stateless import key as stateless_key
-from ambient_train.stateless import philox
-
-# ---------------------------------------------------------------------------------------------------------- dropout
-
-
-MAX_LAYERS = 255
-"""Dropout layers that a network can have; one more key of each sample is for its label dropout."""
-
-
-class _ActiveKeys:
-    """What `dropout_context` sets and a network in training mode reads."""
-
-    keys: Tensor | None = None
-
-
-_active = _ActiveKeys()
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
-
-
-def _mix(x: Tensor) -> Tensor:
-    """The SplitMix64 finaliser (Steele, Lea and Flood 2014) in wrapping int64 arithmetic."""
-    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _signed(0x94D049BB133111EB)
-    return x ^ ((x >> 31) & ((1 << 33) - 1))
-
-
-@contextlib.contextmanager
-def dropout_context(seed: int, sample_ids: Tensor, purpose: str = "dropout") -> Iterator[Tensor]:
-    """Give the forward passes inside the keys of their dropout masks.
-
-    sample_ids: [B] integers, the global sample index of each image of the batch, on the network's device. purpose:
-    tells several passes over the same samples apart. Yields the keys [B, MAX_LAYERS + 1] int64 of the layers. Masks
-    are a function of (seed, purpose, sample index, layer index), whatever the batch, the rank or the device: Philox
-    makes a key of each sample, SplitMix64 one of each of its layers.
-    """
-    ids = sample_ids.reshape(-1).to(torch.int64)
-    low, high, _, _ = philox(stateless_key(seed, purpose), ids, torch.zeros_like(ids))
-    layers = torch.arange(1, MAX_LAYERS + 2, device=ids.device)
-    keys = _mix((low | (high << 32))[:, None] + layers * _signed(0x9E3779B97F4A7C15))
-    before = _active.keys
-    _active.keys = keys
-    try:
-        yield _active.keys
-    finally:
-        _active.keys = before
-
-
-def active_dropout_keys() -> Tensor | None:
-    """The keys [B, MAX_LAYERS + 1] of the enclosing `dropout_context`, or None outside of one."""
-    return _active.keys
-
-
-def require_keys(keys: Tensor | None, batch: int) -> Tensor:
-    """Raise RuntimeError without keys and ValueError for keys of another batch size: errors of the caller's code."""
-    if keys is None:
-        raise RuntimeError("dropout in training mode needs keys: call inside dropout_context(seed, sample_ids)")
-    if keys.shape[0] != batch:
-        raise ValueError(f"dropout keys for {keys.shape[0]} samples, batch of {batch}")
-    return keys
-
-
-def keyed_bits(key: Tensor, n: int) -> Tensor:
-    """key [B] int64 -> [B, n] int16, uniform bits: a keyed hash of the element's index, two elements a 32-bit hash.
-
-    Two multiply-xorshift rounds in wrapping int32 arithmetic with one half of the key before each; passes are in
-    place where they can be, because on a CPU the cost is memory traffic.
-    """
-    low, high = key.to(torch.int32)[:, None], (key >> 32).to(torch.int32)[:, None]
-    x = torch.arange((n + 1) // 2, device=key.device, dtype=torch.int32)[None] ^ low
-    x = x * 0x7FEB352D
-    x = (x ^ ((x >> 15) & 0x1FFFF)).add_(high).mul_(-0x7B935975)  # 0x846ca68b as int32
-    x = x ^ ((x >> 16) & 0xFFFF)
-    return x.view(torch.int16)[:, :n]
-
-
-def kept_labels(labels: Tensor, p: float, keys: Tensor | None) -> Tensor:
-    """labels [B, L] with the rows of a share p of the samples zeroed (Ho and Salimans 2022), by the samples' keys."""
-    key = require_keys(keys, labels.shape[0])[:, MAX_LAYERS]
-    u = ((key >> 11) & ((1 << 53) - 1)).to(torch.float64) * 2.0**-53
-    return labels * (u >= p)[:, None].to(labels.dtype)
-
-
-class KeyedDropout(nn.Module):
-    """Dropout whose mask is a function of (seed, global sample index, layer index), never of a global generator.
-
-    p: probability that an element is zeroed, held to multiples of 2^-16; kept elements are divided by 1 - p, so that
-    the mean is exact for the p held. layer_index: given by the network that owns the layer. The identity in
-    evaluation mode. In training mode raises RuntimeError outside of a `dropout_context` and ValueError if that has
-    another batch size.
-    """
-
-    def __init__(self, p: float, layer_index: int = 0):
-        super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout probability must be in [0, 1), not {p}")
-        self.p = p
-        self.layer_index = layer_index
-        self._threshold = round(p * 65536)
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}, layer_index={self.layer_index}"
-
-    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
-        """x: [B, C, ...]; keys: those of `dropout_context`, by default the enclosing one's. Order: pixels, channels."""
-        if not self.training or self._threshold == 0:
-            return x
-        keys = active_dropout_keys() if keys is None else keys
-        key = require_keys(keys, x.shape[0])[:, self.layer_index]
-        bits = keyed_bits(key, math.prod(x.shape[1:]))
-        kept = (bits >= self._threshold - 32768).to(x.dtype).mul_(1 / (1 - self._threshold / 65536))
-        return x * kept.view(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1)
-
-
-def number_dropout_layers(network: nn.Module) -> None:
-    """Give every KeyedDropout of a network its index in the order of definition."""
-    layers = [m for m in network.modules() if isinstance(m, KeyedDropout)]
-    if len(layers) > MAX_LAYERS:
-        raise UsageError(f"the network has {len(layers)} blocks with dropout, more than {MAX_LAYERS}: use fewer blocks")
-    for index, layer in enumerate(layers):
-        layer.layer_index = index
-
+from ambient_train.networks.dropout import KeyedDropout
 
 # ------------------------------------------------------------------------------------------------- linear, convolution
 

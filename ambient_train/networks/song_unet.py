@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ambient_theory.shared.errors import UsageError
+from ambient_train.networks.dropout import active_dropout_keys, kept_labels, number_dropout_layers
 from ambient_train.networks.layers import (
     Conv2d,
     FourierEmbedding,
@@ -22,12 +23,9 @@ from ambient_train.networks.layers import (
     Linear,
     PositionalEmbedding,
     UNetBlock,
-    active_dropout_keys,
     apply_block,
     check_levels,
     compute_dtype,
-    kept_labels,
-    number_dropout_layers,
     swap_halves,
 )
 
@@ -42,8 +40,8 @@ class SongUNet(nn.Module):
     class label (Ho and Salimans 2022). embedding_type: positional | fourier. channel_mult_noise: width of the noise
     embedding. encoder_type: standard | residual. decoder_type: standard. resample_filter: taps of the resampling.
 
-    Set `gradient_checkpointing = True` to recompute blocks in the backward pass. In training mode with dropout, call
-    inside `dropout_context`. Raises UsageError for settings that do not fit together.
+    In training mode with dropout, call inside `dropout_context`. Raises UsageError for settings that do not fit
+    together.
     """
 
     def __init__(
@@ -78,6 +76,8 @@ class SongUNet(nn.Module):
         self.label_dim = label_dim
         self.label_dropout = label_dropout
         self.gradient_checkpointing = False
+        """Recompute the activations of each block in the backward pass instead of keeping them; see `recompute_blocks`.
+        """
         emb_channels = model_channels * channel_mult_emb
         noise_channels = model_channels * channel_mult_noise
         # DDPM's "fan average" law; its near-zero scale 1e-10 is in variance, NCSN++'s 0.1 for each of q, k, v is 0.2

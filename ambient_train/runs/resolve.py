@@ -16,7 +16,7 @@ import torch
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import ImageSet, load_images
 from ambient_train.data.mixture import TrainingSet, corrupt
-from ambient_train.evaluation.extractors.features import default_extractors
+from ambient_train.evaluation.features import default_extractors
 from ambient_train.evaluation.own_references import references
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig

@@ -15,7 +15,7 @@ import numpy as np
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.records import Record, library_versions
 from ambient_train.data.mixture import TrainingSet
-from ambient_train.evaluation.extractors.features import Extractor, get_extractor
+from ambient_train.evaluation.features import Extractor, get_extractor
 from ambient_train.evaluation.own_references import clean_uint8, references
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import Score, floor, score_images

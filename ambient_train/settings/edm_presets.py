@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ambient_theory.shared.errors import UsageError
-
 EDM_ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpmpp": (
         "SongUNet",
@@ -38,35 +36,6 @@ EDM_ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "adm": ("DhariwalUNet", {"model_channels": 192, "channel_mult": [1, 2, 3, 4]}),
 }
 """Names of the reference's `--arch`: class and keywords, with its default width and multipliers."""
-
-ARCHITECTURE_NAMES = ("small", *EDM_ARCHITECTURES)
-
-
-def architecture(name: str, *, width: int | None = None, channel_mult: list[int] | None = None) -> dict[str, Any]:
-    """`{"arch": class, "network": keywords}` of a short name (small, ddpmpp, ncsnpp, adm) or of a class.
-
-    width: channels of a multiplier 1 (EDM's `--cbase`). channel_mult: multiplier of each resolution (its `--cres`).
-    Raises UsageError for an unknown name, a width or a multiplier that is not positive.
-    """
-    classes = {"small": "SmallUNet", "SmallUNet": "SmallUNet", "SongUNet": "SongUNet", "DhariwalUNet": "DhariwalUNet"}
-    if name in EDM_ARCHITECTURES:
-        kind, keywords = EDM_ARCHITECTURES[name][0], dict(EDM_ARCHITECTURES[name][1])
-    elif name in classes:
-        kind, keywords = classes[name], {}
-    else:
-        raise UsageError(f"architecture {name!r} is unknown: choose one of {', '.join(ARCHITECTURE_NAMES)}")
-    if width is not None:
-        if width < 1:
-            raise UsageError(f"width {width} must be at least 1 channel")
-        keywords["model_channels"] = width
-    if channel_mult is not None:
-        if not channel_mult or min(channel_mult) < 1:
-            raise UsageError(
-                f"channel multipliers {channel_mult} must be whole numbers of at least 1, one a resolution"
-            )
-        keywords["channel_mult"] = list(channel_mult)
-    return {"arch": kind, "network": keywords}
-
 
 _ADAM = {"lr_ramp_nimg": 10_000_000, "ema_ramp": 0.05, "weight_decay": 0.0, "xflip": False}
 

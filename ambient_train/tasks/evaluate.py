@@ -23,7 +23,7 @@ from ambient_train.data.load import load_images
 from ambient_train.diffusion.generate import generate
 from ambient_train.diffusion.sampler_settings import AnySampler
 from ambient_train.evaluation import own_references
-from ambient_train.evaluation.extractors.features import Extractor, default_extractors, get_extractor
+from ambient_train.evaluation.features import Extractor, default_extractors, get_extractor
 from ambient_train.evaluation.references import Reference, is_statistics_file, open_reference
 from ambient_train.evaluation.scores import Score, average_seeds, score_images
 from ambient_train.interchange.load import Trained, is_trained, load_trained

@@ -27,7 +27,8 @@ from ambient_train.diffusion.ema import EMA
 from ambient_train.diffusion.losses import TABLE as LOSSES
 from ambient_train.diffusion.losses._base import LossInputs
 from ambient_train.diffusion.noise_levels import LevelTable, draw
-from ambient_train.networks.layers import dropout_context
+from ambient_train.networks.dropout import dropout_context
+from ambient_train.networks.execution import autocast
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.run_options import process_share
@@ -85,8 +86,7 @@ def build_network(config: TrainConfig, shape: tuple[int, int, int], label_dim: i
     keywords = dict(config.network)
     if config.augment > 0:
         keywords.setdefault("augment_dim", LABELS)
-    if config.dropout > 0 or config.arch != "SmallUNet":  # the EDM networks' own default is not 0
-        keywords.setdefault("dropout", config.dropout)
+    keywords.setdefault("dropout", config.dropout)  # the EDM networks' own default is not 0
     generator_state = torch.random.get_rng_state()
     try:
         torch.default_generator.manual_seed(stateless.key(config.seed, "weights")[0])
@@ -236,9 +236,7 @@ def batch_loss(
     loss = _loss(config.weight)
     eps = stateless.normal(config.seed, "diffusion-noise", batch.sample, batch.y.shape[1:])
     x_t = batch.noise.diffuse(batch.y, batch.sigma, batch.sigma_n, eps)
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
-    precision = torch.autocast(x_t.device.type, dtype) if dtype else contextlib.nullcontext()
-    with precision, dropout_context(config.seed, batch.sample):
+    with autocast(x_t.device, config.precision), dropout_context(config.seed, batch.sample):
         denoised = network(x_t, batch.sigma, class_labels=batch.labels, augment_labels=batch.augment_labels)
     inputs = LossInputs(
         denoised=denoised,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ambient_train.evaluation.extractors.features import get_extractor
+from ambient_train.evaluation.features import get_extractor
 from ambient_train.evaluation.frechet import FrechetReference, jackknife_frechet
-from ambient_train.evaluation.kid import kernel_distance
+from ambient_train.evaluation.kernel import kernel_distance
 from ambient_train.evaluation.memorisation import nearest_two
 from ambient_train.evaluation.statistics import FeatureStatistics, GroupedStatistics, RunningStatistics
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ambient_train.diffusion.losses._base import edm_weight
-from ambient_train.networks.layers import dropout_context
+from ambient_train.networks.dropout import dropout_context
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.settings.edm_presets import EDM_PRESETS
 

@@ -1,4 +1,4 @@
-"""The embedded feature network: a small classifier of grey images (digits and Fashion-MNIST, 20 classes).
+"""64 features of the embedded classifier of grey images (digits and Fashion-MNIST, 20 classes).
 
     image uint8 [N, 1, H, W] -> canonical [N, 1, 16, 16] in [-1, 1] -> four convolutions -> 64 features -> 20 logits
 
@@ -13,17 +13,20 @@ A Frechet distance in these features is comparable only with another one in the 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from ambient_theory.shared.errors import DataError
+from ambient_train.evaluation.extractors._base import Device, Extractor, ExtractorKind, Features
 
 CANONICAL_SIZE = 16
 FEATURE_DIM = 64
@@ -113,3 +116,38 @@ def load_smallcnn(data: bytes | None = None) -> SmallCNN:
 
 def _weights_directory() -> Any:
     return resources.files("ambient_train.evaluation").joinpath("weights")
+
+
+class SmallCNNFeatures(Extractor):
+    """64 features of the embedded classifier of grey images (see the module); hash of weights and definition."""
+
+    name = "smallcnn"
+    dim = FEATURE_DIM
+    channels = (1,)
+    classes = len(CLASSES)
+
+    def __init__(self, device: Device = "cpu") -> None:
+        weights = weights_bytes()
+        self.hash = hashlib.sha256(DEFINITION.encode() + b"\0" + weights).hexdigest()[:8]
+        self._device = torch.device(device)
+        network = load_smallcnn(weights).to(self._device)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self._network(canonicalise(batch.to(self._device)))
+
+    def _features(self, batch: torch.Tensor) -> Features:
+        return self._forward(batch).cpu().numpy()
+
+    @torch.inference_mode()
+    def _both(self, batch: torch.Tensor) -> tuple[Features, npt.NDArray[np.float64]]:
+        features = self._forward(batch)
+        return features.cpu().numpy(), self._network.logits(features).double().softmax(1).cpu().numpy()
+
+
+def _build(path: str, device: Device) -> Extractor:
+    return SmallCNNFeatures(device)
+
+
+MEMBER = ExtractorKind(build=_build, default_channels=(1,), default_rank=1)

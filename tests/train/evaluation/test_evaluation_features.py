@@ -9,7 +9,7 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.images import to_uint8
 from ambient_train.data.load import load_images
 from ambient_train.evaluation.extractors import smallcnn
-from ambient_train.evaluation.extractors.features import get_extractor
+from ambient_train.evaluation.features import get_extractor
 from ambient_train.evaluation.statistics import FeatureStatistics
 
 
@@ -97,5 +97,11 @@ def test_colour_floats_and_wrong_shapes_are_refused_with_one_sentence():
         extractor(np.zeros((1, 8, 8), np.uint8))
     with pytest.raises(UsageError, match="smallcnn"):
         get_extractor("inceptoin")
+    with pytest.raises(UsageError, match="takes no file"):
+        get_extractor("pixels:file")
+    with pytest.raises(UsageError, match="needs a file"):
+        get_extractor("torchscript")
+    with pytest.raises(UsageError, match="names no file"):
+        get_extractor("inception:")
     with pytest.raises(UsageError, match="probabilities"):
         get_extractor("pixels").probabilities(np.zeros((1, 1, 2, 2), np.uint8))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.evaluation.extractors.features import get_extractor
-from ambient_train.evaluation.inception_score import RunningInceptionScore, inception_score
+from ambient_train.evaluation.features import get_extractor
+from ambient_train.evaluation.metrics.inception_score import RunningInceptionScore, inception_score
 from ambient_train.evaluation.scores import score_images
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from ambient_theory.shared.errors import DataError
 from ambient_train.evaluation.frechet import jackknife
-from ambient_train.evaluation.kid import kernel_distance, kernel_mean_within, mmd_squared
+from ambient_train.evaluation.kernel import kernel_distance, kernel_mean_within, mmd_squared
 from ambient_train.evaluation.statistics import deal_groups
 
 
@@ -28,7 +28,7 @@ def test_it_is_zero_on_average_for_equal_distributions_and_negative_half_the_tim
 
 def test_counting_the_diagonal_would_bias_it_upward():
     """Negative control: the same average over all pairs, equal ones included, is far from zero."""
-    from ambient_train.evaluation.kid import cubic_kernel
+    from ambient_train.evaluation.kernel import cubic_kernel
 
     rng = np.random.default_rng(3)
     values = []

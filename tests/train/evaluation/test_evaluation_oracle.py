@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ambient_train.evaluation.frechet import frechet_distance
-from ambient_train.evaluation.inception_score import inception_score
-from ambient_train.evaluation.kid import mmd_squared
+from ambient_train.evaluation.kernel import mmd_squared
+from ambient_train.evaluation.metrics.inception_score import inception_score
 from ambient_train.evaluation.statistics import FeatureStatistics
 
 

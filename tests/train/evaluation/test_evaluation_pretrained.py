@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ import torch
 from torch import nn
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.evaluation.extractors import pretrained
-from ambient_train.evaluation.extractors.features import default_extractors, get_extractor
+from ambient_train.evaluation.extractors import effnet_lite0, inception
+from ambient_train.evaluation.features import default_extractors, get_extractor
 from ambient_train.evaluation.scores import score_images
 
 
@@ -91,11 +92,11 @@ def test_an_unusable_torchscript_file_is_a_data_error(tmp_path):
 
 
 def test_without_the_inception_file_the_message_says_which_where_and_what_instead(monkeypatch, tmp_path):
-    monkeypatch.setenv(pretrained.INCEPTION_VARIABLE, str(tmp_path / "absent.pth"))
+    monkeypatch.setenv(inception.INCEPTION_VARIABLE, str(tmp_path / "absent.pth"))
     with pytest.raises(UsageError) as caught:
         get_extractor("inception")
     message = str(caught.value)
-    for part in (pretrained.INCEPTION_FILE, "put it at", pretrained.INCEPTION_VARIABLE, "effnet-lite0", "smallcnn"):
+    for part in (inception.INCEPTION_FILE, "put it at", inception.INCEPTION_VARIABLE, "effnet-lite0", "smallcnn"):
         assert part in message
 
 
@@ -119,14 +120,14 @@ def test_only_the_published_inception_weights_make_a_fid(monkeypatch, tmp_path, 
     real = images()
     extractor = get_extractor(f"inception:{path}")
     (other,) = score_images(real, {"real": real}, [extractor], ["fd"])
-    monkeypatch.setattr(pretrained, "INCEPTION_DIGEST", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    monkeypatch.setattr(inception, "INCEPTION_DIGEST", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     published = get_extractor(f"inception:{path}")
-    fid, kid, inception = sorted(
+    fid, kid, classes = sorted(
         score_images(real, {"real": real}, [published], ["fd", "kid", "is"]),
         key=lambda s: ["fid", "kid", "is"].index(s.metric),
     )
-    assert (other.metric, fid.metric, kid.metric, inception.metric) == ("fd", "fid", "kid", "is")
-    assert inception.reference == "none"
+    assert (other.metric, fid.metric, kid.metric, classes.metric) == ("fd", "fid", "kid", "is")
+    assert classes.reference == "none"
     np.testing.assert_allclose(published.probabilities(real).sum(1), 1, rtol=1e-9)
     grey = published(real[:, :1])
     np.testing.assert_array_equal(grey, published(real[:, :1].repeat(3, axis=1)))
@@ -156,18 +157,34 @@ def test_weights_that_are_not_plain_tensors_are_refused_and_never_run(tmp_path, 
 
 
 def test_defaults_fit_the_images_and_say_what_is_left_out(monkeypatch):
-    monkeypatch.setattr(pretrained, "inception_missing", lambda: "no file")
-    monkeypatch.setattr(pretrained, "effnet_missing", lambda: "no package")
+    def set_reason(module, reason):
+        monkeypatch.setattr(module, "MEMBER", replace(module.MEMBER, unavailable=lambda channels, side: reason))
+
+    set_reason(inception, "no file")
+    set_reason(effnet_lite0, "no package")
     assert default_extractors(1, 8) == (["pixels", "smallcnn"], [])
     names, notes = default_extractors(3, 32)
     assert names == ["pixels"]
     assert notes == ["inception: no file", "effnet-lite0: no package"]
-    monkeypatch.setattr(pretrained, "effnet_missing", lambda: None)
+    set_reason(effnet_lite0, None)
     names, notes = default_extractors(3, 64)
     assert names == ["effnet-lite0"]
     assert notes[0].startswith("pixels: 12288")
-    monkeypatch.setattr(pretrained, "inception_missing", lambda: None)
+    set_reason(inception, None)
     assert default_extractors(3, 32) == (["pixels", "inception"], [])
+    assert default_extractors(2, 8) == (["pixels"], [])
+
+
+def test_what_is_missing_is_said(monkeypatch, tmp_path):
+    for module in (inception, effnet_lite0):
+        monkeypatch.setattr(module, "importable", lambda name: False)
+        assert "is not installed" in module.missing(3, 32)
+        monkeypatch.setattr(module, "importable", lambda name: True)
+    assert effnet_lite0.missing(3, 32) is None
+    monkeypatch.setenv(inception.INCEPTION_VARIABLE, str(tmp_path / "absent.pth"))
+    assert inception.INCEPTION_FILE in inception.missing(3, 32)
+    monkeypatch.setenv(inception.INCEPTION_VARIABLE, __file__)
+    assert inception.missing(3, 32) is None
 
 
 def test_effnet_lite0_knows_a_palace_and_a_daisy():

@@ -7,7 +7,7 @@ import torch
 from edm_formula import FIXTURES, fixture_config, load_formula_weights
 from safetensors.torch import load_file
 
-from ambient_train.networks.layers import KeyedDropout, dropout_context, kept_labels, keyed_bits
+from ambient_train.networks.dropout import KeyedDropout, dropout_context, kept_labels, keyed_bits
 from ambient_train.networks.precond import EDMPrecond
 
 torch.set_num_threads(1)

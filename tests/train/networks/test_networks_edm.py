@@ -20,7 +20,9 @@ from safetensors.torch import load_file
 
 from ambient_theory.shared.errors import UsageError
 from ambient_train.networks import ARCHITECTURES
-from ambient_train.networks.layers import Conv2d, GroupNorm, attention_qkv, dropout_context
+from ambient_train.networks.dropout import dropout_context
+from ambient_train.networks.execution import recompute_blocks
+from ambient_train.networks.layers import Conv2d, GroupNorm, attention_qkv
 from ambient_train.networks.precond import EDMPrecond
 
 torch.set_num_threads(1)
@@ -218,7 +220,8 @@ def test_checkpointing_leaves_gradients_bit_equal() -> None:
     io = load_file(FIXTURES / "ddpmpp.io.safetensors")
 
     def gradients(recompute: bool) -> list[torch.Tensor]:
-        network.model.gradient_checkpointing = recompute
+        if recompute:
+            recompute_blocks(network)
         with dropout_context(5, torch.arange(4)):
             loss = network(io["x"], io["sigma"], None, io["augment_labels"]).square().mean()
         return list(torch.autograd.grad(loss, list(network.parameters())))  # recomputed outside of the context

@@ -8,11 +8,10 @@ import pytest
 import torch
 from edm_formula import FIXTURES
 
-from ambient_theory.shared.errors import UsageError
 from ambient_train.diffusion.sampling import SamplerConfig
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.settings.config import TrainConfig
-from ambient_train.settings.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS, architecture
+from ambient_train.settings.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS
 from ambient_train.settings.presets import get_preset
 
 REFERENCES = json.loads((FIXTURES / "full_size_state_dicts.json").read_text())
@@ -52,16 +51,3 @@ def test_presets_build_the_full_size_reference_networks(preset: str, architectur
     assert network.config["dropout"] == expected["config"]["dropout"]
     ours = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
     assert ours == expected["state_dict"]
-
-
-def test_short_names_set_class_width_and_multipliers() -> None:
-    assert architecture("small") == {"arch": "SmallUNet", "network": {}}
-    made = architecture("ncsnpp", width=64, channel_mult=[1, 2])
-    assert made["arch"] == "SongUNet"
-    assert made["network"]["model_channels"] == 64
-    assert made["network"]["channel_mult"] == [1, 2]
-    assert made["network"]["encoder_type"] == "residual"
-    assert EDM_ARCHITECTURES["ncsnpp"][1]["model_channels"] == 128  # the table is not written to
-    for arguments in ({"name": "vgg"}, {"name": "adm", "width": 0}, {"name": "adm", "channel_mult": []}):
-        with pytest.raises(UsageError):
-            architecture(**arguments)

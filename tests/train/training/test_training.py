@@ -67,6 +67,7 @@ def test_same_run_twice_is_bitwise_equal(weight: str, precision: str) -> None:
 @pytest.mark.parametrize("stop", [16, 80])
 def test_resume_is_bitwise_equal_to_the_uninterrupted_run(tmp_path: Path, weight: str, stop: int) -> None:
     config = replace(TINY, weight=weight, cond=True)
+    config = replace(config, dropout=0.2 if weight == "x0" else 0.0)
     whole, losses = trained(config, 160)
     part, before = trained(config, stop)
     checkpoints.save(tmp_path, part.checkpoint())
@@ -79,8 +80,11 @@ def test_resume_is_bitwise_equal_to_the_uninterrupted_run(tmp_path: Path, weight
 
 def test_gradient_accumulation_gives_the_same_weights_up_to_rounding() -> None:
     whole, _ = trained(TINY, 96)
-    for micro in (4, 8):
-        split, _ = trained(TINY, 96, micro_batch=micro)
+    dropping, _ = trained(replace(TINY, dropout=0.2), 96)
+    assert not torch.equal(next(dropping.network.parameters()), next(whole.network.parameters()))
+    for config, micro in ((TINY, 4), (TINY, 8), (replace(TINY, dropout=0.2), 4)):
+        whole, _ = trained(config, 96)
+        split, _ = trained(config, 96, micro_batch=micro)
         for name, p in whole.network.named_parameters():
             torch.testing.assert_close(dict(split.network.named_parameters())[name], p, rtol=0, atol=1e-5)
 
@@ -155,6 +159,31 @@ def test_ema_halves_a_difference_in_one_half_life() -> None:
         layer.weight.fill_(7.0)
     follow.update(layer, 10, 10)
     assert float(follow.shadow["weight"]) == 7.0
+
+
+def test_ema_half_life_is_at_most_a_share_of_the_images_so_far() -> None:
+    """beta = 2^(-batch/min(h, ramp n)): the average of a straight line against the recursion written out."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    ema = EMA(layer, halflife_nimg=40, ramp=0.25)
+    expected = float(ema.shadow["weight"])
+    halves = []
+    for k in range(1, 31):
+        with torch.no_grad():
+            layer.weight.fill_(float(k))
+        ema.update(layer, 10, 10 * k)
+        halves.append(min(40.0, 0.25 * 10 * k))
+        beta = 2 ** (-10 / halves[-1])
+        expected = beta * expected + (1 - beta) * k
+        assert float(ema.shadow["weight"]) == pytest.approx(expected, rel=1e-5)
+    assert halves[0] == 2.5  # the ramp at work
+    assert halves[-1] == 40.0  # and at its end
+    young, old = EMA(layer, halflife_nimg=40, ramp=0.25), EMA(layer, halflife_nimg=40, ramp=0)
+    with torch.no_grad():
+        layer.weight.fill_(0.0)
+    young.update(layer, 10, 10)
+    old.update(layer, 10, 10)
+    assert float(young.shadow["weight"]) == pytest.approx(30 / 16)  # 2^-4 of the way is left
+    assert float(old.shadow["weight"]) == pytest.approx(30 * 2**-0.25)
 
 
 @pytest.mark.parametrize(

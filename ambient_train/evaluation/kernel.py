@@ -19,7 +19,6 @@ from ambient_train.evaluation.frechet import Jackknife, jackknife
 from ambient_train.evaluation.statistics import deal_groups
 
 Array = npt.NDArray[np.float64]
-GROUPS = 20
 _BLOCK = 512
 
 
@@ -57,7 +56,7 @@ def mmd_squared(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 
 def kernel_distance(
-    generated: npt.ArrayLike, reference: npt.ArrayLike, *, reference_mean: float | None = None, groups: int = GROUPS
+    generated: npt.ArrayLike, reference: npt.ArrayLike, *, reference_mean: float | None = None, groups: int = 20
 ) -> Jackknife:
     """MMD^2 of generated and reference features, with its delete-a-group standard error.
 

@@ -1,4 +1,4 @@
-"""Feature extractors by name: `pixels` and the embedded `smallcnn` here, large networks in `pretrained`.
+"""What a feature extractor is, and what the table says of one before it is built.
 
     extractor(images uint8 [N, C, H, W]) -> features float [N, d]
 
@@ -9,19 +9,23 @@ Generated images are clipped and rounded to uint8 first (`to_uint8`), as Heusel 
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.evaluation.extractors import smallcnn
 
 Images = npt.NDArray[np.uint8] | torch.Tensor
 Features = npt.NDArray[np.floating]
+Device = str | torch.device
+MAX_DIM = 4096
+"""Most features whose covariance is still computed."""
 
 
 def exact_convolutions() -> AbstractContextManager[None]:
@@ -105,93 +109,18 @@ class Extractor(ABC):
         return images if isinstance(images, torch.Tensor) else torch.tensor(images)
 
 
-class Pixels(Extractor):
-    """The pixels themselves, `x / 127.5 - 1`, flattened: d = C H W. The hash names the scaling."""
+@dataclass(frozen=True, kw_only=True)
+class ExtractorKind:
+    """A member of the table: how an extractor is built, and for which images it is a choice nobody has to ask for."""
 
-    name = "pixels"
-    hash = hashlib.sha256(b"pixels/1: uint8/127.5-1, C H W flattened").hexdigest()[:8]
-
-    def _features(self, batch: torch.Tensor) -> Features:
-        return batch.to("cpu").flatten(1).numpy() / np.float32(127.5) - np.float32(1)
-
-
-class SmallCNNFeatures(Extractor):
-    """64 features of the embedded classifier of grey images (see `smallcnn`); hash of weights and definition."""
-
-    name = "smallcnn"
-    dim = smallcnn.FEATURE_DIM
-    channels = (1,)
-    classes = len(smallcnn.CLASSES)
-
-    def __init__(self, device: str | torch.device = "cpu") -> None:
-        weights = smallcnn.weights_bytes()
-        self.hash = hashlib.sha256(smallcnn.DEFINITION.encode() + b"\0" + weights).hexdigest()[:8]
-        self._device = torch.device(device)
-        network = smallcnn.load_smallcnn(weights).to(self._device)
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @torch.inference_mode()
-    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
-        return self._network(smallcnn.canonicalise(batch.to(self._device)))
-
-    def _features(self, batch: torch.Tensor) -> Features:
-        return self._forward(batch).cpu().numpy()
-
-    @torch.inference_mode()
-    def _both(self, batch: torch.Tensor) -> tuple[Features, npt.NDArray[np.float64]]:
-        features = self._forward(batch)
-        return features.cpu().numpy(), self._network.logits(features).double().softmax(1).cpu().numpy()
-
-
-MAX_DIM = 4096
-EXTRACTORS = ("pixels", "smallcnn", "effnet-lite0", "inception", "inception:PATH", "torchscript:PATH")
-
-
-def default_extractors(channels: int, resolution: int) -> tuple[list[str], list[str]]:
-    """Names of the extractors to use when none is asked for, and a sentence for each one that cannot be used.
-
-    `pixels` where its covariance fits (C H W <= 4096), `smallcnn` for grey images, and for colour `inception` if its
-    weights are at hand, else `effnet-lite0` if that package is, else pixels alone.
-    """
-    from ambient_train.evaluation.extractors import pretrained
-
-    names, notes = [], []
-    if channels * resolution**2 <= MAX_DIM:
-        names.append("pixels")
-    else:
-        notes.append(f"pixels: {channels * resolution**2} of them are more than a covariance takes ({MAX_DIM})")
-    if channels == 1:
-        return [*names, "smallcnn"], notes
-    for name, check in (
-        ("inception", pretrained.inception_missing),
-        ("effnet-lite0", pretrained.effnet_missing),
-    ):
-        if (reason := check()) is None:
-            return [*names, name], notes
-        notes.append(f"{name}: {reason}")
-    return names, notes
-
-
-def get_extractor(spec: str, *, device: str | torch.device = "cpu") -> Extractor:
-    """The extractor of a name.
-
-    `pixels`; `smallcnn` (embedded, grey images); `effnet-lite0` (extra `features`); `inception` or `inception:PATH`
-    (extra `fid`, and a weights file); `torchscript:PATH`. Raises UsageError for an unknown name or one whose package or
-    weights are not there, saying what to do, and DataError if weights cannot be read.
-    """
-    from ambient_train.evaluation.extractors import pretrained
-
-    kind, separator, path = spec.partition(":")
-    if separator and not path:
-        raise UsageError(f"extractor {spec!r} names no file after the colon")
-    if spec == "pixels":
-        return Pixels()
-    if spec == "smallcnn":
-        return SmallCNNFeatures(device)
-    if spec == "effnet-lite0":
-        return pretrained.EffNetLite0(device)
-    if kind == "inception":
-        return pretrained.InceptionFeatures(path or None, device)
-    if kind == "torchscript" and path:
-        return pretrained.TorchScriptFeatures(path, device)
-    raise UsageError(f"unknown extractor {spec!r}: choose one of {', '.join(EXTRACTORS)}")
+    build: Callable[[str, Device], Extractor]
+    """build(path, device). path: what the user wrote after the colon, "" if nothing. Raises UsageError where a package
+    or a file is missing, saying what to do, and DataError where a file cannot be read."""
+    path: Literal["none", "optional", "required"] = "none"
+    """Whether `name:PATH` can or must be given."""
+    default_channels: tuple[int, ...] | None = ()
+    """Numbers of channels for which this is a default choice, None = any."""
+    default_rank: int | None = None
+    """Of the default choices with a rank the lowest one that is at hand is taken; one without a rank is always."""
+    unavailable: Callable[[int, int], str | None] = lambda channels, side: None
+    """Why it cannot be used for images [channels, side, side] here, or None if it can."""

@@ -1,4 +1,4 @@
-"""Inception Score from class probabilities, in one pass over the images.
+"""Inception Score, of extractors with a classifier; called `is` in records.
 
     IS = exp( mean_x KL( p(y | x) || p(y) ) ),  p(y) = mean_x p(y | x)
 
@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.evaluation.features import Extractor, Features
+from ambient_train.evaluation.metrics._base import Metric, Score
+from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.statistics import deal_groups
 
 SPLITS = 10
@@ -66,3 +69,40 @@ def inception_score(probabilities: npt.ArrayLike, splits: int = SPLITS) -> tuple
     if p.ndim != 2:
         raise DataError(f"class probabilities must be [n, classes], not of shape {p.shape}")
     return RunningInceptionScore(p.shape[1], splits).update(p).mean_and_stderr()
+
+
+class InceptionScoreCollector:
+    """Running sums of the probabilities. Methods as in `Collector`."""
+
+    def __init__(self, extractor: Extractor):
+        self._extractor = extractor
+        self._running = RunningInceptionScore(extractor.classes or 0)
+        self._n = 0
+
+    def update(self, features: Features, probabilities: npt.NDArray[np.float64] | None) -> None:
+        assert probabilities is not None
+        self._running.update(probabilities)
+        self._n += len(probabilities)
+
+    def score(self, reference: Reference | None) -> Score:
+        value, stderr = self._running.mean_and_stderr()
+        return Score(
+            metric="is",
+            extractor=self._extractor.label,
+            reference="none",
+            value=value,
+            stderr=stderr,
+            n=self._n,
+            n_reference=None,
+            method=f"Inception Score, mean of {SPLITS} splits",
+            df=SPLITS - 1,
+        )
+
+
+MEMBER = Metric(
+    collect=InceptionScoreCollector,
+    record_names=("is",),
+    lower_is_better=False,
+    needs_reference=False,
+    needs_probabilities=True,
+)

@@ -1,0 +1,63 @@
+"""Weights from elsewhere, read as plain tensors: no file read here can run Python code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import pickle
+from pathlib import Path
+
+import torch
+
+from ambient_theory.shared.errors import DataError
+
+
+def as_colour(images: torch.Tensor) -> torch.Tensor:
+    """Images [N, 1 or 3, H, W] -> [N, 3, H, W]; grey is repeated."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def importable(name: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def read(path: Path) -> bytes:
+    """All bytes of a file. Raises DataError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def file_hash(definition: bytes, data: bytes) -> str:
+    """8 hex digits of what determines the features: the written definition and the weights."""
+    return hashlib.sha256(definition + b"\0" + data).hexdigest()[:8]
+
+
+def tensors(data: bytes, where: str) -> dict[str, torch.Tensor]:
+    """A flat dictionary of tensors from a `.pth` file, read without running anything. Raises DataError."""
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise DataError(f"{where}: not a file of weights ({first_line(error)})") from None
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise DataError(f"{where}: not a flat dictionary of tensors")
+    return dict(state)
+
+
+def load_state(network: torch.nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
+    """Put tensors into a network. Raises DataError where they do not fit."""
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise DataError(f"{where}: the weights do not fit the network ({first_line(error)})") from None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
