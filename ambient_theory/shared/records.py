@@ -24,6 +24,9 @@ SCHEMA = "ambient.result/2"
 SOURCES = ("train", "simulate", "published")
 CHECKPOINTS = ("last", "heldout-best")
 
+NATS = "nats"
+"""Metric of the total held-out denoising error, in nats an image; `denoise` is the error at one level."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:

@@ -41,6 +41,24 @@ def references(
     return out
 
 
+@functools.lru_cache(maxsize=8)
+def heldout_images(data: str, resolution: int | None, holdout: float | None) -> ImageSet | None:
+    """All held-out images, as they are in the data; None where nothing is held out."""
+    if holdout == 0:
+        return None
+    return load_images(data, split="heldout", holdout=holdout, resolution=resolution)
+
+
+def clean_part(images: ImageSet) -> ImageSet:
+    """The images without noise of their own."""
+    return images if images.sigma is None else images.subset(images.sigma == 0)
+
+
+def noisy_part(images: ImageSet) -> ImageSet | None:
+    """The images with noise of their own; None where there is none."""
+    return None if images.sigma is None or not (images.sigma > 0).any() else images.subset(images.sigma > 0)
+
+
 def clean_uint8(images: ImageSet) -> np.ndarray:
     """The images without noise of their own, as uint8."""
     keep = slice(None) if images.sigma is None else images.sigma == 0

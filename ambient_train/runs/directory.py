@@ -170,6 +170,11 @@ class RunDirectory:
             if _same_evaluation(point["evaluation"], evaluation)
         }
 
+    def scored_points(self, config: TrainConfig) -> tuple[int, ...]:
+        """Image counts at which the run has been scored, in whatever way."""
+        stored = self.result(config)
+        return () if stored is None else tuple(sorted({int(point["nimg"]) for point in stored["points"]}))
+
     def add_scores(
         self, config: TrainConfig, evaluation: EvalConfig, nimg: int, records: list[Record], wall_s: float
     ) -> None:
@@ -189,8 +194,8 @@ class RunDirectory:
 
 
 def _same_evaluation(stored: Mapping[str, Any], evaluation: EvalConfig) -> bool:
-    """Whether a stored evaluation is this one; settings that it did not know yet are at their defaults."""
+    """Whether a stored evaluation is this one."""
     try:
-        return EvalConfig.from_dict(stored) == evaluation
+        return EvalConfig.from_stored(stored) == evaluation
     except UsageError:
         return False

@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.records import Record, library_versions
+from ambient_theory.shared.records import NATS, Record, library_versions
 from ambient_train.data.mixture import TrainingSet
+from ambient_train.evaluation.denoising import DenoisingError, total_nats
 from ambient_train.evaluation.features import Extractor, get_extractor
 from ambient_train.evaluation.own_references import clean_uint8, references
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import Score, floor, score_images
+from ambient_train.runs.heldout import HeldOut
 from ambient_train.runs.resolve import Job
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
+
+HELDOUT_BEST = "heldout-best"
+"""Checkpoint rule: of the candidates on the way, the one that did best on held-out images."""
 
 Floors = Mapping[tuple[str, str, str], float]
 """(metric, extractor label, reference) -> the score of real images."""
@@ -57,6 +62,25 @@ class Subject:
         return self.levels[0] if len(self.levels) == 1 else self.levels or None
 
     @property
+    def share(self) -> float:
+        """Share of noisy images."""
+        return self.n_noisy / (self.n_clean + self.n_noisy)
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a record that are the run's own."""
+        return {
+            "source": "train",
+            "dataset": self.dataset,
+            "n_clean": self.n_clean,
+            "n_noisy": self.n_noisy,
+            "sigma_n": self.sigma_n,
+            "seed": self.seed,
+            "config_hash": self.config_hash,
+            "method": dict(self.method),
+            "regime": self.regime,
+        }
+
+    @property
     def regime(self) -> str:
         """`clean`, `noisy-only` or `mixture`."""
         if self.n_noisy == 0:
@@ -75,7 +99,7 @@ def make_records(
     checkpoint: str = "last",
     wall_s: float | None = None,
 ) -> list[Record]:
-    """One record a score. nimg: images trained on. floors: scores of as many clean training images; memorised: of a
+    """One record a score against a reference; those without one are no distances. nimg: images trained on. floors: scores of as many clean training images; memorised: of a
     model that repeats its clean training images. checkpoint: the rule by which the weights were chosen.
 
     extra of a record: interval95, bias, method of the interval, n_reference, floor, memorisation_floor, corruption
@@ -84,26 +108,20 @@ def make_records(
     versions = library_versions("torch", "numpy", "scipy")
     out = []
     for score in scores:
+        if score.reference == "none":
+            continue
         key = (score.metric, score.extractor, score.reference)
         out.append(
             Record(
-                source="train",
-                dataset=subject.dataset,
-                n_clean=subject.n_clean,
-                n_noisy=subject.n_noisy,
-                sigma_n=subject.sigma_n,
+                **subject.fields(),
                 metric=score.metric,
                 extractor=score.extractor,
                 value=score.value,
                 stderr=score.stderr,
                 n_eval=score.n,
-                seed=subject.seed,
-                config_hash=subject.config_hash,
                 reference=score.reference,
                 duration_nimg=nimg,
-                method=dict(subject.method),
                 checkpoint=checkpoint,
-                regime=subject.regime,
                 evaluation=evaluation.to_dict(),
                 versions=versions,
                 wall_s=wall_s,
@@ -114,24 +132,81 @@ def make_records(
                     "n_reference": score.n_reference,
                     "floor": floors.get(key),
                     "memorisation_floor": memorised.get(key),
-                    "corruption": subject.n_noisy / (subject.n_clean + subject.n_noisy),
+                    "corruption": subject.share,
                 },
             )
         )
     return out
 
 
+def denoise_records(
+    subject: Subject,
+    error: DenoisingError,
+    evaluation: EvalConfig,
+    nimg: int,
+    *,
+    checkpoint: str = "last",
+    wall_s: float | None = None,
+) -> list[Record]:
+    """One record a level (`denoise`, squared error per pixel) and one total (`nats` an image; see `total_nats`).
+
+    extra: dim (pixels of an image), images (hash: errors of the same ones are paired), of the total also bits_per_dim.
+    """
+    total = total_nats(error)
+    rows: list[tuple[str, float | None, float, float, dict[str, Any]]] = [
+        ("denoise", level, value, stderr, {})
+        for level, value, stderr in zip(error.levels, error.mean, error.stderr, strict=True)
+    ]
+    about = {"bits_per_dim": total.bits_per_dim, "sigma_min": total.sigma_min, "sigma_max": total.sigma_max}
+    rows.append((NATS, None, total.value, total.stderr, about))
+    common = {"dim": error.dim, "images": error.images, "corruption": subject.share}
+    return [
+        Record(
+            **subject.fields(),
+            metric=metric,
+            level=level,
+            extractor="none",
+            value=value,
+            stderr=stderr,
+            n_eval=error.n,
+            reference="heldout-clean",
+            duration_nimg=nimg,
+            checkpoint=checkpoint,
+            evaluation={"seed": error.seed, "denoise": error.n},
+            versions=library_versions("torch", "numpy", "scipy"),
+            wall_s=wall_s,
+            extra={**common, **more},
+        )
+        for metric, level, value, stderr, more in rows
+    ]
+
+
 def score_run(
-    job: Job, data: TrainingSet, generated: np.ndarray, nimg: int, *, wall_s: float | None = None
+    job: Job,
+    data: TrainingSet,
+    heldout: HeldOut,
+    generated: np.ndarray,
+    nimg: int,
+    *,
+    checkpoint: str = "last",
+    wall_s: float | None = None,
 ) -> list[Record]:
     """Records of the images that a run generated: every extractor, reference and metric, with the floors at the same n.
 
-    Empty where there is nothing to score with: no clean image in the data, or no extractor that fits the images.
+    Without a clean image to compare with, the proximal scores against held-out noisy images, where the data have such.
+    Empty where there is nothing to score with.
     """
     config, evaluation = job.config, job.evaluation
     targets = references(config.data, config.resolution, config.holdout, config.max_images)
-    if not targets or not evaluation.extractors:
+    if not evaluation.extractors:
         return []
+    if not targets:
+        fitting = extractors_for(evaluation.extractors, data.shape[0])
+        proximal = heldout.proximal_scores(generated, fitting, evaluation.metrics)
+        return make_records(
+            Subject.of_job(job), proximal, evaluation, nimg, floors={}, memorised={}, checkpoint=checkpoint,
+            wall_s=wall_s,
+        )
     chosen = extractors_for(evaluation.extractors, data.shape[0])
     scores = score_images(generated, targets, chosen, evaluation.metrics)
     own = clean_uint8(data.clean_images()) if data.n_clean else None
@@ -143,6 +218,7 @@ def score_run(
         nimg,
         floors=floors_of(targets.get("train-clean"), targets, chosen, n, metrics),
         memorised=memorisation_floors(own, targets, chosen, n, metrics),
+        checkpoint=checkpoint,
         wall_s=wall_s,
     )
 

@@ -7,20 +7,23 @@ that does not hold, a full disk) is agreed upon before it is followed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from ambient_theory.shared.errors import DataError, StoppedError
-from ambient_theory.shared.records import Record
+from ambient_theory.shared.records import NATS, Record
 from ambient_train.training import checkpoints
 from ambient_train.data.images import save_grid
 from ambient_train.diffusion.generate import generate
-from ambient_train.runs.score import score_run
+from ambient_train.evaluation.denoising import DenoisingError
+from ambient_train.runs.heldout import HeldOut, candidate_points
+from ambient_train.runs.score import HELDOUT_BEST, Subject, denoise_records, score_run
 from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.settings.config import TrainConfig
 from ambient_train.data.mixture import TrainingSet
@@ -49,10 +52,12 @@ class Session:
     talk: Callable[[str], None] = lambda message: None
     config: TrainConfig = field(init=False)
     evaluation: EvalConfig = field(init=False)
+    heldout: HeldOut = field(init=False)
     state: TrainState = field(init=False)
 
     def __post_init__(self) -> None:
         self.config, self.evaluation = self.job.config, self.job.evaluation
+        self.heldout = HeldOut(self.job)
         with self.world.together():
             self.state = self._fresh()
 
@@ -148,6 +153,7 @@ class Session:
         every = options.checkpoint_nimg or max(batch * 50, duration // 10)
         tick = options.tick_nimg or max(batch, duration // 50)
         torch.backends.cuda.matmul.allow_tf32 = self.config.precision != "fp32"
+        candidates = {*self._candidates(target)}
         clock, before = time.monotonic(), state.nimg
         steps = train(
             state,
@@ -166,10 +172,55 @@ class Session:
             self.listener(Progress("training", end.nimg, target, rate, end.loss))
             *signals, late = end.votes if self.world.size > 1 else self._flags()
             asked = any((*signals, late))
-            if done or end.nimg // every != (end.nimg - batch) // every or asked:
+            better = end.nimg in candidates and self._compare()
+            if done or better or end.nimg // every != (end.nimg - batch) // every or asked:
                 self._save()
             if not done and asked:
                 self._leave(signals, late)
+
+    def _candidates(self, target: int) -> tuple[int, ...]:
+        """Points up to `target` at which the held-out best is looked for, `target` (in whole steps) among them."""
+        batch = self.config.batch
+        if not self.heldout.criterion:
+            return ()
+        scored = (-(-n // batch) * batch for n in self.job.schedule.scored if n <= target)
+        return (*candidate_points(batch, target), *scored)
+
+    def _compare(self) -> bool:
+        """Measure the averaged weights on held-out images; whether they are the best so far."""
+        with self._averaged():
+            value = self._on_leader(lambda: self.heldout.quick(self.state.network, self.world.device))
+        if value is None:
+            return False
+        nimg = self.state.nimg
+        line = {"nimg": nimg, f"heldout_{self.heldout.criterion}": value}
+        self.world.by_leader(lambda: self.directory.append_metrics(line))
+        if self.state.best is not None and self.state.best[1] <= value:
+            return False
+        self.state.best = (nimg, value)
+        return True
+
+    def _on_leader(self, measure: Callable[[], float | None]) -> float | None:
+        """A number that the leader measures, on every rank; with weights that are split every rank takes part."""
+        if self.state.sharded:
+            measured = measure()
+            return self.world.by_leader(lambda: measured)
+        return self.world.by_leader(measure)
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside this block the network has its averaged weights."""
+        state = self.state
+        weights = {name: p.detach().clone() for name, p in state.network.named_parameters()}
+        state.ema.copy_to(state.network)
+        try:
+            yield
+        finally:
+            if state.sharded:
+                state.network.reshard()  # after a forward pass without a backward pass the outer weights are whole
+            with torch.no_grad():
+                for name, p in state.network.named_parameters():
+                    p.copy_(weights[name])
 
     def _flags(self) -> list[bool]:
         """Requests to leave that this rank has heard: the signals, and that the time is up."""
@@ -203,8 +254,11 @@ class Session:
         checkpoint = self.state.checkpoint()
         batch = self.config.batch
         protected = {-(-n // batch) * batch for n in self.job.schedule.scored}  # whole steps
+        if self.state.best is not None:
+            protected.add(self.state.best[0])
 
         def write() -> None:
+            protected.update(-(-n // batch) * batch for n in self.directory.scored_points(self.config))
             checkpoints.save(self.directory.checkpoints, checkpoint)
             checkpoints.prune(self.directory.checkpoints, self.options.keep_checkpoints, protected)
 
@@ -213,27 +267,67 @@ class Session:
     def score(self, target: int) -> list[Record]:
         """Generate with the averaged weights, each rank its part of the seeds, and score; sealed into result.json.
 
-        A signal leaves where it arrives in a single process, at the next batch of images in a group.
+        Then the same for the held-out best checkpoint, where one is kept. A signal leaves where it arrives in a single
+        process, at the next batch of images in a group.
         """
-        state, saved = self.state, f"training is saved at {self.state.nimg:,} images in {self.directory.path}"
-        alone = self.world.size == 1
-        weights = {name: p.detach().clone() for name, p in state.network.named_parameters()}
-        state.ema.copy_to(state.network)
+        saved = f"training is saved at {self.state.nimg:,} images in {self.directory.path}"
+        best = self.state.best
+        records = self._judged(target, saved, "last")
+        if best is not None:
+            if best[0] == self.state.nimg:
+                records += self._judged(target, saved, HELDOUT_BEST, known=records)
+            else:
+                records += self._judge_checkpoint(best[0], target, saved)
+
+        def keep() -> None:
+            elapsed = time.monotonic() - self.started
+            self.directory.add_scores(self.config, self.evaluation, target, records, elapsed)
+            self.directory.log(f"scored at {self.state.nimg}")
+
+        self.world.by_leader(keep)
+        return records
+
+    def _judge_checkpoint(self, nimg: int, target: int, saved: str) -> list[Record]:
+        """Scores of the checkpoint at `nimg`, with the state as it is afterwards; empty where it does not hold."""
+        found: list[Checkpoint] = []
+
+        def read() -> dict[str, Any]:
+            path = self.directory.checkpoints / checkpoints.directory_name(nimg)
+            try:
+                found.append(checkpoints.load(path))
+            except DataError as error:
+                self.talk(f"the held-out best checkpoint is not scored: {error}")
+                self.directory.log(f"the held-out best checkpoint is not scored: {error}")
+                return {"meta": None}
+            return {"meta": dict(found[0].meta)}
+
+        meta = self.world.by_leader(read)["meta"]
+        if meta is None:
+            return []
+        now = self.state.checkpoint()
+        groups = self.world.share_tensors(found[0].groups if found else None)
+        self.state.restore(Checkpoint(groups, meta))
         try:
-            with self.stop.at_once(saved) if alone else contextlib.nullcontext():
-                generated = self._generate(saved)
+            return self._judged(target, saved, HELDOUT_BEST)
+        finally:
+            self.state.restore(now)
+
+    def _judged(
+        self, target: int, saved: str, rule: str, known: list[Record] | None = None
+    ) -> list[Record]:
+        """Records of the weights at hand under a checkpoint rule. known: scores of the same weights under another."""
+        with self._averaged():
+            with self.stop.at_once(saved) if self.world.size == 1 else contextlib.nullcontext():
+                generated = None if known is not None else self._generate(saved)
+                network, device = self.state.network, self.world.device
+                measure = functools.partial(self.heldout.error, network, half=rule == HELDOUT_BEST, device=device)
+                denoised = measure() if self.state.sharded or self.world.leader else None
 
             def judge() -> list[dict[str, Any]]:
                 with self.stop.at_once(saved):
-                    return [r.to_dict() for r in self._judge(generated, target)]
+                    return [r.to_dict() for r in self._judge(generated, target, rule, denoised, known)]
 
             return [Record.from_dict(r) for r in self.world.by_leader(judge)]
-        finally:
-            if state.sharded:
-                state.network.reshard()  # after a forward pass without a backward pass the outer weights are whole
-            with torch.no_grad():
-                for name, p in state.network.named_parameters():
-                    p.copy_(weights[name])
 
     def _generate(self, saved: str) -> np.ndarray:
         """All images of the evaluation on the leader, uint8 [n, C, H, W]; image k is a function of seed k."""
@@ -251,12 +345,27 @@ class Session:
                 self.stop.check(saved)
         return world.gather(np.concatenate(images), evaluation.n)
 
-    def _judge(self, generated: np.ndarray, target: int) -> list[Record]:
-        """Score the images and keep the result."""
-        nimg, elapsed = self.state.nimg, time.monotonic() - self.started
-        save_grid(generated[:64], self.directory.samples / f"{nimg:012d}.png")
-        self.listener(Progress("scoring", 0, len(generated)))
-        records = score_run(self.job, self.data, generated, target, wall_s=round(elapsed, 2))
-        self.directory.add_scores(self.config, self.evaluation, target, records, time.monotonic() - self.started)
-        self.directory.log(f"scored at {nimg}")
-        return records
+    def _judge(
+        self,
+        generated: np.ndarray | None,
+        target: int,
+        rule: str,
+        denoised: DenoisingError | None,
+        known: list[Record] | None,
+    ) -> list[Record]:
+        """Score the images, or take over what is known of the same weights."""
+        elapsed = round(time.monotonic() - self.started, 2)
+        subject = Subject.of_job(self.job)
+        if generated is None:
+            assert known is not None
+            records = [replace(r, checkpoint=rule) for r in known if r.level is None and r.metric != NATS]
+        else:
+            self.listener(Progress("scoring", 0, len(generated)))
+            if rule == "last":
+                save_grid(generated[:64], self.directory.samples / f"{self.state.nimg:012d}.png")
+            records = score_run(self.job, self.data, self.heldout, generated, target, checkpoint=rule, wall_s=elapsed)
+        if denoised is not None:
+            records += denoise_records(
+                subject, denoised, self.evaluation, target, checkpoint=rule, wall_s=elapsed
+            )
+        return [replace(r, extra={**r.extra, "nimg": self.state.nimg}) for r in records]

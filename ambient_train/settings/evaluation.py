@@ -41,11 +41,29 @@ class EvalConfig(Checked):
     metrics: tuple[str, ...] = option(
         ("fd", "kid"), "Distances, several times: fd, kid, is", flag="--metric", panel=_PANEL
     )
+    denoise: int = option(
+        2000,
+        "Held-out clean images on which the denoising error is measured, level by level; 0 = none",
+        at_least=0,
+        flag="--n-denoise",
+        panel=_PANEL,
+    )
+    best: bool = option(
+        True,
+        "Keep the checkpoint that does best on held-out images beside the last one, and score it too; held-out "
+        "denoising error decides, or without clean images the proximal score",
+        panel=_PANEL,
+    )
     sampler: AnySampler = field(default_factory=SamplerConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; the inverse is `from_dict`."""
         return {**super().to_dict(), "sampler": self.sampler.to_dict()}
+
+    @classmethod
+    def from_stored(cls, d: Mapping[str, Any]) -> EvalConfig:
+        """From what a result says of how it was scored; what it did not know yet it did not measure."""
+        return cls.from_dict({"denoise": 0, "best": False, **d})
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> EvalConfig:

@@ -316,7 +316,7 @@ def _records(result: Evaluation, trained: Trained, asked: EvalConfig) -> list[Re
     assert trained.data is not None
     return make_records(
         Subject.of_data(trained.config, trained.data),
-        [s for s in result.scores if s.metric != "is"],
+        result.scores,
         asked,
         _asked_images(trained),
         floors=result.floors,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ambient_theory.shared.records import Record
+from ambient_theory.shared.records import NATS, Record
 
 Floors = Mapping[tuple[str, str, str], float | None]
 
@@ -23,6 +23,7 @@ def show_scores(records: Sequence[Record]) -> None:
     if not records:
         print("no scores: the data has no clean image to compare with, or no features fit its images")
         return
+    scores = [r for r in records if r.metric not in ("denoise", NATS) and r.checkpoint in (None, "last")]
     show_score_rows(
         (
             r.metric,
@@ -34,10 +35,35 @@ def show_scores(records: Sequence[Record]) -> None:
             {(r.metric, r.extractor, r.reference): r.extra.get("floor")},
             {(r.metric, r.extractor, r.reference): r.extra.get("memorisation_floor")},
         )
-        for r in records
+        for r in scores
     )
+    for sentence in denoise_sentences(records):
+        print(sentence)
     if any(r.evaluation for r in records):
         print(f"sampler: {sampler_text(next(r.evaluation for r in records if r.evaluation))}")
+
+
+def denoise_sentences(records: Sequence[Record]) -> list[str]:
+    """The held-out denoising error, and what the held-out best checkpoint scores where it is not the last one."""
+    out = []
+    last = [r for r in records if r.checkpoint in (None, "last")]
+    best = [r for r in records if r.checkpoint == "heldout-best"]
+    if total := next((r for r in last if r.metric == NATS), None):
+        levels = [r for r in last if r.metric == "denoise" and r.level is not None]
+        shown = ", ".join(f"{r.value:.3g} at sigma {r.level:.2g}" for r in levels[2::4])
+        out.append(
+            f"held-out denoising error of {total.n_eval:,} clean images: {total.value:.4g} nats an image; "
+            f"per pixel {shown}"
+        )
+    if best and best[0].extra.get("nimg") != last[0].extra.get("nimg"):
+        at = best[0].extra["nimg"]
+        found = "; ".join(
+            f"{r.metric} {r.extractor.split(':')[0]} {r.value:.4g}"
+            for r in best
+            if r.reference == best[0].reference and r.level is None and r.metric != NATS
+        )
+        out.append(f"held-out best: the checkpoint at {at:,} images, against {best[0].reference}: {found}")
+    return out
 
 
 ScoreRow = tuple[str, str, str, float, Sequence[float], int, Floors, Floors]

@@ -101,6 +101,7 @@ class TrainState:
     """All that a training carries from step to step; `checkpoint` and `restore` are exact inverses.
 
     network, optimizer, ema, errors: the learned state. nimg: images seen. sums: running metrics since the last tick.
+    best: images seen and criterion of the best candidate so far (smaller is better), None before the first.
     skipped: first global sample indices of the batches that are left out (see `first_sample`).
     sharded: the weights are split over the ranks of `world` (checkpoints hold them whole all the same).
     """
@@ -135,6 +136,7 @@ class TrainState:
         self.errors = DenoisingErrorTracker(sigma_data=self.network.sigma_data)
         self.nimg = 0
         self.skipped: tuple[int, ...] = ()
+        self.best: tuple[int, float] | None = None
         self.sums = {"loss": 0.0, "grad_norm": 0.0, "steps": 0.0}
 
     def checkpoint(self) -> Checkpoint:
@@ -159,6 +161,7 @@ class TrainState:
             "config_hash": self.config.hash,
             "architecture": self.network.config,
             "sums": self.sums,
+            "best": None if self.best is None else list(self.best),
         }
         return Checkpoint(groups, meta)
 
@@ -182,6 +185,8 @@ class TrainState:
         self.nimg = checkpoint.nimg
         self.skipped = tuple(checkpoint.meta.get("skipped", ()))
         self.sums = {k: float(v) for k, v in checkpoint.meta["sums"].items()}
+        best = checkpoint.meta.get("best")
+        self.best = None if best is None else (int(best[0]), float(best[1]))
 
     def misfit(self, checkpoint: Checkpoint) -> str:
         """Why a checkpoint cannot be restored into this state; empty if it can."""

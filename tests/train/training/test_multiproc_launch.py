@@ -14,12 +14,13 @@ import tiny_run
 import torch
 from groups import free_port
 from torch.distributed.elastic.rendezvous import dynamic_rendezvous
+from typer.testing import CliRunner
 
 from ambient_theory.shared.errors import DivergedError, StoppedError, UsageError
-from ambient_train.commands.train import _start_training
 from ambient_train.settings.run_options import LaunchOptions
 from ambient_train.training.launch import RankDiedError, launch
 from ambient_train.training.world import choose_device, first_host, join_group, place_in_group
+from cli import app
 
 pytestmark = pytest.mark.multiproc
 
@@ -156,13 +157,8 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 def test_a_batch_that_three_processes_cannot_share_is_refused_once_by_the_command(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(tiny_run.SETTINGS)
-    settings = {
-        "flags": {},
-        "config_file": tmp_path / "tiny.toml",
-        "outdir": tmp_path / "run",
-        "device": "cpu",
-        "quiet": True,
-        "dry_run": False,
-    }
-    with pytest.raises(UsageError, match="batch 16 does not divide into 3 processes"):
-        _start_training(settings, 3, 0, 1, "")
+    arguments = ["train", "--config", str(tmp_path / "tiny.toml"), "--outdir", str(tmp_path / "run"), "--device", "cpu"]
+    result = CliRunner().invoke(app, [*arguments, "--nproc", "3"])
+    assert result.exit_code == 2
+    assert result.stderr.count("batch 16 does not divide into 3 processes") == 1
+    assert not (tmp_path / "run").exists()
