@@ -106,12 +106,14 @@ def test_what_members_say_of_themselves_needs_no_torch() -> None:
     ]
 
 
-def test_sampler_settings_need_no_torch() -> None:
+def test_settings_need_no_torch() -> None:
     code = (
         "import sys\n"
+        "from ambient_train.settings.config import TrainConfig, get_preset\n"
         "from ambient_train.settings.sampler import GeneralSamplerConfig, SamplerConfig\n"
+        "print(TrainConfig(**get_preset('cifar10').train).arch)\n"
         "print(SamplerConfig(steps=5).bounds, GeneralSamplerConfig(discretization='ve').bounds)\n"
         "sys.exit('torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "(0.002, 80.0) (0.02, 100.0)\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "SongUNet\n(0.002, 80.0) (0.02, 100.0)\n"), done.stderr
