@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from ambient_theory.shared.errors import UsageError
+from ambient_train import stateless
 from ambient_train.data.images import to_uint8
-from ambient_train.diffusion.sampling import Sampler, sample
+from ambient_train.diffusion.ablation_sampler import general_sampler
+from ambient_train.diffusion.sampler_settings import AnySampler, GeneralSamplerConfig
+from ambient_train.diffusion.sampling import Denoiser, edm_sampler
 from ambient_train.networks.execution import autocast
 from ambient_train.networks.precond import EDMPrecond
 
@@ -28,7 +31,7 @@ def denoiser(network: EDMPrecond, precision: str) -> Callable[..., Tensor]:
 def generate(
     network: EDMPrecond,
     seeds: Sequence[int],
-    sampler: Sampler,
+    sampler: AnySampler,
     *,
     precision: str = "fp32",
     batch: int = 256,
@@ -61,3 +64,44 @@ def generate(
             yield to_uint8(images)
     finally:
         network.train(was_training)
+
+
+def sample(
+    denoise: Callable[..., Tensor],
+    seeds: Sequence[int],
+    shape: tuple[int, int, int],
+    config: AnySampler,
+    *,
+    batch: int = 256,
+    device: torch.device | str = "cpu",
+    class_labels: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Batches of images [b, C, H, W] float32 in units of [-1, 1], one per seed, in the order of `seeds`.
+
+    denoise(x float64, sigma, class_labels=...) -> D, e.g. an EDMPrecond. class_labels: [len(seeds), label_dim].
+    Image k is a function of seeds[k] alone: latents and churn are keyed by it.
+    """
+    for start in range(0, len(seeds), batch):
+        index = torch.tensor(list(seeds[start : start + batch]), dtype=torch.int64, device=device)
+        labels = None if class_labels is None else class_labels[start : start + batch].to(device)
+        latents = stateless.normal(0, "latent", index, shape)
+
+        def noise(step: int, index: Tensor = index) -> Tensor:
+            return stateless.normal(0, f"churn-{step}", index, shape)
+
+        def denoise_batch(x: Tensor, sigma: Tensor, labels: Tensor | None = labels) -> Tensor:
+            return denoise(x, sigma) if labels is None else denoise(x, sigma, class_labels=labels)
+
+        with torch.no_grad():
+            out = carry_out(config, denoise_batch, latents, noise)
+        yield out.to(torch.float32)
+
+
+def carry_out(config: AnySampler, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
+    """From unit latents [B, C, H, W] ~ N(0, I) to images, float64, with the sampler that the settings are of.
+
+    denoise(x, sigma) -> D; noise(i): see `sampling.integrate`.
+    """
+    if isinstance(config, GeneralSamplerConfig):
+        return general_sampler(denoise, latents, config, noise=noise)
+    return edm_sampler(denoise, latents, config, noise=noise)

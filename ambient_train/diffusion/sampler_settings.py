@@ -1,19 +1,12 @@
-"""Settings of the samplers, and which values are allowed. Torch is loaded only when a sampler runs."""
+"""Settings of the samplers, and which values are allowed. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Checked, option
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ambient_train.diffusion.sampling import Denoiser
 
 SOLVERS = ("heun", "euler")
 DISCRETIZATIONS = ("edm", "vp", "ve", "iddpm")
@@ -84,12 +77,6 @@ class SamplerConfig(Stepping):
     def bounds(self) -> tuple[float, float]:
         return self.sigma_min, self.sigma_max
 
-    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; see `sampling.edm_sampler`."""
-        from ambient_train.diffusion.sampling import edm_sampler
-
-        return edm_sampler(denoise, latents, self, noise=noise)
-
 
 @dataclass(frozen=True, kw_only=True)
 class GeneralSamplerConfig(Stepping):
@@ -127,12 +114,6 @@ class GeneralSamplerConfig(Stepping):
             "vp": tuple(math.sqrt(math.expm1(0.5 * VP_BETA_D * t**2 + VP_BETA_MIN * t)) for t in (self.epsilon_s, 1.0)),
         }[self.discretization]
         return (low if self.sigma_min is None else self.sigma_min, high if self.sigma_max is None else self.sigma_max)
-
-    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; see `ablation_sampler.general_sampler`."""
-        from ambient_train.diffusion.ablation_sampler import general_sampler
-
-        return general_sampler(denoise, latents, self, noise=noise)
 
 
 AnySampler = SamplerConfig | GeneralSamplerConfig

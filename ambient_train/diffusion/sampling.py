@@ -9,41 +9,28 @@ alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ambient_theory.shared.errors import UsageError
-from ambient_train import stateless
 from ambient_train.diffusion.sampler_settings import SOLVERS, SamplerConfig, Stepping
 
 __all__ = [
     "SOLVERS",
     "Denoiser",
     "Flow",
-    "Sampler",
     "SamplerConfig",
     "edm_sampler",
     "heun",
     "integrate",
     "parse_seeds",
-    "sample",
     "sigma_schedule",
 ]
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-
-
-class Sampler(Protocol):
-    """Settings of a sampler, which can be carried out; a dataclass."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    def integrate(self, denoise: Denoiser, latents: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        """From unit latents [B, C, H, W] ~ N(0, I) to images, float64; noise(i): see `integrate`."""
-        ...
 
 
 class Flow(Protocol):
@@ -183,37 +170,6 @@ def integrate(
             slope = (1 - weight) * slope + weight * second
         x = x + step * slope
     return x
-
-
-def sample(
-    denoise: Callable[..., Tensor],
-    seeds: Sequence[int],
-    shape: tuple[int, int, int],
-    config: Sampler,
-    *,
-    batch: int = 256,
-    device: torch.device | str = "cpu",
-    class_labels: Tensor | None = None,
-) -> Iterator[Tensor]:
-    """Batches of images [b, C, H, W] float32 in units of [-1, 1], one per seed, in the order of `seeds`.
-
-    denoise(x float64, sigma, class_labels=...) -> D, e.g. an EDMPrecond. class_labels: [len(seeds), label_dim].
-    Image k is a function of seeds[k] alone: latents and churn are keyed by it.
-    """
-    for start in range(0, len(seeds), batch):
-        index = torch.tensor(list(seeds[start : start + batch]), dtype=torch.int64, device=device)
-        labels = None if class_labels is None else class_labels[start : start + batch].to(device)
-        latents = stateless.normal(0, "latent", index, shape)
-
-        def noise(step: int, index: Tensor = index) -> Tensor:
-            return stateless.normal(0, f"churn-{step}", index, shape)
-
-        def denoise_batch(x: Tensor, sigma: Tensor, labels: Tensor | None = labels) -> Tensor:
-            return denoise(x, sigma) if labels is None else denoise(x, sigma, class_labels=labels)
-
-        with torch.no_grad():
-            out = config.integrate(denoise_batch, latents, noise)
-        yield out.to(torch.float32)
 
 
 def parse_seeds(text: str) -> list[int]:

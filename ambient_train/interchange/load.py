@@ -51,6 +51,11 @@ class Trained:
         size = sum(p.numel() for p in self.network.parameters())
         return f"Trained({self.name!r}, {size:,} parameters, {self.nimg:,} images)"
 
+    @property
+    def arch(self) -> str:
+        """Name of the architecture."""
+        return str(self.network.config["model_type"])
+
     def memory(self) -> dict[str, Any] | None:
         """What an export keeps beside the weights; None for a network that comes from no run."""
         if self.config is None:

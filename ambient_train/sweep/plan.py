@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import ImageSet
+from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.resolve import Job, resolve
 from ambient_train.sweep.grid import SweepCell, read_grid
 from ambient_train.sweep.pool import resolve_cell
@@ -161,8 +161,6 @@ def plan_grid(path: Path) -> Plan:
     """Resolve every cell, time each distinct network on this machine where the data is here, and add up."""
     grid = read_grid(path)
     device = choose_device("auto")
-    if device.type == "cpu":
-        torch.set_num_threads(1)
     costs: dict[str, StepCost] = {}
     sizes: dict[str, int] = {}
     seeds = Counter(c.name for c in grid.cells)
@@ -171,6 +169,7 @@ def plan_grid(path: Path) -> Plan:
         cell = next(c for c in grid.cells if c.name == name)
         job, absent = resolve_for_plan(cell)
         config, source, schedule = job.config, job.source, job.schedule
+        one_thread_for_small(config.arch, device)
         if absent:
             notes.append(f"not measured here: {absent}")
         elif config.precision == "fp16" and device.type == "cpu":

@@ -27,6 +27,7 @@ from ambient_train.evaluation.features import Extractor, default_extractors, get
 from ambient_train.evaluation.references import Reference, is_statistics_file, open_reference
 from ambient_train.evaluation.scores import Score, average_seeds, score_images
 from ambient_train.interchange.load import Trained, is_trained, load_trained
+from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.directory import RunDirectory
 from ambient_train.runs.resolve import load_training_images, make_training_set
 from ambient_train.runs.score import Subject, floors_of, make_records, memorisation_floors
@@ -114,11 +115,10 @@ def evaluate(
     """
     question, given = question or Question(), evaluation or Given(EvalConfig, {})
     device = choose_device(question.device)
-    if device.type == "cpu":
-        torch.set_num_threads(1)
     if outdir is not None:
         _check_outdir(outdir, target)
     trained = load_trained(target, device=device, nimg=question.nimg) if is_trained(target) else None
+    one_thread_for_small("SmallUNet" if trained is None else trained.arch, device)
     if trained is None and (question.repeats > 1 or question.nimg is not None):
         raise UsageError("--repeats and --at are for networks: a set of images is scored once")
     own = _OwnData(trained, question)

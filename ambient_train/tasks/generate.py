@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ambient_theory.shared.console import talk
@@ -22,6 +21,7 @@ from ambient_train.diffusion.generate import generate as images_of
 from ambient_train.diffusion.sampler_settings import GENERAL_ONLY, AnySampler, GeneralSamplerConfig, SamplerConfig
 from ambient_train.diffusion.sampling import parse_seeds
 from ambient_train.interchange.load import Trained, load_trained
+from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.tasks.show import sampler_text
 from ambient_train.training.world import choose_device
 
@@ -103,9 +103,8 @@ def generate(
         raise UsageError(f"batch {batch} must be >= 1")
     numbers = parse_seeds(seeds)
     chosen = choose_device(device)
-    if chosen.type == "cpu":
-        torch.set_num_threads(1)
     trained = load_trained(network, device=chosen, nimg=nimg)
+    one_thread_for_small(trained.arch, chosen)
     for complaint in trained.complaints:
         talk(f"passed over a damaged checkpoint: {complaint}", quiet=quiet)
     settings = sampler_for(trained, sampler)

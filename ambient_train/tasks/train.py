@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.progress import progress_listener
 from ambient_theory.shared.records import Record
+from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.asked import asked_details
 from ambient_train.runs.directory import RunDirectory, default_directory
 from ambient_train.runs.loggers import check_loggers, make_loggers
@@ -110,8 +109,7 @@ def train(
         if options.max_time_s is not None:
             options = replace(options, max_time_s=max(options.max_time_s - (time.monotonic() - begun), 1e-3))
         path = outdir or default_directory(runs, job)
-        if world.device.type == "cpu" and job.config.arch == "SmallUNet":
-            torch.set_num_threads(1)
+        one_thread_for_small(job.config.arch, world.device)
         if dry_run:
             return _dry_run(job, path, world, options) if world.leader else None
         return _train(job, settings, path, options, world, log, quiet)

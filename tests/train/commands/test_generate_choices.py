@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 
 from ambient_theory.shared.options import Given
 from ambient_train.diffusion.ablation_sampler import GeneralSamplerConfig, general_sampler
-from ambient_train.diffusion.sampling import SamplerConfig, sample
+from ambient_train.diffusion.generate import sample
+from ambient_train.diffusion.sampling import SamplerConfig
 from ambient_train.interchange.load import load_trained
 from ambient_train.stateless import normal
 from ambient_train.tasks.generate import sampler_for

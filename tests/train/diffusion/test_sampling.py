@@ -11,7 +11,8 @@ from scipy import stats
 from torch import Tensor
 
 from ambient_theory.shared.errors import UsageError
-from ambient_train.diffusion.sampling import SamplerConfig, heun, parse_seeds, sample, sigma_schedule
+from ambient_train.diffusion.generate import sample
+from ambient_train.diffusion.sampling import SamplerConfig, heun, parse_seeds, sigma_schedule
 
 ATOMS, SHARES, WIDTH = torch.tensor([-0.6, 0.5]).double(), torch.tensor([0.4, 0.6]).double(), 0.1
 

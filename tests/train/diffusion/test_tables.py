@@ -106,7 +106,7 @@ def test_what_members_say_of_themselves_needs_no_torch() -> None:
     ]
 
 
-def test_sampler_settings_need_no_torch() -> None:
+def test_settings_need_no_torch() -> None:
     code = (
         "import sys\n"
         "from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig, SamplerConfig\n"
