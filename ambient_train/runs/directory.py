@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, read_sealed, write_sealed
 from ambient_theory.shared.records import Record, library_versions
-from ambient_train.settings.config import TrainConfig
 from ambient_train.runs.loggers import Logger
+from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 
 if TYPE_CHECKING:

@@ -124,9 +124,7 @@ def make_training_set(config: TrainConfig, source: ImageSet) -> TrainingSet:
     return corrupt(source, n_clean=config.n_clean, n_noisy=config.n_noisy, sigma=config.sigma_n, seed=config.seed)
 
 
-def load_training_images(
-    data: str, resolution: int | None, holdout: float | None, max_images: int | None
-) -> ImageSet:
+def load_training_images(data: str, resolution: int | None, holdout: float | None, max_images: int | None) -> ImageSet:
     """The training part of a data set."""
     return load_images(data, split="train", resolution=resolution, holdout=holdout, max_images=max_images)
 

@@ -80,7 +80,9 @@ def _open(loggers: Sequence[Logger], stack: contextlib.ExitStack) -> None:
 def _claim(directory: RunDirectory, job: Job, details: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Claim the directory; what is scored already, as JSON."""
     directory.claim(job, details)
-    return {str(n): [r.to_dict() for r in records] for n, records in directory.scores(job.config, job.evaluation).items()}
+    return {
+        str(n): [r.to_dict() for r in records] for n, records in directory.scores(job.config, job.evaluation).items()
+    }
 
 
 @contextlib.contextmanager

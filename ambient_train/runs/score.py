@@ -204,7 +204,13 @@ def score_run(
         fitting = extractors_for(evaluation.extractors, data.shape[0])
         proximal = heldout.proximal_scores(generated, fitting, evaluation.metrics)
         return make_records(
-            Subject.of_job(job), proximal, evaluation, nimg, floors={}, memorised={}, checkpoint=checkpoint,
+            Subject.of_job(job),
+            proximal,
+            evaluation,
+            nimg,
+            floors={},
+            memorised={},
+            checkpoint=checkpoint,
             wall_s=wall_s,
         )
     chosen = extractors_for(evaluation.extractors, data.shape[0])

@@ -17,24 +17,24 @@ import numpy as np
 import torch
 
 from ambient_theory.shared.errors import DataError, StoppedError
+from ambient_theory.shared.progress import Listener, Progress, ignore
 from ambient_theory.shared.records import NATS, Record
-from ambient_train.training import checkpoints
+from ambient_theory.shared.signals import StopRequest
 from ambient_train.data.images import save_grid
+from ambient_train.data.mixture import TrainingSet
 from ambient_train.diffusion.generate import generate
 from ambient_train.evaluation.denoising import DenoisingError
-from ambient_train.runs.heldout import HeldOut, candidate_points
-from ambient_train.runs.score import HELDOUT_BEST, Subject, denoise_records, score_run
-from ambient_train.training.checkpoints import Checkpoint
-from ambient_train.settings.config import TrainConfig
-from ambient_train.data.mixture import TrainingSet
-from ambient_train.training.world import World
-from ambient_theory.shared.progress import Listener, Progress, ignore
 from ambient_train.runs.directory import RunDirectory
+from ambient_train.runs.heldout import HeldOut, candidate_points
 from ambient_train.runs.resolve import Job
-from ambient_train.settings.run_options import RunOptions
+from ambient_train.runs.score import HELDOUT_BEST, Subject, denoise_records, score_run
+from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
-from ambient_theory.shared.signals import StopRequest
+from ambient_train.settings.run_options import RunOptions
+from ambient_train.training import checkpoints
+from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.training.loop import BatchDivergedError, StepEnd, TrainState, train
+from ambient_train.training.world import World
 
 
 @dataclass
@@ -312,9 +312,7 @@ class Session:
         finally:
             self.state.restore(now)
 
-    def _judged(
-        self, target: int, saved: str, rule: str, known: list[Record] | None = None
-    ) -> list[Record]:
+    def _judged(self, target: int, saved: str, rule: str, known: list[Record] | None = None) -> list[Record]:
         """Records of the weights at hand under a checkpoint rule. known: scores of the same weights under another."""
         with self._averaged():
             with self.stop.at_once(saved) if self.world.size == 1 else contextlib.nullcontext():
@@ -365,7 +363,5 @@ class Session:
                 save_grid(generated[:64], self.directory.samples / f"{self.state.nimg:012d}.png")
             records = score_run(self.job, self.data, self.heldout, generated, target, checkpoint=rule, wall_s=elapsed)
         if denoised is not None:
-            records += denoise_records(
-                subject, denoised, self.evaluation, target, checkpoint=rule, wall_s=elapsed
-            )
+            records += denoise_records(subject, denoised, self.evaluation, target, checkpoint=rule, wall_s=elapsed)
         return [replace(r, extra={**r.extra, "nimg": self.state.nimg}) for r in records]

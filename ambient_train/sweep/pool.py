@@ -23,7 +23,7 @@ from ambient_theory.shared.files import exclusive_lock
 from ambient_theory.shared.records import Record
 from ambient_theory.shared.signals import EXIT_CODES
 from ambient_train.runs.asked import asked_details, find_run, is_scored, stored_scores
-from ambient_train.runs.directory import RunDirectory, default_directory
+from ambient_train.runs.directory import default_directory
 from ambient_train.settings.run_options import RunOptions
 from ambient_train.sweep.grid import Grid, SweepCell
 
@@ -67,24 +67,33 @@ def resolve_cell(cell: SweepCell) -> Job:
         raise DataError(f"{place} is not here ({Path.cwd()}): put it there; {cell.stated['data_from']}") from error
 
 
-def cell_state(cell: SweepCell, runs: Path) -> tuple[str, Path]:
-    """`done`, `started` or `missing`, with its directory. The data are read only where manifests cannot tell."""
-    path = find_run(runs, cell.settings)
-    if path is not None:
-        return ("done" if is_scored(path, cell.settings) else "started"), path
-    job = resolve_cell(cell)
-    path = default_directory(runs, job)
-    if set(job.schedule.scored) <= set(RunDirectory(path).scores(job.config, job.evaluation)):
-        return "done", path
-    return ("started" if path.exists() else "missing"), path
+def cell_state(cell: SweepCell, runs: Path) -> tuple[str, Path | None]:
+    """`done`, `started` or `missing`, with its directory (None: nothing is there).
+
+    The data are read only where manifests cannot tell.
+    """
+    found = find_run(runs, cell.settings)
+    path = found.path
+    if path is None and not found.certain:
+        path = default_directory(runs, resolve_cell(cell))
+    if path is None or not path.exists():
+        return "missing", None
+    return ("done" if is_scored(path, cell.settings) else "started"), path
 
 
 def run_cell(cell: SweepCell, runs: Path, device: str = "cpu", threads: int = 1) -> CellOutcome:
     """Run one cell to its end (or find it done). A user's or a data error becomes a failed outcome."""
     started = time.monotonic()
+    path: Path | None = None
     try:
         state, path = cell_state(cell, runs)
-        scores = _stored(cell, path) if state == "done" else _train(cell, path, device, threads)
+        if state != "done" or path is None:
+            job = resolve_cell(cell)
+            path = default_directory(runs, job)
+            scores = _train(cell, job, path, device, threads)
+        else:
+            found = stored_scores(path, cell.settings)
+            scores = {n: found[n] for n in cell.settings.schedule.scored}
     except BusyError as error:
         return CellOutcome(cell, "busy", str(path), message=str(error))
     except StoppedError as error:
@@ -97,13 +106,7 @@ def run_cell(cell: SweepCell, runs: Path, device: str = "cpu", threads: int = 1)
     return CellOutcome(cell, "done", str(path), records, wall_s=time.monotonic() - started)
 
 
-def _stored(cell: SweepCell, path: Path) -> dict[int, list[Record]]:
-    """The scores of a finished cell at the points of its schedule."""
-    found = stored_scores(path, cell.settings)
-    return {n: found[n] for n in cell.settings.schedule.scored}
-
-
-def _train(cell: SweepCell, path: Path, device: str, threads: int) -> dict[int, list[Record]]:
+def _train(cell: SweepCell, job: Job, path: Path, device: str, threads: int) -> dict[int, list[Record]]:
     import torch
 
     from ambient_train.runs import run
@@ -113,7 +116,7 @@ def _train(cell: SweepCell, path: Path, device: str, threads: int) -> dict[int, 
         torch.set_num_threads(threads)
     options = RunOptions(device=device, keep_checkpoints=1)
     details = {"cell": cell.name, **asked_details(cell.settings)}
-    return run.execute(resolve_cell(cell), path, options, world=World(device=choose_device(device)), details=details)
+    return run.execute(job, path, options, world=World(device=choose_device(device)), details=details)
 
 
 def run_sweep(
@@ -186,7 +189,7 @@ def run_sweep(
 def _is_busy(cell: SweepCell, runs: Path) -> bool:
     """Whether another process works on a cell."""
     _, path = cell_state(cell, runs)
-    if not (path / "lock").exists():
+    if path is None or not (path / "lock").exists():
         return False
     with exclusive_lock(path / "lock") as mine:
         return not mine
