@@ -1,11 +1,11 @@
 """What a run is judged by on held-out images while it trains, and which of its checkpoints does best on them.
 
 With clean held-out images it is their denoising error (`evaluation.denoising`). One half of them chooses the
-checkpoint, by excess nats over a quick part; the other half is what the chosen one is scored on, so that the choice does
-not flatter the score. Without clean images the proximal score chooses (`evaluation.proximal`).
+checkpoint, by the nats of a quick part; the other half is what the chosen one is scored on, so that the choice does not
+flatter the score. Without clean images the proximal score chooses (`evaluation.proximal`).
 
-The points at which candidates are compared depend on the number of images alone, not on the duration, so that a run that
-is continued has the same candidates as one that was long from the start.
+The points at which candidates are compared depend on the number of images alone, not on the duration, so that a run
+that is continued has the same candidates as one that was long from the start.
 """
 
 from __future__ import annotations

@@ -99,8 +99,10 @@ def make_records(
     checkpoint: str = "last",
     wall_s: float | None = None,
 ) -> list[Record]:
-    """One record a score against a reference; those without one are no distances. nimg: images trained on. floors: scores of as many clean training images; memorised: of a
-    model that repeats its clean training images. checkpoint: the rule by which the weights were chosen.
+    """One record a score against a reference; those without one are no distances.
+
+    nimg: images trained on. floors: scores of as many clean training images; memorised: of a model that repeats its
+    clean training images. checkpoint: the rule by which the weights were chosen.
 
     extra of a record: interval95, bias, method of the interval, n_reference, floor, memorisation_floor, corruption
     (share of noisy images).
