@@ -125,9 +125,8 @@ def show_summaries(summaries: list[Summary], reference: str = "heldout-clean", m
     from rich.console import Console
     from rich.table import Table
 
-    chosen = [s for s in summaries if s.metric == metric and s.reference == reference]
-    if not chosen:
-        chosen = [s for s in summaries if s.metric == metric]
+    last = [s for s in summaries if s.metric == metric and s.checkpoint == "last"]
+    chosen = [s for s in last if s.reference == reference] or last
     columns = list(dict.fromkeys((s.extractor, s.duration_nimg) for s in chosen))
     table = Table(title=f"Frechet distance against {reference} images, mean +- standard error over seeds")
     table.add_column("cell", no_wrap=True)

@@ -12,13 +12,16 @@ from ambient_theory.shared.replicates import mean_of_known, replicates
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean over seeds of one cell, duration and score. stderr: of the mean over seeds, None from one seed."""
+    """Mean over seeds of one cell, duration and score. level: of a metric that has one. checkpoint: the rule by which
+    the weights were chosen. stderr: of the mean over seeds, None from one seed."""
 
     cell: str
     duration_nimg: int
     metric: str
     extractor: str
     reference: str
+    level: float | None
+    checkpoint: str
     n_clean: int
     n_noisy: int
     sigma_n: float | tuple[float, ...] | None
@@ -33,11 +36,13 @@ def summarise(records: Sequence[Record], order: Sequence[str]) -> list[Summary]:
     """Mean and standard error over seeds of every cell, duration and score, in the order of the grid."""
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for r in records:
-        key = (str(r.cell), r.duration_nimg or 0, r.metric, r.extractor, r.reference)
+        key = (str(r.cell), r.duration_nimg or 0, r.metric, r.extractor, r.reference, r.level, r.checkpoint or "last")
         groups.setdefault(key, []).append(r)
     place = {name: i for i, name in enumerate(order)}
     out = []
-    for key, group in sorted(groups.items(), key=lambda kv: (kv[0][1:], place.get(kv[0][0], len(place)))):
+    for key, group in sorted(
+        groups.items(), key=lambda kv: (*kv[0][1:5], kv[0][5] or 0.0, kv[0][6], place.get(kv[0][0], len(place)))
+    ):
         found = replicates(r.value for r in group)
         floors = [r.extra.get("floor") for r in group]
         memory = [r.extra.get("memorisation_floor") for r in group]

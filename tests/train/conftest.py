@@ -15,7 +15,7 @@ batch = 16
 precision = "fp32"
 lr_ramp_nimg = 32
 network = { model_channels = 4, channel_mult = [1, 2], emb_channels = 8 }
-evaluation = { n = 40, extractors = ["pixels"], metrics = ["fd"], sampler = { steps = 2 } }
+evaluation = { n = 40, extractors = ["pixels"], metrics = ["fd"], denoise = 16, sampler = { steps = 2 } }
 """
 
 

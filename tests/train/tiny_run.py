@@ -31,7 +31,11 @@ from cli import app
 BATCH, DURATION, EVERY = 16, 320, 32
 OPTIONS = RunOptions(checkpoint_nimg=EVERY, tick_nimg=BATCH)
 EVALUATION = EvalConfig(
-    n=40, extractors=("pixels",), metrics=("fd",), sampler=SamplerConfig(steps=2, sigma_min=0.01, sigma_max=20.0)
+    n=40,
+    extractors=("pixels",),
+    metrics=("fd",),
+    denoise=16,
+    sampler=SamplerConfig(steps=2, sigma_min=0.01, sigma_max=20.0),
 )
 
 
@@ -112,6 +116,7 @@ network = {model_channels = 4, channel_mult = [1, 2], emb_channels = 8}
 n = 40
 extractors = ["pixels"]
 metrics = ["fd"]
+denoise = 16
 sampler = {steps = 2}
 """
 

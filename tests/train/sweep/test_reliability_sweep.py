@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "duration_nimg": 64,
     "score_at": [32],
     "network": {"model_channels": 4, "channel_mult": [1, 2], "emb_channels": 8},
-    "evaluation": {"n": 40, "extractors": ["pixels"], "metrics": ["fd"], "sampler": {"steps": 2}},
+    "evaluation": {"n": 40, "extractors": ["pixels"], "metrics": ["fd"], "denoise": 16, "sampler": {"steps": 2}},
 }
 CELLS = tuple(
     SweepCell(name, 0, settings_from({**SETTINGS, **noise, "n_clean": clean, "n_noisy": 96 - clean, "seed": 0}))
@@ -40,7 +40,10 @@ GRID = Grid("tiny", "", CELLS, tuple(c.name for c in CELLS))
 
 def table(outcomes: list[CellOutcome]) -> list[tuple[Any, ...]]:
     records = [r for outcome in outcomes for r in outcome.records]
-    return [(s.cell, s.duration_nimg, s.metric, s.reference, s.mean) for s in summarise(records, GRID.order)]
+    return [
+        (s.cell, s.duration_nimg, s.metric, s.level, s.checkpoint, s.reference, s.mean)
+        for s in summarise(records, GRID.order)
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ duration_nimg = 64
 batch = 16
 precision = "fp32"
 network = { model_channels = 4, channel_mult = [1, 2], emb_channels = 8 }
-evaluation = { n = 40, extractors = ["pixels"], metrics = ["fd"], sampler = { steps = 2 } }
+evaluation = { n = 40, extractors = ["pixels"], metrics = ["fd"], denoise = 16, best = false, sampler = { steps = 2 } }
 
 [[cell]]
 name = "clean"

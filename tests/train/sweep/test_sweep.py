@@ -24,7 +24,7 @@ score_at = [32, 64]
 batch = 16
 precision = "fp32"
 network = { model_channels = 4, channel_mult = [1, 2], emb_channels = 8 }
-evaluation = { n = 40, extractors = ["pixels"], metrics = ["fd"], sampler = { steps = 2 } }
+evaluation = { n = 40, extractors = ["pixels"], metrics = ["fd"], denoise = 16, best = false, sampler = { steps = 2 } }
 
 [[cell]]
 name = "clean"
@@ -62,7 +62,7 @@ def test_sweep_skips_what_is_done_and_runs_again_what_is_damaged(tmp_path: Path,
     answer = json.loads(first.stdout)
     assert answer["cells"] == {"done": 6}
     records = (runs / "sweep-tiny" / "records.jsonl").read_text()
-    assert len(records.splitlines()) == 6 * 2 * 2  # cells, durations, references
+    assert len(records.splitlines()) == 6 * 2 * (2 + 17)  # cells, durations; references, levels and their total
     row = answer["summary"][0]
     assert row["seeds"] == 2
     assert row["stderr"] > 0
