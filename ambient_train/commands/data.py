@@ -93,6 +93,8 @@ def prepare(
         if partial_path(dest).exists():
             talk(f"what is done is kept in {partial_path(dest)}; the same command continues", quiet=quiet)
         raise
+    for note in result.notes:
+        talk(f"note: {note}", quiet=quiet)
     if result.resumed_from:
         talk(f"continued after {result.resumed_from:,} images that were there already", quiet=quiet)
     for what, count in result.converted.items():
@@ -142,6 +144,8 @@ def corrupt(
             overwrite=overwrite,
             progress=progress,
         )
+    for note in result.notes:
+        talk(f"note: {note}", quiet=quiet)
     if json_output:
         print_json(result.to_dict())
         return
@@ -220,6 +224,7 @@ def _show(report: Any) -> None:
 
 
 def _classes(report: Any) -> str:
-    shown = list(report.labels.items())[:10]
-    dots = ", ..." if len(report.labels) > 10 else ""
-    return f"{report.classes} classes ({', '.join(f'{name}: {count:,}' for name, count in shown)}{dots})"
+    """Counts by class; where classes have names, with the label that each is: `0 = ant: 3, 1 = bee: 5`."""
+    numbers = {name: f"{label} = " for label, name in enumerate(report.class_names or ()) if name != str(label)}
+    shown = [f"{numbers.get(name, '')}{name}: {count:,}" for name, count in list(report.labels.items())[:10]]
+    return f"{report.classes} classes ({', '.join(shown)}{', ...' if len(report.labels) > 10 else ''})"

@@ -1,7 +1,7 @@
 """Writing prepared archives, byte for byte the same wherever and whenever: EDM's zip layout, and npz.
 
 The zip holds uncompressed PNGs named 00000/img00000000.png and a `dataset.json` with `labels` as EDM and StyleGAN read
-them; our own keys beside it (`sigma`, `label_names`, `prepared`) are ignored by those.
+them; our own keys beside it (`sigma`, `group`, `label_names`, `prepared`) are ignored by those.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def _write_zip(
         return None if values is None else [[member_name(i), value] for i, value in enumerate(values)]
 
     content: dict[str, Any] = {"labels": pairs(summary["labels"])}
-    for key, value in (("sigma", pairs(summary["sigma"])), ("label_names", summary["label_names"])):
+    named = {key: pairs(summary[key]) for key in ("sigma", "group")} | {"label_names": summary["label_names"]}
+    for key, value in named.items():
         if value is not None:
             content[key] = value
     content["prepared"] = {key: summary[key] for key in _KEPT}
@@ -76,6 +77,7 @@ def _write_npz(
     extra = {
         "labels": None if summary["labels"] is None else np.array(summary["labels"], np.int64),
         "sigma": None if summary["sigma"] is None else np.array(summary["sigma"], np.float32),
+        "group": None if summary["group"] is None else np.array(summary["group"], np.int64),
         "prepared": np.frombuffer(
             canonical_json({key: summary[key] for key in (*_KEPT, "label_names")}).encode(), np.uint8
         ),

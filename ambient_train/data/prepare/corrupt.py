@@ -1,9 +1,9 @@
 """A data set with its noise written down: what training would have added, as an .npz that is never noised again.
 
 Image i is y_i = x_i + sigma z_i in units of [-1, 1], float32, never clipped; which images are noisy, and their z_i, are
-those of `corrupt` for the same seed. The file has `images`, `labels` (where there are any), `sigma` (one level an
-image, 0 = clean) and `heldout` (the images that training keeps apart; they stay clean), in the order of the source, so
-that ids, and with them every other random draw, are those of the source too.
+those of `corrupt` for the same seed. The file has `images`, `labels` and `classes` (where there are any), `sigma` (one
+level an image, 0 = clean) and `heldout` (the images that training keeps apart; they stay clean), in the order of the
+source, so that ids, and with them every other random draw, are those of the source too.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class CorruptedSet:
     sigma: float
     seed: int
     shape: tuple[int, int, int]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "shape": list(self.shape)}
+        return {**asdict(self), "shape": list(self.shape), "notes": list(self.notes)}
 
 
 def write_corrupted(
@@ -88,6 +89,8 @@ def write_corrupted(
     if part.labels is not None and heldout.labels is not None:
         columns["labels"] = np.zeros(count, np.int64)
         columns["labels"][part.ids], columns["labels"][heldout.ids] = part.labels, heldout.labels
+    if part.classes is not None:
+        columns["classes"] = np.array(part.classes)
     shape = mixture.shape
     with atomic_file(dest) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with npy_stream(archive, "images", np.dtype(np.float32), (count, *shape)) as stream:
@@ -96,7 +99,8 @@ def write_corrupted(
                 progress("write", done, count)
         for name, column in columns.items():
             write_npy(archive, name, column)
-    return CorruptedSet(str(dest), count, mixture.n_clean, mixture.n_noisy, len(heldout), sigma, seed, shape)
+    amounts = (mixture.n_clean, mixture.n_noisy, len(heldout))
+    return CorruptedSet(str(dest), count, *amounts, sigma, seed, shape, part.notes)
 
 
 def _blocks(mixture: TrainingSet, heldout: ImageSet, count: int) -> Iterator[tuple[int, np.ndarray]]:

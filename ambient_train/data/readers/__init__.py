@@ -39,13 +39,19 @@ def open_source(spec: str) -> Source:
     readers = [READERS[name] for name in READERS]
     for reader in (r for r in readers if r.by_name):
         if reader.recognises(spec):
-            return reader.open(spec)
+            return _settled(reader.open(spec))
     if not Path(spec).expanduser().exists():
         raise DataError(f"{spec}: neither a file or directory nor a built-in set ({', '.join(BUILT_IN)})")
     for reader in sorted((r for r in readers if not r.by_name), key=lambda r: r.general):
         if reader.recognises(spec):
-            return reader.open(spec)
+            return _settled(reader.open(spec))
     raise DataError(f"{spec}: a file of unknown kind; allowed are: {source_help()}")
+
+
+def _settled(source: Source) -> Source:
+    from ambient_train.data.formats.classes import settled
+
+    return settled(source)
 
 
 def source_help() -> str:
