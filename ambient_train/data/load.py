@@ -18,6 +18,7 @@ from ambient_train.stateless import hash_uniform
 
 Split = Literal["train", "heldout", "all"]
 _CHUNK_BYTES = 256 * 2**20
+_CHECKED_AT_ONCE = 256
 _HOLDOUT, _SUBSET = 0x68656C646F7574, 0x737562736574
 
 
@@ -61,8 +62,26 @@ def load_images(
     return ImageSet(name, images, labels, ids, sigma, None if labels is None else source.classes, tuple(notes))
 
 
-def _read(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int]:
-    """Decode in chunks of bounded memory, resizing as we go: images, and the side they had in the source."""
+def check_heldout(spec: str, *, holdout: float | None = None, resolution: int | None = None) -> int:
+    """Read every held-out image once and keep none: how many there are, 0 where none are held out.
+
+    What `load_images(spec, split="heldout")` would refuse after training is refused before it, with the same error.
+    Sources that hold arrays have been checked when they are opened, so only files of images cost their decoding.
+    """
+    source = open_source(spec)
+    if holdout == 0 and source.heldout is None:
+        return 0
+    ids = split_ids(source, "heldout", holdout)
+    _, size, side = _geometry(source, ids, resolution, spec)
+    _resized_sigma(None if source.sigma is None else source.sigma[ids], size, side, spec)
+    if source.tree is not None:
+        for start in range(0, len(ids), _CHECKED_AT_ONCE):
+            source.read(ids[start : start + _CHECKED_AT_ONCE])
+    return len(ids)
+
+
+def _geometry(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int, int]:
+    """The first image [1, C, S, S], its side and the side to bring it to."""
     first = source.read(ids[:1])
     channels, height, width = first.shape[1:]
     if height != width:
@@ -71,6 +90,13 @@ def _read(source: Source, ids: np.ndarray, resolution: int | None, spec: str) ->
     if side % 2:
         raise DataError(f"{spec}: images of {width} x {width} cannot be halved; give an even resolution to resize them")
     check_array_size((len(ids), channels, side, side), first.itemsize, spec)
+    return first, width, side
+
+
+def _read(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int]:
+    """Decode in chunks of bounded memory, resizing as we go: images, and the side they had in the source."""
+    first, width, side = _geometry(source, ids, resolution, spec)
+    channels = first.shape[1]
     images = np.empty((len(ids), channels, side, side), first.dtype)
     chunk = max(1, _CHUNK_BYTES // first.nbytes)
     for start in range(0, len(ids), chunk):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ambient_theory.shared.errors import DataError
+from ambient_train.data.formats.trees import printable
 
 
 def match_rows(keys: Sequence[Any], names: Sequence[str], where: str) -> tuple[list[int | None], list[str]]:
@@ -21,7 +22,8 @@ def match_rows(keys: Sequence[Any], names: Sequence[str], where: str) -> tuple[l
     for row, key in enumerate(keys):
         text = "" if key is None else _plain(str(key))
         if not text or text in table:
-            raise DataError(f"{where}: row {row + 2} has {'no file name' if not text else f'{text} a second time'}")
+            what = f"{printable(text)} a second time" if text else "no file name"
+            raise DataError(f"{where}: row {row + 2} has {what}")
         table[text] = row
     found: list[int | None] = [None] * len(names)
     ways: list[Callable[[str], str]] = [lambda n: n, _stem, _base, lambda n: _stem(_base(n))]

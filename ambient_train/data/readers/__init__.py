@@ -7,7 +7,7 @@ docs/data.md are made from the same list, so a new reader touches its own file a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ambient_theory.shared.errors import DataError
@@ -50,8 +50,10 @@ def open_source(spec: str) -> Source:
 
 def _settled(source: Source) -> Source:
     from ambient_train.data.formats.classes import settled
+    from ambient_train.data.formats.trees import printable
 
-    return settled(source)
+    source = settled(source)
+    return replace(source, notes=tuple(printable(note) for note in source.notes))
 
 
 def source_help() -> str:

@@ -9,8 +9,9 @@ import pytest
 from data_files import encode, png, rgb, write_folder
 from PIL import Image
 
+from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.classes import natural
-from ambient_train.data.load import load_images
+from ambient_train.data.load import check_heldout, load_images
 from ambient_train.data.prepare.check import check
 from ambient_train.data.prepare.prepare import PrepareConfig, prepare
 
@@ -136,3 +137,27 @@ def test_images_stored_on_their_side_are_turned_upright_and_counted(tmp_path: Pa
     done = prepare(PrepareConfig(source=str(root), dest=tmp_path / "o.zip"))
     assert list(done.converted.values()) == [3]
     np.testing.assert_array_equal(load_images(str(tmp_path / "o.zip"), holdout=0.0).images, loaded.images)
+
+
+def test_a_bad_held_out_image_is_found_before_training(tmp_path: Path) -> None:
+    names = [f"{part}/{i}.png" for part in ("train", "test") for i in range(4)]
+    root = tree(tmp_path / "t", names)
+    assert check_heldout(str(root)) == 4
+    good = (root / "test" / "3.png").read_bytes()
+    for bad, words in ((good[:-60], "damaged"), (png(rgb(1, 10)[0]), "10 x 10")):
+        (root / "test" / "3.png").write_bytes(bad)
+        load_images(str(root), split="train")  # control: training sees nothing of it
+        for function in (check_heldout, lambda spec: load_images(spec, split="heldout")):
+            with pytest.raises(DataError, match=rf"3\.png.*{words}"):
+                function(str(root))
+
+
+def test_checking_the_held_out_part_agrees_with_loading_it(tmp_path: Path) -> None:
+    assert check_heldout("digits") == len(load_images("digits", split="heldout"))
+    assert check_heldout("digits", holdout=0.5) == len(load_images("digits", split="heldout", holdout=0.5))
+    assert check_heldout("digits", holdout=0) == 0
+    np.savez(tmp_path / "n.npz", images=rgb(20), sigma=np.full(20, 0.1))
+    with pytest.raises(DataError, match="correlate"):
+        check_heldout(str(tmp_path / "n.npz"), resolution=6)
+    with pytest.raises(DataError, match="is empty"):
+        check_heldout(str(tmp_path / "n.npz"), holdout=1e-9)

@@ -74,6 +74,7 @@ class _Samples(dict[str, bytes]):
 def _samples(root: Path) -> _Samples:
     images = rgb(4)
     np.savez(root / "a.npz", images=images, labels=np.arange(4), sigma=np.zeros(4))
+    np.savez(root / "t.npz", train_images=images, train_labels=np.array(["a", "b"] * 2), meta=np.array({}, object))
     np.savez_compressed(root / "c.npz", images=images.astype(np.float32) / 127.5 - 1)
     np.save(root / "a.npy", images)
     files = edm_files(images, [0, 1, 2, 3])
@@ -109,13 +110,14 @@ def _accept(path: Path) -> None:
         assert "\n" not in message
     else:
         assert images.images.ndim == 4
+        assert not any("\n" in note for note in images.notes)
         assert np.isfinite(images.pixels()).all()
     assert sorted(p.name for p in path.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize(
     "name",
-    ["a.npz", "c.npz", "a.npy", "a.zip", "d.zip", "a.tar.gz", "a.tar", "a-idx3-ubyte", "a-idx3-ubyte.gz"],
+    ["a.npz", "c.npz", "t.npz", "a.npy", "a.zip", "d.zip", "a.tar.gz", "a.tar", "a-idx3-ubyte", "a-idx3-ubyte.gz"],
 )
 @FUZZ
 @given(edits=mutations())
@@ -131,13 +133,27 @@ def test_the_samples_themselves_are_read(samples: _Samples, tmp_path: Path) -> N
         assert len(load_images(str(tmp_path / name))) >= 4
 
 
-@pytest.mark.parametrize("name", ["dataset.json", "labels.csv", "sigma.npy", "list_eval_partition.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dataset.json",
+        "labels.csv",
+        "metadata.jsonl",
+        "levels.csv",
+        "labels.tsv",
+        "sigma.npy",
+        "list_eval_partition.txt",
+    ],
+)
 @FUZZ
 @given(edits=mutations())
 def test_mutated_metadata_is_read_or_refused_by_name(tmp_path: Path, name: str, edits: list) -> None:
     np.save(tmp_path / "s.npy", np.zeros(2))
     originals = {
         "dataset.json": b'{"labels": [["a.png", 0], ["b.png", 1]], "sigma": [["a.png", 0], ["b.png", 0.5]]}',
+        "metadata.jsonl": b'{"file": "a.png", "sigma": 0.5}\n{"file": "b.png", "sigma": 0, "label": "x"}\n',
+        "levels.csv": b"file;noise_std\na;0,5\nb;0\n",
+        "labels.tsv": b"name\tclass\na.png\tcat\nb.png\tdog\n",
         "labels.csv": b"file,label,sigma\na.png,0,0.5\nb.png,1,0\n",
         "sigma.npy": (tmp_path / "s.npy").read_bytes(),
         "list_eval_partition.txt": b"a.png 0\nb.png 1\n",
