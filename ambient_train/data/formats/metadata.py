@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,7 @@ from ambient_train.data.formats.arrays import as_labels, as_sigma, read_npy
 from ambient_train.data.formats.classes import from_names
 from ambient_train.data.formats.folders import Folders, describe_folders
 from ambient_train.data.formats.limits import first_line
-from ambient_train.data.formats.passed_over import passed_over, suffix
+from ambient_train.data.formats.passed_over import describes, passed_over, suffix
 from ambient_train.data.formats.rows import match_rows
 from ambient_train.data.formats.tables import Table, read_table, read_text
 from ambient_train.data.formats.trees import Tree
@@ -309,12 +310,11 @@ def _take_partition(tree: Tree, found: _Gathered) -> np.ndarray | None:
 
 def _unread(tree: Tree, read: set[str]) -> list[str]:
     """One sentence on tables that are not read, by name, and one on the other files, by kind."""
-    others = [name for name in tree.other if name not in read]
-    silent = {name for name in others if not passed_over([name])}
-    tables = [name for name in others if suffix(name) in _TABLES and name not in silent]
-    counts = {kind: sum(suffix(name) == kind for name in tables) for kind in {suffix(name) for name in tables}}
-    named = [name for name in tables if counts[suffix(name)] <= _NAMED]  # one a photograph is a kind of file
-    notes = [*passed_over(name for name in others if name not in set(named))]
+    others = [name for name in tree.other if name not in read and not describes(name)]
+    counts = Counter(suffix(name) for name in others)
+    few = {kind for kind in _TABLES if counts[kind] <= _NAMED}  # one for each photograph is a kind of file
+    named = [name for name in others if suffix(name) in few]
+    notes = [*passed_over(name for name in others if suffix(name) not in few)]
     if named:
         shown = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
         notes.insert(0, f"not read: {shown}; {_HOW}")

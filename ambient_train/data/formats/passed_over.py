@@ -33,13 +33,14 @@ def suffix(name: str) -> str:
     return ending
 
 
+def describes(name: str) -> bool:
+    """Whether a file only describes the set (README, LICENSE): nobody misses it."""
+    return name.rsplit("/", 1)[-1].lower().startswith(_SILENT_STEMS)
+
+
 def passed_over(names: Iterable[str]) -> tuple[str, ...]:
-    """One sentence on files that are not read, or none. What only describes a set (README, LICENSE) is not counted."""
-    kinds = Counter(
-        suffix(name) or "without an ending"
-        for name in names
-        if not name.rsplit("/", 1)[-1].lower().startswith(_SILENT_STEMS)
-    )
+    """One sentence on files that are not read, or none; those that only describe the set are not counted."""
+    kinds = Counter(suffix(name) or "without an ending" for name in names if not describes(name))
     total = sum(kinds.values())
     if not total:
         return ()

@@ -10,6 +10,8 @@ from typing import Any
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.trees import printable
 
+_Way = Callable[[str], str]
+
 
 def match_rows(keys: Sequence[Any], names: Sequence[str], where: str) -> tuple[list[int | None], list[str]]:
     """For each image (its name relative to the table) the row that speaks of it or None; and the keys that fit none.
@@ -25,18 +27,18 @@ def match_rows(keys: Sequence[Any], names: Sequence[str], where: str) -> tuple[l
             what = f"{printable(text)} a second time" if text else "no file name"
             raise DataError(f"{where}: row {row + 2} has {what}")
         table[text] = row
-    found: list[int | None] = [None] * len(names)
-    ways: list[Callable[[str], str]] = [lambda n: n, _stem, _base, lambda n: _stem(_base(n))]
-    for way in ways:
-        of_key = way if way in ways[2:] else ways[0]
-        by_way = Counter(of_key(key) for key in table)
-        rows = {of_key(key): row for key, row in table.items()}
-        images = Counter(way(name) for name in names)
-        for i, name in enumerate(names):
-            if found[i] is None and images[way(name)] == 1 and by_way[way(name)] == 1:
-                found[i] = rows[way(name)]
-        if all(row is not None for row in found):
+    found: list[int | None] = [table.get(name) for name in names]
+    ways: tuple[tuple[_Way, _Way], ...] = ((_stem, str), (_base, _base), (_base_stem, _base_stem))
+    for of_name, of_key in ways:
+        if None not in found:
             break
+        times = Counter(of_key(key) for key in table)
+        rows = {of_key(key): row for key, row in table.items()}
+        images = Counter(of_name(name) for name in names)
+        for i, name in enumerate(names):
+            short = of_name(name)
+            if found[i] is None and images[short] == 1 and times[short] == 1:
+                found[i] = rows[short]
     for i, name in enumerate(names):
         folder = name
         while found[i] is None and (folder := folder.rpartition("/")[0]):
@@ -58,3 +60,7 @@ def _base(name: str) -> str:
 
 def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
+
+
+def _base_stem(name: str) -> str:
+    return _stem(_base(name))
