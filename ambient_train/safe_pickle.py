@@ -3,8 +3,9 @@
 Python's unpickler calls whatever the file names. This one has no way to import or to call anything: numbers, strings,
 bytes and containers are made; every global must be on a short list and stays a name (`Global`); every call the file
 asks for stays a description of it (`Call`). The reader of a format then interprets the few descriptions that it knows
-(`interchange.edm_snapshot` makes tensors of some). Opcodes are decoded by the standard library's `pickletools`, which
-executes nothing either.
+(`interchange.edm_snapshot` makes tensors of some, `data.formats.cifar` arrays). Opcodes are decoded by the standard
+library's `pickletools`, which executes nothing either. Work and memory are bounded by the size of the file: each opcode
+is handled once, and no opcode makes more than it holds or takes from the stack.
 """
 
 from __future__ import annotations
@@ -17,28 +18,11 @@ from ambient_theory.shared.errors import DataError
 
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _VALUES = frozenset(
-    [
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG",
-        "LONG1",
-        "LONG4",
-        "FLOAT",
-        "BINFLOAT",
-        "STRING",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-        "UNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE",
-        "BINUNICODE8",
-    ]
+    (
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"),
+        *("SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "UNICODE", "SHORT_BINUNICODE"),
+        *("BINUNICODE", "BINUNICODE8"),
+    )
 )
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
 _FIXED_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -85,6 +69,7 @@ class _Machine:
         self.allowed = allowed
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.encoded: dict[int, tuple[str, bytes]] = {}
 
     def pop(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
@@ -111,8 +96,8 @@ class _Machine:
             raise DataError("the pickle names a global by something that is no text")
         if not self.allowed(module, name):
             raise DataError(
-                f"the pickle asks for {module[:80]}.{name[:80]}, which this reader refuses: it makes containers and "
-                "tensors only and never runs code from a file"
+                f"the pickle asks for {module[:80]}.{name[:80]}, which this reader refuses: it makes numbers, "
+                "text, containers and arrays only and never runs code from a file"
             )
         return Global(module, name)
 
@@ -219,11 +204,21 @@ class _Machine:
         else:
             raise DataError(f"the pickle uses {op}, which this reader refuses")
 
-    @staticmethod
-    def _call(function: Any, args: Any, keywords: Any = None) -> Call:
+    def _call(self, function: Any, args: Any, keywords: Any = None) -> Call | bytes:
         if not isinstance(function, Global) or not isinstance(args, tuple):
             raise DataError("the pickle calls something that is no known name")
+        if str(function) == "_codecs.encode":
+            return self._encode(args)
         return Call(function, args, keywords)
+
+    def _encode(self, args: tuple[Any, ...]) -> bytes:
+        """Bytes, which protocols below 3 write as text to be encoded; one text is encoded once, however often asked."""
+        match args:
+            case (str() as text, "latin1" | "latin-1"):
+                if id(text) not in self.encoded:
+                    self.encoded[id(text)] = (text, text.encode("latin-1"))
+                return self.encoded[id(text)][1]
+        raise DataError("the pickle encodes something other than bytes")
 
 
 def _checked_key(key: Any) -> Any:

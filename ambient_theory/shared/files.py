@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ambient_theory.shared.errors import DataError
 
@@ -45,9 +45,27 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write to a temporary name beside `path`, flush to disk, rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    with _in_place(Path(temporary), os.fdopen(handle, "wb"), path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """`atomic_write_bytes` for what is too large to hold: a stream whose file takes the place of `path` at the end.
+
+    The temporary name is fixed, so that what a killed process left behind is written over by the next attempt; there
+    must be one writer at a time. An exception removes it and leaves `path` as it was.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _in_place(temporary, open(temporary, "wb"), path) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _in_place(temporary: Path, stream: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        with stream as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ambient_theory.shared.console import command, print_json, talk
+from ambient_train.data.formats.columns import FILE_COLUMNS, LABEL_COLUMNS, SIGMA_COLUMNS, TABLE_STEMS, TABLE_SUFFIXES
 from ambient_train.data.readers import source_help
 
 app = typer.Typer(
@@ -17,7 +19,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _list(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
 SOURCE_HELP = f"{source_help()}."
+CHECK_HELP = (
+    "Sizes, modes, labels, noise levels, duplicates, mean and std, and what is wrong with which file.\n\n"
+    "The noise level and the label of each image of a folder or .zip stand in a table with a header beside the images, "
+    f"named {_list(TABLE_STEMS)} and ending in {_list(TABLE_SUFFIXES)} (any case of letters). Its columns: "
+    f"{_list(FILE_COLUMNS[:3])}, the name of an image, or of a folder for all images in it; {_list(SIGMA_COLUMNS)}, "
+    f"the standard deviation of its noise in units of [-1, 1], 0 = clean; {_list(LABEL_COLUMNS)}, its class. "
+    "Or sigma.npy holds one level an image, in the sorted order of their names. A table of another name is read if it "
+    "has a level for every image. An .npz holds the arrays images, labels and sigma. What is not read is named in a "
+    "note, and so is a level that the pixels contradict.\n\n"
+    "Exit code 3 if training could not read the source as it is.\n\n"
+    "Example: ambient data check photos/"
+)
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Threads that decode (default: one a core, one for small files); changes no byte."),
@@ -93,6 +112,8 @@ def prepare(
         if partial_path(dest).exists():
             talk(f"what is done is kept in {partial_path(dest)}; the same command continues", quiet=quiet)
         raise
+    for note in result.notes:
+        talk(f"note: {note}", quiet=quiet)
     if result.resumed_from:
         talk(f"continued after {result.resumed_from:,} images that were there already", quiet=quiet)
     for what, count in result.converted.items():
@@ -142,6 +163,8 @@ def corrupt(
             overwrite=overwrite,
             progress=progress,
         )
+    for note in result.notes:
+        talk(f"note: {note}", quiet=quiet)
     if json_output:
         print_json(result.to_dict())
         return
@@ -151,7 +174,7 @@ def corrupt(
     )
 
 
-@app.command()
+@app.command(help=CHECK_HELP)
 @command
 def check(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
@@ -159,10 +182,6 @@ def check(
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Sizes, modes, labels, noise levels, duplicates, mean and std, and what is wrong with which file.
-
-    Exit code 3 if training could not read the source as it is.
-    """
     from ambient_theory.shared.errors import DataError
     from ambient_train.data.prepare.check import check as run
     from ambient_train.data.prepare.progress import reporter
@@ -220,6 +239,7 @@ def _show(report: Any) -> None:
 
 
 def _classes(report: Any) -> str:
-    shown = list(report.labels.items())[:10]
-    dots = ", ..." if len(report.labels) > 10 else ""
-    return f"{report.classes} classes ({', '.join(f'{name}: {count:,}' for name, count in shown)}{dots})"
+    """Counts by class; where classes have names, with the label that each is: `0 = ant: 3, 1 = bee: 5`."""
+    numbers = {name: f"{label} = " for label, name in enumerate(report.class_names or ()) if name != str(label)}
+    shown = [f"{numbers.get(name, '')}{name}: {count:,}" for name, count in list(report.labels.items())[:10]]
+    return f"{report.classes} classes ({', '.join(shown)}{', ...' if len(report.labels) > 10 else ''})"

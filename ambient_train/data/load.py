@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.formats.limits import check_array_size
 from ambient_train.data.images import ImageSet as ImageSet  # for those who load and hold
+from ambient_train.data.noise import unit_notes
 from ambient_train.data.readers import open_source
 from ambient_train.data.resize import area_resize
 from ambient_train.data.source import Source
@@ -16,6 +18,7 @@ from ambient_train.stateless import hash_uniform
 
 Split = Literal["train", "heldout", "all"]
 _CHUNK_BYTES = 256 * 2**20
+_CHECKED_AT_ONCE = 256
 _HOLDOUT, _SUBSET = 0x68656C646F7574, 0x737562736574
 
 
@@ -47,16 +50,38 @@ def load_images(
     source = open_source(spec)
     ids = subset_ids(split_ids(source, split, holdout), max_images)
     images, size = _read(source, ids, resolution, spec)
+    notes = [*source.notes, *(f"{n:,} converted: {what}" for what, n in _converted(source).items())]
     sigma = None if source.sigma is None else _resized_sigma(source.sigma[ids], size, images.shape[-1], spec)
+    if source.sigma is not None and sigma is not None and sigma.any():
+        notes += _noise_notes(source.sigma[ids], sigma, images)
     labels = None if source.labels is None else source.labels[ids]
     if labels is not None and (labels < 0).any():
+        notes.append(f"{int((labels < 0).sum()):,} of {len(labels):,} images have no label, so no labels are used")
         labels = None
     name = source.name if size == images.shape[-1] else f"{source.name}{resolution}"
-    return ImageSet(name, images, labels, ids, sigma, None if labels is None else source.classes, source.notes)
+    return ImageSet(name, images, labels, ids, sigma, None if labels is None else source.classes, tuple(notes))
 
 
-def _read(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int]:
-    """Decode in chunks of bounded memory, resizing as we go: images, and the side they had in the source."""
+def check_heldout(spec: str, *, holdout: float | None = None, resolution: int | None = None) -> int:
+    """Read every held-out image once and keep none: how many there are, 0 where none are held out.
+
+    What `load_images(spec, split="heldout")` would refuse after training is refused before it, with the same error.
+    Sources that hold arrays have been checked when they are opened, so only files of images cost their decoding.
+    """
+    source = open_source(spec)
+    if holdout == 0 and source.heldout is None:
+        return 0
+    ids = split_ids(source, "heldout", holdout)
+    _, size, side = _geometry(source, ids, resolution, spec)
+    _resized_sigma(None if source.sigma is None else source.sigma[ids], size, side, spec)
+    if source.tree is not None:
+        for start in range(0, len(ids), _CHECKED_AT_ONCE):
+            source.read(ids[start : start + _CHECKED_AT_ONCE])
+    return len(ids)
+
+
+def _geometry(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int, int]:
+    """The first image [1, C, S, S], its side and the side to bring it to."""
     first = source.read(ids[:1])
     channels, height, width = first.shape[1:]
     if height != width:
@@ -65,6 +90,13 @@ def _read(source: Source, ids: np.ndarray, resolution: int | None, spec: str) ->
     if side % 2:
         raise DataError(f"{spec}: images of {width} x {width} cannot be halved; give an even resolution to resize them")
     check_array_size((len(ids), channels, side, side), first.itemsize, spec)
+    return first, width, side
+
+
+def _read(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int]:
+    """Decode in chunks of bounded memory, resizing as we go: images, and the side they had in the source."""
+    first, width, side = _geometry(source, ids, resolution, spec)
+    channels = first.shape[1]
     images = np.empty((len(ids), channels, side, side), first.dtype)
     chunk = max(1, _CHUNK_BYTES // first.nbytes)
     for start in range(0, len(ids), chunk):
@@ -94,12 +126,16 @@ def split_ids(source: Source, split: Split, holdout: float | None) -> np.ndarray
     if source.regions is not None:
         train, heldout = source.regions(share)
     else:
-        heldout = hash_uniform(ids, _HOLDOUT) < share
+        heldout = hash_uniform(ids if source.group is None else source.group, _HOLDOUT) < share
         train = ~heldout
     chosen = ids[heldout if split == "heldout" else train]
     if len(chosen) == 0:
         raise DataError(f"{source.name}: the {split} part of {source.count} images at holdout {share:g} is empty")
     return chosen
+
+
+def _converted(source: Source) -> Counter[str]:
+    return Counter() if source.tree is None else Counter(source.tree.converted.values())
 
 
 def _resized_sigma(sigma: np.ndarray | None, old: int, new: int, spec: str) -> np.ndarray | None:
@@ -112,3 +148,14 @@ def _resized_sigma(sigma: np.ndarray | None, old: int, new: int, spec: str) -> n
             f"choose a resolution that divides {old}"
         )
     return (sigma / np.float32(old // new)).astype(np.float32)
+
+
+def _noise_notes(stated: np.ndarray, sigma: np.ndarray, images: np.ndarray) -> list[str]:
+    """What happens to the noise that images came with: other levels at another size, units that cannot be."""
+    notes = []
+    before, after = np.unique(stated[stated > 0]), np.unique(sigma[sigma > 0])
+    if not np.array_equal(before, after):
+        pairs = [f"{a:.3g} -> {b:.3g}" for a, b in zip(before, after, strict=True)]
+        text = ", ".join(pairs if len(pairs) <= 4 else [pairs[0], "...", pairs[-1]])
+        notes.append(f"averaging pixels lowers the noise: levels {text} at {images.shape[-1]} pixels")
+    return notes + unit_notes(stated, images.dtype == np.uint8)

@@ -20,7 +20,8 @@ class Source:
     count: images in the full, sorted source; ids are 0 .. count - 1. read(ids) decodes those images to [m, C, H, W],
     uint8 or float32. labels int64 [count], sigma float32 [count] (noise already in the image, 0 = clean), or None.
     heldout: bool [count] where the source comes with a held-out part of its own. regions(share) -> (train, heldout)
-    bool [count] each, where images overlap and a split by image would leak.
+    bool [count] each, where images overlap and a split by image would leak. group int64 [count]: images of one scene
+    (clean and noisy) share the smallest of their ids, and are held out together.
     tree: the files, where images are files that may differ in size and mode. A label of -1 is unknown.
     classes: name of each label, in the order of the labels. notes: what was seen and not read, or changed on the way,
     one sentence each; nobody may learn of it later from a result.
@@ -33,6 +34,7 @@ class Source:
     sigma: np.ndarray | None = None
     heldout: np.ndarray | None = None
     regions: Callable[[float], tuple[np.ndarray, np.ndarray]] | None = None
+    group: np.ndarray | None = None
     default_holdout: float = 0.1
     classes: tuple[str, ...] | None = None
     tree: Tree | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -13,22 +14,30 @@ import numpy as np
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.limits import check_array_size, check_expansion, first_line
 
+_LAST_CHARACTER = 0x10FFFF
 
-def read_npy(stream: IO[bytes], where: str, available: int) -> np.ndarray:
-    """Array of a .npy stream of `available` bytes. No objects, no size beyond what is there: else DataError."""
+
+def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     try:
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise DataError(f"{where}: .npy version {version} is not supported (1.0 and 2.0 are)")
+            return np.lib.format.read_array_header_1_0(stream)
+        if version == (2, 0):
+            return np.lib.format.read_array_header_2_0(stream)
+        raise DataError(f"{where}: .npy version {version} is not supported (1.0 and 2.0 are)")
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"{where}: not a readable .npy file ({first_line(error)})") from None
-    if dtype.hasobject or dtype.kind not in "uifb":
+
+
+def read_npy(stream: IO[bytes], where: str, available: int, text: bool = False) -> np.ndarray:
+    """Array of a .npy stream of `available` bytes. No objects, no size beyond what is there: else DataError.
+
+    text: arrays of text (of a fixed width, `<U5` or `|S5`) are read, too.
+    """
+    shape, fortran, dtype = _read_header(stream, where)
+    if dtype.hasobject or dtype.kind not in "uifb" + "US" * text:
         raise DataError(f"{where}: values of type {dtype} are not numbers")
     if not shape:
         shape = (1,)
@@ -53,20 +62,11 @@ def load_npy(path: Path) -> np.ndarray:
         raise DataError(f"{path}: cannot be read ({error})") from None
 
 
-def load_npz(path: Path, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """Arrays of an .npz file by name: all of them, or those among `only`."""
-    arrays = {}
+@contextlib.contextmanager
+def _open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if not info.filename.endswith(".npy"):
-                    raise DataError(f"{path}: {info.filename!r} is not a .npy array")
-                if only is not None and info.filename[: -len(".npy")] not in only:
-                    continue
-                where = f"{path}:{info.filename}"
-                check_expansion(info.compress_size, info.file_size, where)
-                with archive.open(info) as stream:
-                    arrays[info.filename[: -len(".npy")]] = read_npy(stream, where, info.file_size)
+            yield archive
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except DataError:
@@ -75,7 +75,40 @@ def load_npz(path: Path, only: Collection[str] | None = None) -> dict[str, np.nd
         raise DataError(f"{path}: not a readable .npz file ({first_line(error)})") from None
     except (RuntimeError, ValueError, LookupError) as error:
         raise DataError(f"{path}: not a readable .npz file ({first_line(error)})") from None
+
+
+def load_npz(path: Path, only: Collection[str] | None = None, text: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """Arrays of an .npz file by name: all of them, or those among `only`; those among `text` may hold text."""
+    arrays = {}
+    with _open_npz(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if only is not None and name not in only:
+                continue
+            if name == info.filename:
+                raise DataError(f"{path}: {info.filename!r} is not a .npy array")
+            where = f"{path}:{info.filename}"
+            check_expansion(info.compress_size, info.file_size, where)
+            with archive.open(info) as stream:
+                arrays[name] = read_npy(stream, where, info.file_size, text=name in text)
     return arrays
+
+
+def list_npz(path: Path) -> dict[str, str]:
+    """What an .npz file holds: each name with what it is, `float64 [60, 16, 16]`; nothing but headers is read."""
+    found = {}
+    with _open_npz(path) as archive:
+        for info in archive.infolist():
+            name, what = info.filename.removesuffix(".npy"), "no array"
+            if name != info.filename:
+                try:
+                    with archive.open(info) as stream:
+                        shape, _, dtype = _read_header(stream, name)
+                    what = f"{dtype} {list(shape)}"
+                except Exception as error:  # of an array that nobody asked for, damage is no reason to stop
+                    what = f"unreadable: {first_line(error, 60)}"
+            found[name] = what
+    return found
 
 
 def as_images(array: np.ndarray, where: str) -> np.ndarray:
@@ -112,6 +145,19 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     return array
 
 
+def float_notes(images: np.ndarray, sigma: np.ndarray | None) -> tuple[str, ...]:
+    """A sentence on floats beyond [-1, 1] that no noise level explains, or none."""
+    if images.dtype == np.uint8 or (sigma is not None and sigma.any()):
+        return ()
+    low, high = float(images.min()), float(images.max())
+    if max(-low, high) <= 1.001:
+        return ()
+    return (
+        f"floats reach from {low:.4g} to {high:.4g}, but no noise level is stated: pixels are in units of [-1, 1], and "
+        "what is noisy needs `sigma`",
+    )
+
+
 def as_labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
     """Labels int64 [count], from whole numbers or from one-hot rows."""
     if array.ndim == 2 and array.shape[1] > 1 and np.isin(array, (0, 1)).all() and (array.sum(1) == 1).all():
@@ -127,9 +173,19 @@ def as_labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
 
 
 def as_sigma(array: np.ndarray, count: int, where: str) -> np.ndarray:
-    """Noise levels float32 [count] from one number for all or one an image; finite and >= 0."""
+    """Noise levels float32 [count] from one number for all or one an image ([N], [N, 1], [N, 1, 1, 1]).
+
+    Raises DataError for other shapes, maps of the noise of each pixel among them, and unless they are finite and >= 0.
+    """
     if array.size == 1:
         array = np.repeat(array.reshape(1), count)
+    if array.size == count and array.shape[:1] == (count,):
+        array = array.reshape(count)
+    if array.ndim > 1 and array.shape[0] == count:
+        raise DataError(
+            f"{where}: noise levels of shape {array.shape}: maps of the noise of each pixel are not "
+            f"supported yet; give one level an image, an array of {count} numbers"
+        )
     if array.shape != (count,):
         raise DataError(f"{where}: noise levels of shape {array.shape} for {count} images")
     with np.errstate(over="ignore"):
@@ -137,3 +193,17 @@ def as_sigma(array: np.ndarray, count: int, where: str) -> np.ndarray:
     if not (np.isfinite(sigma).all() and (sigma >= 0).all()):
         raise DataError(f"{where}: noise levels must be finite and >= 0")
     return sigma
+
+
+def as_texts(array: np.ndarray, where: str) -> list[str]:
+    """Text of an array of text, flattened. Raises DataError for what is no text in UTF-8 or no character."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    codes = flat.view(np.dtype("u4").newbyteorder(flat.dtype.byteorder)) if flat.dtype.kind == "U" else np.zeros(1)
+    try:
+        if codes.max(initial=0) > _LAST_CHARACTER:
+            raise ValueError("a number beyond the last character")
+        texts = [value.decode() if isinstance(value, bytes) else str(value) for value in flat.tolist()]
+        "".join(texts).encode()  # lone surrogates are no characters either
+    except (ValueError, UnicodeError) as error:
+        raise DataError(f"{where}: not text ({first_line(error)})") from None
+    return texts

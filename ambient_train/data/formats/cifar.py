@@ -1,14 +1,12 @@
 """CIFAR-10 tarballs (Krizhevsky 2009), python and binary version, without trusting their pickles.
 
-The python version holds pickled dictionaries. They are read by an unpickler that can build nothing but containers,
-text, bytes, numbers and *descriptions* of arrays: no class or function of any module is ever looked up.
+The python version holds pickled dictionaries of arrays. `safe_pickle` reads them as data: no class or function of any
+module is ever looked up.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
-import pickletools
 import re
 import tarfile
 from collections.abc import Callable
@@ -18,101 +16,75 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, open_bounded
+from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, check_array_size, open_bounded
+from ambient_train.safe_pickle import Call, read_pickle
 
 _PYTHON = re.compile(r"(?:^|/)(data_batch_[1-5]|test_batch)$")
 _BINARY = re.compile(r"(?:^|/)(data_batch_[1-5]|test_batch)\.bin$")
+_ALLOWED = frozenset(
+    (
+        *("numpy.dtype", "numpy.ndarray", "_codecs.encode"),
+        *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
+    )
+)
+_MAX_DEPTH = 8
 _MAX_TOTAL = 2 * 2**30
 _PIXELS = 3 * 32 * 32
-_KINDS = {"u1": np.dtype(np.uint8), "i4": np.dtype("<i4"), "i8": np.dtype("<i8")}
-
-
-class _Description:
-    """Stands for an array or a dtype inside a pickle: keeps the state it is given and does nothing with it."""
-
-    __slots__ = ("arguments", "state")
-
-    def __init__(self, *arguments: Any):
-        self.arguments, self.state = arguments, None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _ArrayClass:
-    """Stands for `numpy.ndarray` as an argument; cannot be called."""
-
-    __slots__ = ()
-
-
-def _encode(text: str, codec: str) -> bytes:
-    if codec not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"codec {codec!r}")
-    return text.encode("latin-1")
-
-
-class _Restricted(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return lambda *arguments: _Description(*arguments)
-        if module == "numpy" and name == "dtype":
-            return lambda *arguments: _Description(*arguments)
-        if module == "numpy" and name == "ndarray":
-            return _ArrayClass()
-        if module == "_codecs" and name == "encode":
-            return lambda *arguments: _encode(*arguments)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it asks for an outside object")
+_KINDS: dict[str, np.dtype[Any]] = {"u1": np.dtype(np.uint8), "i4": np.dtype("<i4"), "i8": np.dtype("<i8")}
 
 
 def load_plain_pickle(data: bytes, where: str) -> Any:
     """Content of a pickle of containers, text, bytes, numbers and arrays of uint8, int32 or int64; else DataError."""
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(data):
-                raise pickle.UnpicklingError("its memo is larger than the file")
-        return _materialise(_Restricted(io.BytesIO(data), encoding="bytes").load(), 0)
+        content = read_pickle(io.BytesIO(data), lambda module, name: f"{module}.{name}" in _ALLOWED)
+        return _Interpreter(len(data)).value(content, 0)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
-    except Exception as error:  # a malformed pickle may raise anything
-        message = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise DataError(f"{where}: a pickle that is damaged or not allowed ({message})") from None
 
 
-def _materialise(value: Any, depth: int) -> Any:
-    if depth > 8:
-        raise DataError("a pickle nested too deeply")
-    if isinstance(value, dict):
-        return {k: _materialise(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_materialise(v, depth + 1) for v in value]
-    if isinstance(value, _Description):
-        return _array(value)
-    if value is None or isinstance(value, str | bytes | int | float):
-        return value
-    raise DataError(f"a pickle of {type(value).__name__}")
+class _Interpreter:
+    """Makes arrays of the descriptions in a pickle, and refuses what is neither plain nor an array.
+
+    A value may stand in many places of a pickle, which a few bytes each can multiply without end: no more are visited
+    than the pickle has bytes.
+    """
+
+    def __init__(self, budget: int):
+        self.budget = budget
+
+    def value(self, value: Any, depth: int) -> Any:
+        self.budget -= 1
+        if depth > _MAX_DEPTH or self.budget < 0:
+            raise DataError("a pickle nested too deeply")
+        if isinstance(value, dict):
+            return {k: self.value(v, depth + 1) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.value(v, depth + 1) for v in value]
+        if isinstance(value, Call):
+            return _array(value)
+        if value is None or isinstance(value, str | bytes | int | float):
+            return value
+        raise DataError(f"a pickle of {type(value).__name__}")
 
 
-def _array(value: _Description) -> np.ndarray:
-    """The array that (version, shape, dtype, is_fortran, bytes) describes."""
-    state = value.state
-    if not (isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], _Description)):
+def _array(call: Call) -> np.ndarray:
+    """The array that `_reconstruct` and its state (version, shape, dtype, is_fortran, bytes) describe."""
+    state = call.state if str(call.function).endswith("._reconstruct") else None
+    if not (isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], Call)):
         raise DataError("a pickled array that is not understood")
-    _, shape, kind, fortran, data = state
-    code = kind.arguments[0] if kind.arguments else None
-    code = code.decode("latin-1") if isinstance(code, bytes) else code
+    _, shape, described, fortran, data = state
+    kind, layout = (described.args or (None,))[0], described.state
+    code = kind.decode("latin-1") if isinstance(kind, bytes) else kind
     dtype = _KINDS.get(code) if isinstance(code, str) else None
-    order = kind.state[1] if isinstance(kind.state, tuple) and len(kind.state) > 1 else "|"
+    order = layout[1] if isinstance(layout, tuple) and len(layout) > 1 else "|"
     if dtype is None or order in (">", b">"):
-        raise DataError(f"a pickled array of type {code!r}; allowed are u1, i4, i8")
-    if not (isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape) and isinstance(data, bytes)):
+        raise DataError(f"a pickled array of type {str(code)[:20]!r}; allowed are u1, i4, i8")
+    if isinstance(data, str) and max(data, default="") <= "\xff":  # how Python 2 wrote bytes
+        data = data.encode("latin-1")
+    whole = isinstance(shape, tuple) and all(type(n) is int and 0 <= n < 2**63 for n in shape)
+    if not whole or not isinstance(data, bytes):
         raise DataError("a pickled array that is not understood")
-    size = dtype.itemsize
-    for n in shape:
-        size *= n
-    if size != len(data):
+    if check_array_size(shape, dtype.itemsize, "a pickled array") != len(data):
         raise DataError(f"a pickled array of shape {shape} with {len(data)} bytes")
     array = np.frombuffer(data, dtype)
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)

@@ -8,7 +8,7 @@ import warnings
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.limits import MAX_PIXELS, first_line
@@ -21,6 +21,8 @@ EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")  # nothing that starts a program, as EPS would
 Colour = Literal["rgb", "grey"]
 _SIXTEEN_BIT = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
+_ORIENTATION = 0x0112
+TURNED = "an image stored on its side or mirrored (EXIF), now upright"
 _WHAT = {
     "P": "a palette image",
     "PA": "a palette image with alpha",
@@ -56,6 +58,15 @@ def _kind(image: Image.Image, data: bytes) -> str | None:
     return _WHAT.get(image.mode, f"an image of mode {image.mode}")
 
 
+def _upright(image: Image.Image) -> tuple[Image.Image, str | None]:
+    """The image as its EXIF orientation says that it is to be seen, and a note if that turned it."""
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+    except Exception:  # what cannot be read turns nothing
+        return image, None
+    return (ImageOps.exif_transpose(image), TURNED) if turned else (image, None)
+
+
 def _to_plain(image: Image.Image, colour: Colour, where: str) -> Image.Image:
     if image.mode in _SIXTEEN_BIT:
         values = np.asarray(image).astype(np.float64)
@@ -75,7 +86,8 @@ def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tupl
 
     Without `convert`, palettes, alpha, CMYK and 16 bits raise DataError, as do animations in any case. With it they
     become RGB or grey (alpha over white, 16 bits divided by 257), and so does a plain image of the other colour mode.
-    Files that are truncated, no image, or larger than MAX_PIXELS raise DataError with `where`.
+    An image whose EXIF orientation says so is turned upright in any case. Files that are truncated, no image, or larger
+    than MAX_PIXELS raise DataError with `where`.
     """
     plain = decode_png(data)
     if plain is not None and (convert is None or len(plain) == (3 if convert == "rgb" else 1)):
@@ -87,6 +99,7 @@ def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tupl
             raise DataError(f"{where}: an animated image of {frames} frames; export the frames as single images")
         if note is not None and convert is None:
             raise DataError(f"{where}: {note}; `ambient data prepare` converts such files to RGB or grey")
+        image, turned = _upright(image)
         if convert is not None and (note is not None or image.mode != ("RGB" if convert == "rgb" else "L")):
             note = note or ("a grey image" if image.mode == "L" else "a colour image")
             image = _to_plain(image, convert, where)
@@ -95,7 +108,8 @@ def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tupl
         raise
     except Exception as error:
         raise DataError(f"{where}: damaged or truncated image ({first_line(error, 100)})") from None
-    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), note
+    what = " and ".join(part for part in (note, turned) if part)
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), what or None
 
 
 def is_colour(data: bytes, where: str) -> bool:

@@ -25,7 +25,10 @@ _SMALL_FILE_BYTES = 16384
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """Files by relative POSIX name, sorted; `read(name)` gives the bytes of one. other: files that are no images."""
+    """Files by relative POSIX name, sorted; `read(name)` gives the bytes of one. other: files that are no images.
+
+    converted: what `decode` changed, by name, of the images decoded so far.
+    """
 
     root: str
     images: tuple[str, ...]
@@ -33,6 +36,7 @@ class Tree:
     sizes: dict[str, int] = field(repr=False)
     read: Callable[[str], bytes] = field(repr=False)
     folder: bool = True
+    converted: dict[str, str] = field(default_factory=dict, repr=False)
 
     def where(self, name: str) -> str:
         """The file's name for messages: root/name in a folder, root:name in an archive."""
@@ -47,7 +51,10 @@ class Tree:
     def decode(self, index: int, convert: Colour | None = None) -> tuple[np.ndarray, str | None]:
         """`decode_image` of image number `index`."""
         name = self.images[index]
-        return decode_image(self.read(name), self.where(name), convert)
+        pixels, what = decode_image(self.read(name), self.where(name), convert)
+        if what is not None:
+            self.converted[name] = what
+        return pixels, what
 
 
 def decode_threads(tree: Tree | None) -> int:

@@ -1,24 +1,22 @@
 """Writing prepared archives, byte for byte the same wherever and whenever: EDM's zip layout, and npz.
 
 The zip holds uncompressed PNGs named 00000/img00000000.png and a `dataset.json` with `labels` as EDM and StyleGAN read
-them; our own keys beside it (`sigma`, `label_names`, `prepared`) are ignored by those.
+them; our own keys beside it (`sigma`, `group`, `label_names`, `prepared`) are ignored by those.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.files import canonical_json, fsync_directory
+from ambient_theory.shared.files import atomic_file, canonical_json
 from ambient_train.data.formats.png import encode_png
 
 _KEPT = ("schema", "hash", "config", "count", "dtype", "shape", "converted", "skipped")
@@ -31,6 +29,7 @@ def member_name(index: int) -> str:
 
 
 def _info(name: str) -> zipfile.ZipInfo:
+    """An entry with fixed time and rights, so that the same content is the same bytes."""
     info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     info.create_system, info.external_attr = 3, 0o100644 << 16
     return info
@@ -39,21 +38,10 @@ def _info(name: str) -> zipfile.ZipInfo:
 def write_archive(
     dest: Path, kind: str, pixels: Path, summary: dict[str, Any], progress: Callable[[str, int, int], None]
 ) -> None:
-    """Write DEST from the raw pixels, under a temporary name beside it, flush, and rename."""
-    temporary = dest.with_name(f".{dest.name}.tmp")
+    """Write DEST from the raw pixels, atomically."""
     images = np.memmap(pixels, np.dtype(summary["dtype"]), "r", shape=(summary["count"], *summary["shape"]))
-    try:
-        with open(temporary, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                (_write_zip if kind == "zip" else _write_npz)(archive, images, summary, progress)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, dest)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    fsync_directory(dest.parent)
+    with atomic_file(dest) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        (_write_zip if kind == "zip" else _write_npz)(archive, images, summary, progress)
 
 
 def _write_zip(
@@ -69,7 +57,8 @@ def _write_zip(
         return None if values is None else [[member_name(i), value] for i, value in enumerate(values)]
 
     content: dict[str, Any] = {"labels": pairs(summary["labels"])}
-    for key, value in (("sigma", pairs(summary["sigma"])), ("label_names", summary["label_names"])):
+    named = {key: pairs(summary[key]) for key in ("sigma", "group")} | {"label_names": summary["label_names"]}
+    for key, value in named.items():
         if value is not None:
             content[key] = value
     content["prepared"] = {key: summary[key] for key in _KEPT}
@@ -81,30 +70,38 @@ def _write_npz(
     archive: zipfile.ZipFile, images: np.ndarray, summary: dict[str, Any], progress: Callable[[str, int, int], None]
 ) -> None:
     count = len(images)
-    with archive.open(_info("images.npy"), "w", force_zip64=True) as stream:
-        _npy_header(stream, images.dtype, images.shape)
+    with npy_stream(archive, "images", images.dtype, images.shape) as stream:
         for start in range(0, count, _BLOCK):
             stream.write(np.ascontiguousarray(images[start : start + _BLOCK]).tobytes())
             progress("write", start, count)
     extra = {
         "labels": None if summary["labels"] is None else np.array(summary["labels"], np.int64),
         "sigma": None if summary["sigma"] is None else np.array(summary["sigma"], np.float32),
+        "group": None if summary["group"] is None else np.array(summary["group"], np.int64),
         "prepared": np.frombuffer(
             canonical_json({key: summary[key] for key in (*_KEPT, "label_names")}).encode(), np.uint8
         ),
     }
     for name, array in extra.items():
         if array is not None:
-            buffer = io.BytesIO()
-            _npy_header(buffer, array.dtype, array.shape)
-            archive.writestr(_info(f"{name}.npy"), buffer.getvalue() + array.tobytes())
+            write_npy(archive, name, array)
     progress("write", count, count)
 
 
-def _npy_header(stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_1_0(
-        stream, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    )
+@contextlib.contextmanager
+def npy_stream(archive: zipfile.ZipFile, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
+    """Member `name` of an .npz, its header written: give it the values of the array in C order."""
+    with archive.open(_info(f"{name}.npy"), "w", force_zip64=True) as stream:
+        np.lib.format.write_array_header_1_0(
+            stream, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        )
+        yield stream
+
+
+def write_npy(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    """A whole array as member `name` of an .npz."""
+    with npy_stream(archive, name, array.dtype, array.shape) as stream:
+        stream.write(array.tobytes())
 
 
 def finished_config(path: Path) -> dict[str, Any] | None:

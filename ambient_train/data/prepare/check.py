@@ -14,33 +14,18 @@ import numpy as np
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.trees import decode_threads, printable
 from ambient_train.data.images import to_pixels
+from ambient_train.data.noise import estimate_noise, halved, stated_notes, unit_notes
 from ambient_train.data.readers import open_source
 from ambient_train.data.source import Source
 
 SCHEMA = "ambient.data-check/1"
 _CHUNK = 256
-_MAD_TO_STD = 0.6744897501960817  # upper quartile of the standard normal law
 
 
 def snr_db(sigma: float) -> float:
     """SNR in the decibels of Daras et al. (arXiv 2411.02780): noisy image over noise, `10 log10((1 + sigma^2)/sigma^2)`
     for an image of unit variance and sigma > 0 (0.2 is 14.15 dB). The project's only definition of SNR."""
     return float(10 * np.log10((1 + sigma**2) / sigma**2))
-
-
-def estimate_noise(pixels: np.ndarray) -> np.ndarray:
-    """Noise standard deviation of each image [N, C, H, W], in its own units: a hint, not a measurement.
-
-    median |HH| / 0.6745 over the finest diagonal Haar coefficients HH = (a - b - c + d)/2 of 2 x 2 blocks (Donoho &
-    Johnstone 1994). White Gaussian noise of standard deviation s gives s; texture adds to it, and flat or clipped
-    regions (a black background stored in 8 bits) hide it. Images below 2 x 2 give nan.
-    """
-    height, width = pixels.shape[-2] // 2 * 2, pixels.shape[-1] // 2 * 2
-    if height < 2 or width < 2:
-        return np.full(len(pixels), np.nan)
-    x = pixels[..., :height, :width]
-    diagonal = (x[..., ::2, ::2] - x[..., ::2, 1::2] - x[..., 1::2, ::2] + x[..., 1::2, 1::2]) / 2
-    return np.median(np.abs(diagonal).reshape(len(pixels), -1), axis=1) / _MAD_TO_STD
 
 
 @dataclass
@@ -57,6 +42,7 @@ class CheckReport:
     std: list[float]
     classes: int | None
     labels: dict[str, int] | None
+    class_names: list[str] | None
     unlabelled: int
     heldout: int | None
     levels: list[dict[str, float | int | None]]
@@ -84,6 +70,8 @@ class _Part:
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     first: dict[tuple[int, ...], int] = field(default_factory=dict)
     noise: list[float] = field(default_factory=list)
+    coarse: list[float] = field(default_factory=list)
+    converted: Counter[str] = field(default_factory=Counter)
     sums: dict[int, np.ndarray] = field(default_factory=dict)  # channels -> [3, C]: pixels, sum, sum of squares
     low: float = np.inf
     high: float = -np.inf
@@ -101,7 +89,7 @@ def check(
         source = open_source(spec)
     except DataError as error:
         problem = {"file": spec, "problem": str(error).removeprefix(f"{spec}: ")}
-        return CheckReport(spec, 0, 0, {}, {}, "", [], [], None, None, 0, None, [], 0, [], [problem])
+        return CheckReport(spec, 0, 0, {}, {}, "", [], [], None, None, None, 0, None, [], 0, [], [problem])
     ids = np.arange(source.count, dtype=np.int64)
     chunks = [ids[a : a + _CHUNK] for a in range(0, len(ids), _CHUNK)]
     total = _Part()
@@ -122,6 +110,7 @@ def _examine(source: Source, ids: np.ndarray) -> _Part:
         part.shapes[shape] += len(index)
         part.first.setdefault(shape, int(index[0]))
         part.noise.extend(estimate_noise(pixels).tolist())
+        part.coarse.extend(estimate_noise(halved(pixels)).tolist())
         area = float(len(index) * shape[1] * shape[2])
         moments = np.stack([np.full(shape[0], area), pixels.sum((0, 2, 3)), (pixels**2).sum((0, 2, 3))])
         part.sums[shape[0]] = part.sums.get(shape[0], np.zeros_like(moments)) + moments
@@ -135,17 +124,20 @@ def _stacks(source: Source, ids: np.ndarray, part: _Part) -> Iterator[tuple[np.n
         return
     for index in ids:
         try:
-            pixels, _ = source.tree.decode(int(index))
+            pixels, note = source.tree.decode(int(index))
         except DataError as error:
             part.problems.append((int(index), str(error)))
             continue
+        if note is not None:
+            part.converted[note] += 1
         yield np.array([index]), pixels[None]
 
 
 def _merge(total: _Part, part: _Part) -> None:
-    for name in ("hashes", "ids", "noise", "problems"):
+    for name in ("hashes", "ids", "noise", "coarse", "problems"):
         getattr(total, name).extend(getattr(part, name))
     total.shapes.update(part.shapes)
+    total.converted.update(part.converted)
     for shape, index in part.first.items():
         total.first.setdefault(shape, index)
     for channels, moments in part.sums.items():
@@ -185,6 +177,7 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
         labels=None
         if counts is None
         else {classes[k] if classes and k < len(classes) else str(k): counts[k] for k in sorted(counts)},
+        class_names=None if classes is None else list(classes),
         unlabelled=source.count if known is None else source.count - len(known),
         heldout=None if source.heldout is None else int(source.heldout.sum()),
         levels=_levels(source, total),
@@ -243,7 +236,17 @@ def _levels(source: Source, total: _Part) -> list[dict[str, float | int | None]]
 
 
 def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
-    notes = []
+    notes = list(source.notes)
+    notes += [f"{count:,} converted: {what}" for what, count in total.converted.items()]
+    stated = np.zeros(source.count) if source.sigma is None else source.sigma
+    notes += unit_notes(stated, report.dtype == "uint8")
+    if len(total.shapes) == 1:
+        channels, height, width = next(iter(total.shapes))
+        coefficients = channels * (height // 2) * (width // 2)
+        ids = np.array(total.ids, np.int64)
+        notes += stated_notes(
+            stated[ids], np.array(total.noise), np.array(total.coarse), coefficients, report.dtype == "uint8"
+        )
     if report.duplicates:
         notes.append(f"{report.duplicates} images are exact copies of others")
     if source.regions is not None:
@@ -257,8 +260,6 @@ def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
         )
     if report.labels is not None and source.classes is None and list(report.labels) != _numbers(report.classes):
         notes.append("the labels are not 0, 1, ..., classes - 1; class-conditional training counts up to the largest")
-    if report.dtype == "float32" and not noisy and max(-total.low, total.high) > 1.001:
-        notes.append(f"floats reach from {total.low:.2f} to {total.high:.2f}, but no noise level is stated")
     if source.sigma is not None and len(np.unique(source.sigma)) > 20:
         notes.append("more than 20 noise levels; the table shows the lowest 20")
     return notes

@@ -1,29 +1,28 @@
 """A data set with its noise written down: what training would have added, as an .npz that is never noised again.
 
 Image i is y_i = x_i + sigma z_i in units of [-1, 1], float32, never clipped; which images are noisy, and their z_i, are
-those of `corrupt` for the same seed. The file has `images`, `labels` (where there are any), `sigma` (one level an
-image, 0 = clean) and `heldout` (the images that training keeps apart; they stay clean), in the order of the source, so
-that ids, and with them every other random draw, are those of the source too.
+those of `corrupt` for the same seed. The file has `images`, `labels` and `classes` (where there are any), `sigma` (one
+level an image, 0 = clean) and `heldout` (the images that training keeps apart; they stay clean), in the order of the
+source, so that ids, and with them every other random draw, are those of the source too.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.files import fsync_directory
+from ambient_theory.shared.files import atomic_file
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images
 from ambient_train.data.mixture import TrainingSet, corrupt, counts
+from ambient_train.data.prepare.archives import npy_stream, write_npy
 
 _BLOCK = 1024
 
@@ -40,9 +39,10 @@ class CorruptedSet:
     sigma: float
     seed: int
     shape: tuple[int, int, int]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "shape": list(self.shape)}
+        return {**asdict(self), "shape": list(self.shape), "notes": list(self.notes)}
 
 
 def write_corrupted(
@@ -89,18 +89,18 @@ def write_corrupted(
     if part.labels is not None and heldout.labels is not None:
         columns["labels"] = np.zeros(count, np.int64)
         columns["labels"][part.ids], columns["labels"][heldout.ids] = part.labels, heldout.labels
+    if part.classes is not None:
+        columns["classes"] = np.array(part.classes)
     shape = mixture.shape
-    with _replacing(dest) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open(_info("images"), "w", force_zip64=True) as stream:
-            _header(stream, np.dtype(np.float32), (count, *shape))
+    with atomic_file(dest) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with npy_stream(archive, "images", np.dtype(np.float32), (count, *shape)) as stream:
             for done, block in _blocks(mixture, heldout, count):
                 stream.write(block.tobytes())
                 progress("write", done, count)
         for name, column in columns.items():
-            with archive.open(_info(name), "w") as stream:
-                _header(stream, column.dtype, column.shape)
-                stream.write(column.tobytes())
-    return CorruptedSet(str(dest), count, mixture.n_clean, mixture.n_noisy, len(heldout), sigma, seed, shape)
+            write_npy(archive, name, column)
+    amounts = (mixture.n_clean, mixture.n_noisy, len(heldout))
+    return CorruptedSet(str(dest), count, *amounts, sigma, seed, shape, part.notes)
 
 
 def _blocks(mixture: TrainingSet, heldout: ImageSet, count: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -117,32 +117,3 @@ def _blocks(mixture: TrainingSet, heldout: ImageSet, count: int) -> Iterator[tup
         if not train.all():
             out[~train] = heldout.pixels(-1 - at[~train])
         yield start + len(at), out
-
-
-@contextlib.contextmanager
-def _replacing(dest: Path) -> Iterator[IO[bytes]]:
-    """A file under a temporary name that takes the place of DEST at the end, or is removed."""
-    temporary = dest.with_name(f".{dest.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, dest)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    fsync_directory(dest.parent)
-
-
-def _info(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-    info.create_system, info.external_attr = 3, 0o100644 << 16
-    return info
-
-
-def _header(stream: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_1_0(
-        stream, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    )

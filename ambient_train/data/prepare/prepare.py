@@ -85,6 +85,7 @@ class PrepareResult:
     resumed_from: int = 0
     converted: dict[str, int] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
@@ -93,6 +94,7 @@ class PrepareResult:
             **self.__dict__,
             "shape": list(self.shape),
             "skipped": [list(s) for s in self.skipped],
+            "notes": list(self.notes),
         }
 
 
@@ -116,6 +118,14 @@ def fingerprint(source: Source, spec: str) -> str:
     if path.is_dir():
         return content_hash(sorted([p.name, p.stat().st_size] for p in path.iterdir() if p.is_file()), 64)
     return content_hash([source.name, source.count], 64)
+
+
+def known_hash(source: Source) -> str:
+    """Hash of labels, noise levels and held-out part: a table may change without a change of any size."""
+    digest = hashlib.sha256()
+    for column in (source.labels, source.sigma, source.heldout, source.group):
+        digest.update(b"none" if column is None else column.dtype.str.encode() + column.tobytes())
+    return digest.hexdigest()
 
 
 def choose_colour(source: Source, ids: np.ndarray, colour: str) -> Colour:
@@ -146,6 +156,7 @@ class Preparation:
         self.identity = {
             "schema": SCHEMA,
             "source": fingerprint(self.source, config.source),
+            "known": known_hash(self.source),
             "kind": config.kind,
             "transform": [geometry.transform, geometry.width, geometry.height, geometry.filter],
             "colour": self.colour,
@@ -207,7 +218,7 @@ class Preparation:
                 pixels, note = tree.decode(int(index), None if self.config.strict else self.colour)
                 if len(pixels) != (3 if self.colour == "rgb" else 1):
                     raise DataError(f"{self.where(int(index))}: another colour mode than the rest; leave --strict out")
-                if note == "a colour image" and self.config.colour == "auto":
+                if (note or "").startswith("a colour image") and self.config.colour == "auto":
                     raise UsageError(
                         f"{self.where(int(index))}: in colour, where the images looked at first are grey; "
                         "give --colour rgb or --colour grey"
@@ -331,7 +342,7 @@ def prepare(
     if config.dest.exists() and not overwrite:
         done = finished_config(config.dest)
         if done is not None and done.get("hash") == work.hash:
-            return _result(config, done, "done", 0)
+            return _result(work, done, "done", 0)
         raise UsageError(f"{config.dest} exists and was not made by this command; choose another name or --overwrite")
     if not config.dest.parent.is_dir():
         raise DataError(f"{config.dest.parent}: no such directory")
@@ -353,7 +364,7 @@ def prepare(
                 journal.remove()
                 (partial / "lock").unlink(missing_ok=True)
                 partial.rmdir()
-    return _result(config, summary, "written", resumed)
+    return _result(work, summary, "written", resumed)
 
 
 def _decode_all(work: Preparation, journal: Journal, workers: int, progress: Callable[[str, int, int], None]) -> None:
@@ -406,16 +417,17 @@ def _summary(work: Preparation, journal: Journal) -> dict[str, Any]:
         "labels": None if labels is None or (labels < 0).any() else labels.tolist(),
         "label_names": list(work.source.classes) if work.source.classes else None,
         "sigma": None if sigma is None or not sigma.any() else sigma.tolist(),
+        "group": None if work.source.group is None else work.source.group[ids].tolist(),
         "converted": dict(sorted(converted.items())),
         "skipped": [list(item) for line in journal.lines for item in line["skipped"]],
     }
 
 
-def _result(config: PrepareConfig, summary: dict[str, Any], status: str, resumed: int) -> PrepareResult:
-    with open(config.dest, "rb") as file:
+def _result(work: Preparation, summary: dict[str, Any], status: str, resumed: int) -> PrepareResult:
+    with open(work.config.dest, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return PrepareResult(
-        dest=str(config.dest),
+        dest=str(work.config.dest),
         status=status,
         count=summary["count"],
         shape=tuple(summary["shape"]),
@@ -425,4 +437,5 @@ def _result(config: PrepareConfig, summary: dict[str, Any], status: str, resumed
         resumed_from=resumed,
         converted=summary["converted"],
         skipped=[(name, reason) for name, reason in summary["skipped"]],
+        notes=work.source.notes,
     )

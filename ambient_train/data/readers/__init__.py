@@ -7,7 +7,7 @@ docs/data.md are made from the same list, so a new reader touches its own file a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ambient_theory.shared.errors import DataError
@@ -39,13 +39,21 @@ def open_source(spec: str) -> Source:
     readers = [READERS[name] for name in READERS]
     for reader in (r for r in readers if r.by_name):
         if reader.recognises(spec):
-            return reader.open(spec)
+            return _settled(reader.open(spec))
     if not Path(spec).expanduser().exists():
         raise DataError(f"{spec}: neither a file or directory nor a built-in set ({', '.join(BUILT_IN)})")
     for reader in sorted((r for r in readers if not r.by_name), key=lambda r: r.general):
         if reader.recognises(spec):
-            return reader.open(spec)
+            return _settled(reader.open(spec))
     raise DataError(f"{spec}: a file of unknown kind; allowed are: {source_help()}")
+
+
+def _settled(source: Source) -> Source:
+    from ambient_train.data.formats.classes import settled
+    from ambient_train.data.formats.trees import printable
+
+    source = settled(source)
+    return replace(source, notes=tuple(printable(note) for note in source.notes))
 
 
 def source_help() -> str:

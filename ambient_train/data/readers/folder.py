@@ -28,8 +28,10 @@ def open_folder_or_zip(spec: str) -> Source:
         labels=known.labels,
         sigma=known.sigma,
         heldout=known.heldout,
+        group=known.group,
         classes=known.classes,
         tree=tree,
+        notes=known.notes,
     )
 
 

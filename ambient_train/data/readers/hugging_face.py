@@ -57,6 +57,11 @@ def hugging_face_source(spec: str) -> Source:
         labels = np.concatenate([np.asarray(table[label], dtype=np.int64) for table in tables])
         names = tuple(features[label].names)
     total = sum(counts)
+    notes = []
+    if unread := [key for key in features if key not in (column, label)]:
+        notes.append(f"the columns {', '.join(unread[:6])} are not read: images are {column}, labels {label or 'none'}")
+    if left := [part for part in parts if part not in order]:
+        notes.append(f"the parts {', '.join(left[:6])} are not read: images are of {', '.join(order)}")
     return Source(
         name=name.split("/")[-1],
         count=total,
@@ -65,6 +70,7 @@ def hugging_face_source(spec: str) -> Source:
         heldout=np.arange(total) >= counts[0] if len(order) > 1 else None,
         classes=names,
         tree=tree,
+        notes=tuple(notes),
     )
 
 

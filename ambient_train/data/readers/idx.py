@@ -9,6 +9,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.idx import find_pair, idx_images, idx_labels
+from ambient_train.data.formats.passed_over import passed_over
 from ambient_train.data.readers import Reader
 from ambient_train.data.source import Source, source_name
 
@@ -46,7 +47,9 @@ def idx_folder(directory: Path, name: str) -> Source:
         return out
 
     heldout = np.arange(total) >= first if len(parts) > 1 else None
-    return Source(name=name, count=total, read=read, labels=labels, heldout=heldout)
+    used = {path for pair in pairs for path in pair}
+    notes = passed_over(path.name for path in sorted(directory.iterdir()) if path.is_file() and path not in used)
+    return Source(name=name, count=total, read=read, labels=labels, heldout=heldout, notes=notes)
 
 
 def _recognises(spec: str) -> bool:

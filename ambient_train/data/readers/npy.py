@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ambient_train.data.formats.arrays import as_images, as_labels, as_sigma, load_npy
+from ambient_train.data.formats.arrays import as_images, as_labels, as_sigma, float_notes, load_npy
 from ambient_train.data.readers import Reader
 from ambient_train.data.source import Source, source_name
 
@@ -14,13 +14,15 @@ def _open(spec: str) -> Source:
     path = Path(spec).expanduser()
     images = as_images(load_npy(path), str(path))
     count = len(images)
-    labels, sigma = path.with_suffix(".labels.npy"), path.with_suffix(".sigma.npy")
+    label_file, sigma_file = path.with_suffix(".labels.npy"), path.with_suffix(".sigma.npy")
+    sigma = as_sigma(load_npy(sigma_file), count, str(sigma_file)) if sigma_file.is_file() else None
     return Source(
         name=source_name(path),
         count=count,
         read=lambda ids: images[ids],
-        labels=as_labels(load_npy(labels), count, str(labels)) if labels.is_file() else None,
-        sigma=as_sigma(load_npy(sigma), count, str(sigma)) if sigma.is_file() else None,
+        labels=as_labels(load_npy(label_file), count, str(label_file)) if label_file.is_file() else None,
+        sigma=sigma,
+        notes=float_notes(images, sigma),
     )
 
 

@@ -2,36 +2,132 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.arrays import as_images, as_labels, as_sigma, load_npz
+from ambient_train.data.formats import columns
+from ambient_train.data.formats.arrays import as_images, as_labels, as_sigma, as_texts, float_notes, list_npz, load_npz
+from ambient_train.data.formats.classes import from_names
 from ambient_train.data.readers import Reader
 from ambient_train.data.source import Source, source_name
 
 IMAGE_KEYS = ("images", "arr_0")
+_PARTS = ("train", "val", "valid", "test")
+_LAYOUTS = (("{}_images", "{}_labels", "{}_sigma"), ("x_{}", "y_{}", "sigma_{}"))  # MedMNIST's, and Keras's
+_OUR_OWN = ("prepared", "classes", "heldout", "group")
 
 
 def _open(spec: str) -> Source:
-    """An .npz with `images` (or `arr_0`), and optionally `labels`, `sigma` and `heldout` (bool, True = held out)."""
+    """`images` (or `arr_0`), and optionally `labels`, `sigma`, `heldout` (bool, True = held out) and `classes`.
+
+    labels: whole numbers, one-hot rows or text. sigma: one for all or one an image, under that name or another of
+    `columns.SIGMA_ARRAYS`. Else the parts of MedMNIST (train_images, val_images, test_images, train_labels, ...) or of
+    Keras (x_train, y_train, x_test, ...): all but train are held out. Every array that is not read is named.
+    """
     path = Path(spec).expanduser()
-    arrays = load_npz(path)
-    key = next((key for key in IMAGE_KEYS if key in arrays), None)
+    held = list_npz(path)
+    key = next((key for key in IMAGE_KEYS if key in held), None)
+    for names in _LAYOUTS if key is None else ():
+        parts = [part for part in _PARTS if names[0].format(part) in held]
+        if "train" in parts:
+            return _of_parts(path, held, parts, names)
     if key is None:
-        held = ", ".join(sorted(arrays)) or "nothing"
-        raise DataError(f"{path}: no array named `images` or `arr_0` (it holds {held})")
+        found = ", ".join(sorted(held)) or "nothing"
+        raise DataError(f"{path}: no array named `images` or `arr_0` (it holds {found})")
+    level = columns.pick(held, columns.SIGMA_ARRAYS)
+    asked = {key, "labels", *_OUR_OWN} | ({level} if level else set())
+    arrays = load_npz(path, only=asked, text=("labels", "classes"))
     images = as_images(arrays[key], f"{path}:{key}")
     count = len(images)
+    labels, classes = _labels(arrays["labels"], count, f"{path}:labels") if "labels" in arrays else (None, None)
+    sigma = as_sigma(arrays[level], count, f"{path}:{level}") if level else None
+    notes = [f"noise levels are read from the array {level}"] if level and level != "sigma" else []
     return Source(
         name=source_name(path),
         count=count,
         read=lambda ids: images[ids],
-        labels=as_labels(arrays["labels"], count, f"{path}:labels") if "labels" in arrays else None,
-        sigma=as_sigma(arrays["sigma"], count, f"{path}:sigma") if "sigma" in arrays else None,
+        labels=labels,
+        sigma=sigma,
         heldout=_as_heldout(arrays["heldout"], count, f"{path}:heldout") if "heldout" in arrays else None,
+        group=as_labels(arrays["group"], count, f"{path}:group") if "group" in arrays else None,
+        classes=classes or _class_names(arrays, f"{path}:classes"),
+        notes=(*notes, *float_notes(images, sigma), *_unread(held, asked)),
     )
+
+
+def _of_parts(path: Path, held: Mapping[str, str], parts: Collection[str], names: tuple[str, str, str]) -> Source:
+    """Arrays by part, the training part first."""
+    image_keys, label_keys, sigma_keys = ([name.format(part) for part in parts] for name in names)
+    asked = {*image_keys, *label_keys, *sigma_keys}
+    arrays = load_npz(path, only=asked, text=label_keys)
+    stacks = [as_images(arrays[key], f"{path}:{key}") for key in image_keys]
+    if len({(stack.shape[1:], stack.dtype) for stack in stacks}) > 1:
+        shapes = ", ".join(f"{key} {held[key]}" for key in image_keys)
+        raise DataError(f"{path}: parts of different shape or type ({shapes})")
+    images, counts = np.concatenate(stacks), [len(stack) for stack in stacks]
+    labels, classes, notes = None, None, list(_unread(held, asked))
+    if all(key in arrays for key in label_keys):
+        try:
+            if any(arrays[key].dtype.kind in "US" for key in label_keys):
+                texts = [text for key in label_keys for text in as_texts(arrays[key], f"{path}:{key}")]
+                labels, classes = from_names(texts)
+            else:
+                of_part = zip(label_keys, counts, strict=True)
+                labels = np.concatenate([as_labels(arrays[key], n, f"{path}:{key}") for key, n in of_part])
+        except DataError as error:
+            notes.append(f"labels are not read: {str(error).removeprefix(f'{path}:')}")
+    sigma, given = None, [key for key in sigma_keys if key in arrays]
+    if given:
+        if lacking := sorted(set(sigma_keys) - set(given)):
+            raise DataError(
+                f"{path}: noise levels {given[0]} but no {lacking[0]}; give them for every part (0 = clean)"
+            )
+        levels = [as_sigma(arrays[key], n, f"{path}:{key}") for key, n in zip(sigma_keys, counts, strict=True)]
+        sigma = np.concatenate(levels)
+    return Source(
+        name=source_name(path),
+        count=len(images),
+        read=lambda ids: images[ids],
+        labels=labels,
+        sigma=sigma,
+        heldout=np.arange(len(images)) >= counts[0] if len(parts) > 1 else None,
+        classes=classes,
+        notes=(*notes, *float_notes(images, sigma)),
+    )
+
+
+def _labels(array: np.ndarray, count: int, where: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    if array.dtype.kind not in "US":
+        return as_labels(array, count, where), None
+    if array.shape not in ((count,), (count, 1)):
+        raise DataError(f"{where}: labels of shape {array.shape} for {count} images")
+    return from_names(as_texts(array, where))
+
+
+def _class_names(arrays: Mapping[str, np.ndarray], where: str) -> tuple[str, ...] | None:
+    """Names that `data corrupt` and `data prepare` wrote down."""
+    if "classes" in arrays and arrays["classes"].dtype.kind in "US":
+        return tuple(as_texts(arrays["classes"], where))
+    try:
+        names = json.loads(arrays["prepared"].tobytes())["label_names"] if "prepared" in arrays else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _unread(held: Mapping[str, str], read: Collection[str]) -> tuple[str, ...]:
+    """One sentence that names the arrays that are not read, or none."""
+    others = {name: what for name, what in held.items() if name not in read}
+    if not others:
+        return ()
+    shown = ", ".join(f"{name} ({what})" for name, what in list(others.items())[:6])
+    more = f" and {len(others) - 6} more" if len(others) > 6 else ""
+    how = "noise levels are read from `sigma` (one an image, in units of [-1, 1]), labels from `labels`"
+    return (f"not read: the array{'s' * (len(others) > 1)} {shown}{more}; {how}",)
 
 
 def _as_heldout(array: np.ndarray, count: int, where: str) -> np.ndarray:

@@ -101,3 +101,46 @@ def test_mounting_the_commands_imports_nothing_heavy() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_help_of_check_names_every_file_column_and_array_that_states_a_level() -> None:
+    from ambient_train.data.formats import columns
+
+    shown = " ".join(RUN.invoke(app, ["data", "check", "--help"], terminal_width=200).output.split())
+    for word in (*columns.SIGMA_COLUMNS, *columns.LABEL_COLUMNS, *columns.TABLE_STEMS, *columns.TABLE_SUFFIXES):
+        assert word in shown
+    for word in ("sigma.npy", "units of [-1, 1]", "0 = clean", "Example: ambient data check"):
+        assert word in shown
+
+
+def test_class_map_and_notes_are_printed_and_prepare_says_them_too(tmp_path: Path) -> None:
+    files = {f"{c}/1.png": png(x) for c, x in zip(("10", "9", "ant"), rgb(3), strict=True)}
+    root = write_folder(tmp_path / "d", {**files, "levels.csv": b"file,kind\n", "a.dcm": b"x"})
+    checked = RUN.invoke(app, ["data", "check", str(root)])
+    shown = " ".join(checked.stdout.split())
+    assert "3 classes (0 = 9: 1, 1 = 10: 1, 2 = ant: 1)" in shown
+    assert "note: not read: levels.csv" in shown
+    assert "note: 1 file is not read: 1 .dcm (for pydicom)" in shown
+    assert json.loads(RUN.invoke(app, ["data", "check", str(root), "--json"]).stdout)["class_names"] == [
+        "9",
+        "10",
+        "ant",
+    ]
+    prepared = RUN.invoke(app, ["data", "prepare", str(root), str(tmp_path / "o.npz"), "--json"])
+    assert "note: not read: levels.csv" in prepared.stderr
+    assert "not read: levels.csv" in json.loads(prepared.stdout)["notes"][0]
+    quiet = RUN.invoke(app, ["data", "prepare", str(root), str(tmp_path / "p.zip"), "--quiet"])
+    assert quiet.stderr == ""
+    from ambient_train.data.load import load_images
+
+    for archive in ("o.npz", "p.zip"):
+        assert load_images(str(tmp_path / archive), holdout=0.0).classes == ("9", "10", "ant")
+
+
+def test_a_table_edited_without_a_change_of_size_is_another_archive(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "d", {"a.png": png(rgb(1)[0]), "dataset.csv": b"file,sigma\na.png,0.2\n"})
+    command = ["data", "prepare", str(root), str(tmp_path / "o.npz"), "--quiet"]
+    assert RUN.invoke(app, command).exit_code == 0
+    assert "is there already" in RUN.invoke(app, command).stdout.replace("\n", " ")  # control
+    (root / "dataset.csv").write_bytes(b"file,sigma\na.png,0.3\n")
+    assert RUN.invoke(app, command).exit_code == 2

@@ -10,7 +10,8 @@ from data_files import encode, png, rgb, write_folder
 from PIL import Image
 
 from ambient_train.data.load import load_images
-from ambient_train.data.prepare.check import check, estimate_noise, snr_db
+from ambient_train.data.noise import estimate_noise
+from ambient_train.data.prepare.check import check, snr_db
 
 
 def test_snr_is_the_papers_decibel() -> None:

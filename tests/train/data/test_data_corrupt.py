@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from data_files import png, rgb, write_folder
 from typer.testing import CliRunner
 
 from ambient_theory.shared.errors import DataError
@@ -69,6 +70,17 @@ def test_training_on_the_file_is_training_on_the_source_bit_for_bit(tmp_path: Pa
     (loss_a, a), (loss_b, b) = weights
     assert loss_a == loss_b
     assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+
+
+def test_names_of_classes_and_notes_survive(tmp_path: Path) -> None:
+    files = {f"{c}/{i}.png": png(x) for c in ("10", "9") for i, x in enumerate(rgb(20))}
+    root = write_folder(tmp_path / "d", {**files, "levels.xlsx": b"x"})
+    done = write_corrupted(str(root), tmp_path / "n.npz", sigma=0.2)
+    assert "not read: levels.xlsx" in done.notes[0]
+    written, source = load_images(str(tmp_path / "n.npz")), load_images(str(root), split="train")
+    assert written.classes == source.classes == ("9", "10")
+    np.testing.assert_array_equal(written.labels, source.labels)
+    assert written.notes == ()
 
 
 def test_another_seed_or_level_writes_other_noise(tmp_path: Path) -> None:

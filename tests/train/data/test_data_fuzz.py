@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -73,6 +74,7 @@ class _Samples(dict[str, bytes]):
 def _samples(root: Path) -> _Samples:
     images = rgb(4)
     np.savez(root / "a.npz", images=images, labels=np.arange(4), sigma=np.zeros(4))
+    np.savez(root / "t.npz", train_images=images, train_labels=np.array(["a", "b"] * 2), meta=np.array({}, object))
     np.savez_compressed(root / "c.npz", images=images.astype(np.float32) / 127.5 - 1)
     np.save(root / "a.npy", images)
     files = edm_files(images, [0, 1, 2, 3])
@@ -108,13 +110,14 @@ def _accept(path: Path) -> None:
         assert "\n" not in message
     else:
         assert images.images.ndim == 4
+        assert not any("\n" in note for note in images.notes)
         assert np.isfinite(images.pixels()).all()
     assert sorted(p.name for p in path.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize(
     "name",
-    ["a.npz", "c.npz", "a.npy", "a.zip", "d.zip", "a.tar.gz", "a.tar", "a-idx3-ubyte", "a-idx3-ubyte.gz"],
+    ["a.npz", "c.npz", "t.npz", "a.npy", "a.zip", "d.zip", "a.tar.gz", "a.tar", "a-idx3-ubyte", "a-idx3-ubyte.gz"],
 )
 @FUZZ
 @given(edits=mutations())
@@ -130,13 +133,27 @@ def test_the_samples_themselves_are_read(samples: _Samples, tmp_path: Path) -> N
         assert len(load_images(str(tmp_path / name))) >= 4
 
 
-@pytest.mark.parametrize("name", ["dataset.json", "labels.csv", "sigma.npy", "list_eval_partition.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dataset.json",
+        "labels.csv",
+        "metadata.jsonl",
+        "levels.csv",
+        "labels.tsv",
+        "sigma.npy",
+        "list_eval_partition.txt",
+    ],
+)
 @FUZZ
 @given(edits=mutations())
 def test_mutated_metadata_is_read_or_refused_by_name(tmp_path: Path, name: str, edits: list) -> None:
     np.save(tmp_path / "s.npy", np.zeros(2))
     originals = {
         "dataset.json": b'{"labels": [["a.png", 0], ["b.png", 1]], "sigma": [["a.png", 0], ["b.png", 0.5]]}',
+        "metadata.jsonl": b'{"file": "a.png", "sigma": 0.5}\n{"file": "b.png", "sigma": 0, "label": "x"}\n',
+        "levels.csv": b"file;noise_std\na;0,5\nb;0\n",
+        "labels.tsv": b"name\tclass\na.png\tcat\nb.png\tdog\n",
         "labels.csv": b"file,label,sigma\na.png,0,0.5\nb.png,1,0\n",
         "sigma.npy": (tmp_path / "s.npy").read_bytes(),
         "list_eval_partition.txt": b"a.png 0\nb.png 1\n",
@@ -203,7 +220,7 @@ def test_pickles_that_call_anything_are_refused_and_nothing_is_called(tmp_path: 
     for attack in attacks:
         batch = pickle.dumps({b"data": attack, b"labels": []}, protocol)
         files = {f"cifar-10-batches-py/data_batch_{i}": batch for i in range(1, 6)}
-        with pytest.raises(DataError, match=r"not allowed|not understood|allowed are"):
+        with pytest.raises(DataError, match=r"refuses|not understood|allowed are"):
             load_images(str(write_tar(tmp_path / "c.tar.gz", files)))
         np.save(tmp_path / "o.npy", np.array([attack], dtype=object), allow_pickle=True)
         with pytest.raises(DataError, match="not numbers"):
@@ -215,12 +232,31 @@ def test_pickles_that_call_anything_are_refused_and_nothing_is_called(tmp_path: 
 
 def test_a_pickle_cannot_ask_for_memory_beyond_its_size() -> None:
     for data in (
-        b"\x80\x02]r\xff\xff\xff\x7f.",  # memo slot 2^31
         b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x.",  # 1 TiB of bytes
         b"(" * 100000 + b"t" * 99999 + b".",
     ):
         with pytest.raises(DataError):
             load_plain_pickle(data, "x")
+    tracemalloc.start()
+    assert load_plain_pickle(b"\x80\x02]r\xff\xff\xff\x7f.", "x") == []  # memo slot 2^31 takes the room of one
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_a_pickle_cannot_ask_for_work_beyond_its_size() -> None:
+    lists = b"](" + b"K\x01" * 300 + b"eq\x00"  # 300 numbers, then lists of 300 times the list before: 300^7 values
+    for level in range(6):
+        lists += b"](" + bytes([ord("h"), level]) * 300 + b"eq" + bytes([level + 1])
+    text = b"c_codecs\nencode\nq\x00X" + (10**6).to_bytes(4, "little") + b"x" * 10**6 + b"q\x01X\x06\0\0\0latin1q\x02"
+    texts = b"](" + text + b"h\x00h\x01h\x02\x86R" * 20_000 + b"e."  # a megabyte of bytes, 20,000 times over
+    tracemalloc.start()
+    for data, message in ((lists + b".", "nested too deeply"), (texts, "a pickle of Global")):
+        with pytest.raises(DataError, match=message):
+            load_plain_pickle(data, "x")
+    assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    tracemalloc.stop()
+    nested = b"](" + b"](K\x01K\x02ee."  # control: what is small passes
+    assert load_plain_pickle(nested, "x") == [[1, 2]]
 
 
 def test_tar_members_that_are_links_or_too_large_are_not_followed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from data_files import (
 )
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.formats.cifar import load_plain_pickle
 from ambient_train.data.load import load_images
 from ambient_train.data.resize import area_resize
 
@@ -283,10 +285,22 @@ def test_links_to_folders_are_followed_and_loops_and_dead_links_are_named(tmp_pa
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
 def test_pickles_of_older_protocols_are_read(tmp_path: Path, protocol: int) -> None:
-    from ambient_train.data.formats.cifar import load_plain_pickle
-
     data = cifar_python_files(cifar_batches(), protocol)["cifar-10-batches-py/test_batch"]
     np.testing.assert_array_equal(load_plain_pickle(data, "x")[b"data"], cifar_batches()["test_batch"][0])
+
+
+def test_pickles_of_python_2_are_read() -> None:
+    # CIFAR-10 was written by Python 2: text and bytes are one type there (BINSTRING), with an array's bytes in it
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR(K\x01K\x02K\x03\x86"
+    dtype = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    data = b"\x80\x02}(U\x04data" + array + dtype + b"\x89U\x06\x00\x01\x7f\x80\xfe\xfftbU\x06labels]K\x01au."
+    assert pickle.loads(data, encoding="bytes")[b"labels"] == [1]  # the control: it is a pickle
+    read = load_plain_pickle(data, "x")
+    assert read["data"].tolist() == [[0, 1, 127], [128, 254, 255]]
+    assert read["labels"] == [1]
+    for shape in (b"K\x02K\x04\x86", b"K\x00\x8a\x09" + b"\x01" * 9 + b"\x86", b"NK\x03\x86"):
+        with pytest.raises(DataError, match=r"^x: "):
+            load_plain_pickle(data.replace(b"K\x02K\x03\x86", shape), "x")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,156 @@
+"""Arrays as people keep them: read under the names that they have, or named; never silently clean, never refused for
+what nobody needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_files import rgb
+
+from ambient_theory.shared.errors import DataError
+from ambient_train.data.formats.arrays import as_texts
+from ambient_train.data.images import ImageSet
+from ambient_train.data.load import load_images
+
+N = 6
+GREY = rgb(N, channels=1)[:, 0]
+
+
+def load(tmp_path: Path, split: Any = "all", **arrays: Any) -> ImageSet:
+    np.savez(tmp_path / "a.npz", **arrays)
+    return load_images(str(tmp_path / "a.npz"), split=split)
+
+
+@pytest.mark.parametrize("shape", [(N,), (N, 1), (N, 1, 1, 1), (1,), ()])
+def test_one_level_an_image_may_keep_axes_of_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    levels = np.full(shape, 0.25) if np.prod(shape) != N else np.arange(N).reshape(shape) / 8
+    loaded = load(tmp_path, images=GREY, sigma=levels)
+    assert loaded.sigma is not None
+    assert loaded.sigma.tolist() == np.broadcast_to(levels.reshape(-1), N).tolist()
+
+
+@pytest.mark.parametrize("shape", [(N, 8, 8), (N, 1, 8, 8), (N, 2)])
+def test_a_map_of_the_noise_of_each_pixel_is_refused_in_a_sentence(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match="maps of the noise of each pixel are not supported yet"):
+        load(tmp_path, images=GREY, sigma=np.full(shape, 0.1))
+
+
+@pytest.mark.parametrize("name", ["sigmas", "sigma_n", "noise_std", "noise_level"])
+def test_levels_under_another_name_are_read_aloud(tmp_path: Path, name: str) -> None:
+    loaded = load(tmp_path, images=GREY, **{name: np.full(N, 0.1)})
+    assert loaded.noise_summary() == "6 of 6 images came with noise: 6 at 0.1"
+    assert loaded.notes == (f"noise levels are read from the array {name}",)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "what"),
+    [
+        ("variance", np.full(N, 0.01), "float64 [6]"),
+        ("std", np.full(3, 0.5), "float64 [3]"),  # of the data, as often as of noise
+        ("filenames", np.array([f"slice_{i}.nii" for i in range(N)]), "<U11 [6]"),
+        ("meta", np.array({"scanner": "A"}, dtype=object), "object []"),
+    ],
+)
+def test_arrays_that_are_not_read_are_named_and_hinder_nothing(
+    tmp_path: Path, name: str, array: np.ndarray, what: str
+) -> None:
+    loaded = load(tmp_path, images=GREY, **{name: array})
+    assert loaded.sigma is None
+    np.testing.assert_array_equal(loaded.images[:, 0], GREY)
+    assert len(loaded.notes) == 1
+    assert loaded.notes[0].startswith(f"not read: the array {name} ({what})")
+    assert "`sigma`" in loaded.notes[0]
+
+
+def test_nothing_is_said_where_everything_is_read(tmp_path: Path) -> None:
+    assert load(tmp_path, images=GREY, labels=np.arange(N), sigma=np.zeros(N)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("layout", "heldout"),
+    [("medmnist", 5), ("keras", 3)],
+)
+def test_the_parts_of_medmnist_and_keras_files_are_parts(tmp_path: Path, layout: str, heldout: int) -> None:
+    x = rgb(N + 5, channels=1)[:, 0]
+    y = np.arange(N + 5) % 3
+    cut = {"train": slice(0, N), "val": slice(N, N + 2), "test": slice(N + 5 - 3, N + 5)}
+    if layout == "medmnist":
+        arrays = {f"{p}_images": x[s] for p, s in cut.items()} | {f"{p}_labels": y[s, None] for p, s in cut.items()}
+    else:
+        del cut["val"]
+        arrays = {f"x_{p}": x[s] for p, s in cut.items()} | {f"y_{p}": y[s].astype(float) for p, s in cut.items()}
+    train, held = (load(tmp_path, split=split, **arrays) for split in ("train", "heldout"))
+    np.testing.assert_array_equal(train.images[:, 0], x[:N])
+    np.testing.assert_array_equal(held.images[:, 0], x[N + 5 - heldout :])
+    assert train.labels is not None
+    assert held.labels is not None
+    assert (train.labels.tolist(), held.labels.tolist()) == (y[:N].tolist(), y[N + 5 - heldout :].tolist())
+    assert train.notes == ()
+
+
+def test_labels_of_several_classes_at_once_are_named_and_left(tmp_path: Path) -> None:
+    arrays = {"train_images": GREY, "train_labels": np.ones((N, 14), np.uint8)}
+    loaded = load(tmp_path, **arrays)
+    assert loaded.labels is None
+    assert "labels are not read: train_labels" in loaded.notes[0]
+    with pytest.raises(DataError, match="train_sigma but no test_sigma"):
+        load(tmp_path, **arrays, train_sigma=np.ones(N), test_images=GREY)
+
+
+@pytest.mark.parametrize("labels", [["b", "a", "b", "c", "a", "a"], [b"b", b"a", b"b", b"c", b"a", b"a"]])
+def test_labels_of_text_become_classes(tmp_path: Path, labels: list[Any]) -> None:
+    loaded = load(tmp_path, images=GREY, labels=np.array(labels))
+    assert loaded.labels is not None
+    assert (loaded.labels.tolist(), loaded.classes) == ([1, 0, 1, 2, 0, 0], ("a", "b", "c"))
+
+
+def test_bytes_that_are_no_text_are_refused_as_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=GREY, labels=np.array(["\U0010fffe"] * N))
+    beyond = (tmp_path / "a.npz").read_bytes().replace(b"\xfe\xff\x10\0", b"\xff\xff\xff\x7f")
+    (tmp_path / "a.npz").write_bytes(beyond)  # no character, and no longer the checksum of the archive
+    with pytest.raises(DataError, match=r"a\.npz"):
+        load_images(str(tmp_path / "a.npz"))
+    for code in (b"\xff\xff\xff\x7f", b"\x00\xd8\0\0"):  # beyond Unicode, and half of a pair
+        for order in "<>":
+            with pytest.raises(DataError, match="labels: not text"):
+                as_texts(np.frombuffer((code if order == "<" else code[::-1]) * N, f"{order}U1"), "labels")
+    assert as_texts(np.array(["a", "\u00e9"], ">U1"), "labels") == ["a", "\u00e9"]
+    np.savez(tmp_path / "b.npz", images=GREY, labels=np.array([b"\xff"] * N))
+    with pytest.raises(DataError, match="labels: not text"):
+        load_images(str(tmp_path / "b.npz"))
+
+
+def test_labels_that_are_dates_or_identifiers_are_numbered_and_the_map_is_kept(tmp_path: Path) -> None:
+    loaded = load(tmp_path, images=GREY, labels=np.array([20240102, 20240101] * 3))
+    assert loaded.labels is not None
+    assert (loaded.labels.tolist(), loaded.label_dim) == ([1, 0] * 3, 2)
+    assert loaded.classes == ("20240101", "20240102")
+    assert "numbered 0 to 1" in loaded.notes[0]
+    sparse = load(tmp_path, images=GREY, labels=np.array([0, 5, 999, 0, 5, 999]))  # a network of 1,000 classes is none
+    assert (sparse.label_dim, sparse.notes) == (1000, ())
+    with pytest.raises(DataError, match="labels must be >= 0"):
+        load(tmp_path, images=GREY, labels=np.array([0, -1] * 3))
+
+
+def test_labels_that_hardly_any_images_share_are_asked_about(tmp_path: Path) -> None:
+    assert "are they classes" in load(tmp_path, images=rgb(30, channels=1), labels=np.arange(30)).notes[0]
+    assert load(tmp_path, images=rgb(30, channels=1), labels=np.arange(30) % 10).notes == ()
+
+
+def test_number_of_classes_counts_names_and_labels(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    digits = load_images("digits", max_images=3)
+    assert digits.label_dim == 10  # a class without an image is still one
+    assert replace(digits, classes=None, labels=np.array([0, 4, 2])).label_dim == 5
+    assert replace(digits, labels=None).label_dim == 0
+
+
+def test_floats_beyond_their_units_are_named_unless_they_came_with_noise(tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).normal(0, 60, (N, 8, 8))
+    assert "floats reach from" in load(tmp_path, images=noisy).notes[0]
+    assert load(tmp_path, images=noisy, sigma=np.full(N, 60.0)).notes == ()
+    assert load(tmp_path, images=np.clip(noisy / 60, -1, 1)).notes == ()
