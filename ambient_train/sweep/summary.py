@@ -40,9 +40,12 @@ def summarise(records: Sequence[Record], order: Sequence[str]) -> list[Summary]:
         groups.setdefault(key, []).append(r)
     place = {name: i for i, name in enumerate(order)}
     out = []
-    for key, group in sorted(
-        groups.items(), key=lambda kv: (*kv[0][1:5], kv[0][5] or 0.0, kv[0][6], place.get(kv[0][0], len(place)))
-    ):
+
+    def order_of(key: tuple[Any, ...]) -> tuple[Any, ...]:
+        cell, *score, level, checkpoint = key
+        return (*score, level or 0.0, checkpoint, place.get(cell, len(place)))
+
+    for key, group in sorted(groups.items(), key=lambda item: order_of(item[0])):
         found = replicates(r.value for r in group)
         floors = [r.extra.get("floor") for r in group]
         memory = [r.extra.get("memorisation_floor") for r in group]

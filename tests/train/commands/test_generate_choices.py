@@ -30,7 +30,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tiny.toml").write_text(
         "duration_nimg = 32\nbatch = 16\nprecision = 'fp32'\n"
         "network = { model_channels = 4, channel_mult = [1, 2], emb_channels = 8 }\n"
-        "evaluation = { n = 40, extractors = ['pixels'], metrics = ['fd'], denoise = 0, best = false, sampler = { steps = 2 } }\n"
+        "evaluation = { n = 40, extractors = ['pixels'], metrics = ['fd'], denoise = 0, best = false,"
+        " sampler = { steps = 2 } }\n"
     )
     out = folder / "run"
     result = ambient("train", "--config", folder / "tiny.toml", "--outdir", out, "--device", "cpu", "--quiet")

@@ -68,7 +68,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.write_text(
         'duration_nimg = 32\nbatch = 16\nprecision = "fp32"\n'
         "network = { model_channels = 4, channel_mult = [1, 2], emb_channels = 8 }\n"
-        'evaluation = { n = 40, extractors = ["pixels"], metrics = ["fd"], denoise = 16, best = false, sampler = { steps = 2 } }\n'
+        'evaluation = { n = 40, extractors = ["pixels"], metrics = ["fd"], denoise = 16, best = false,'
+        " sampler = { steps = 2 } }\n"
     )
     path = folder / "run"
     result = ambient("train", "--config", config, "--outdir", path, "--device", "cpu", "--quiet")
