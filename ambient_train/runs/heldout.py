@@ -37,7 +37,8 @@ from ambient_train.evaluation.own_references import clean_part, heldout_images, 
 from ambient_train.evaluation.proximal import noisy_reference, proximal_scores
 from ambient_train.evaluation.references import Reference
 from ambient_train.networks.precond import EDMPrecond
-from ambient_train.runs.resolve import Job
+from ambient_train.settings.config import TrainConfig
+from ambient_train.settings.evaluation import EvalConfig
 
 FIRST_POINT, POINTS_PER_DOUBLING = 4096, 2
 """Candidates are compared first after so many images, then so often each time their number doubles."""
@@ -57,37 +58,38 @@ def candidate_points(batch: int, upto: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out images of a job, and what is measured on them."""
+    """The held-out images of a run's data, and what is measured on them."""
 
-    job: Job
+    config: TrainConfig
+    evaluation: EvalConfig
 
     @cached_property
     def clean(self) -> ImageSet | None:
         """Clean held-out images, at most as many as the evaluation asks for; None where there are too few."""
-        c, wanted = self.job.config, self.job.evaluation.denoise
+        c, wanted = self.config, self.evaluation.denoise
         every = heldout_images(c.data, c.resolution, c.holdout)
         if every is None or wanted < 2:
             return None
         clean = clean_part(every)
-        chosen = quick_part(clean.ids, self.job.evaluation.seed, wanted)
+        chosen = quick_part(clean.ids, self.evaluation.seed, wanted)
         return clean.subset(chosen) if len(chosen) >= 2 else None
 
     @cached_property
     def noisy(self) -> ImageSet | None:
         """Held-out images that came with noise; None where there is none."""
-        c = self.job.config
+        c = self.config
         every = heldout_images(c.data, c.resolution, c.holdout)
         return None if every is None else noisy_part(every)
 
     @property
     def levels(self) -> tuple[float, ...]:
         """The levels at which the denoising error is measured: over the range of the sampler."""
-        return log_levels(*self.job.evaluation.sampler.bounds, LEVELS)
+        return log_levels(*self.evaluation.sampler.bounds, LEVELS)
 
     @property
     def criterion(self) -> str:
         """What chooses a checkpoint: `denoise`, `proximal`, or empty where nothing can."""
-        if not self.job.evaluation.best:
+        if not self.evaluation.best:
             return ""
         if self.clean is not None and len(self.clean) >= 4:
             return "denoise"
@@ -95,7 +97,7 @@ class HeldOut:
 
     @property
     def _proximal_features(self) -> tuple[str, ...]:
-        return self.job.evaluation.extractors[:1]
+        return self.evaluation.extractors[:1]
 
     def error(self, network: EDMPrecond, *, half: bool, device: torch.device) -> DenoisingError | None:
         """E(s) of the network on the clean held-out images, or on the half that chooses no checkpoint."""
@@ -103,17 +105,17 @@ class HeldOut:
         if images is None:
             return None
         if half:
-            images = images.subset(halves(images.ids, self.job.evaluation.seed)[1])
+            images = images.subset(halves(images.ids, self.evaluation.seed)[1])
         return self._measure(network, images, self.levels, device)
 
     def quick(self, network: EDMPrecond, device: torch.device) -> float | None:
         """The number by which candidates are compared, smaller is better; None where nothing can be measured."""
         if self.criterion == "denoise":
             assert self.clean is not None
-            seed = self.job.evaluation.seed
+            seed = self.evaluation.seed
             images = self.clean.subset(halves(self.clean.ids, seed)[0])
             images = images.subset(quick_part(images.ids, seed, QUICK_IMAGES))
-            levels = log_levels(*self.job.evaluation.sampler.bounds, QUICK_LEVELS)
+            levels = log_levels(*self.evaluation.sampler.bounds, QUICK_LEVELS)
             return total_nats(self._measure(network, images, levels, device)).value
         if self.criterion == "proximal":
             return self._proximal(network, device)
@@ -131,11 +133,11 @@ class HeldOut:
         network.eval()
         try:
             return denoising_error(
-                denoiser(network, self.job.config.precision),
+                denoiser(network, self.config.precision),
                 images.images,
                 images.ids,
                 levels,
-                seed=self.job.evaluation.seed,
+                seed=self.evaluation.seed,
                 class_labels=labels,
                 device=device,
             )
@@ -148,9 +150,9 @@ class HeldOut:
         return None if self.noisy is None or len(self.noisy) < 2 else noisy_reference(self.noisy.images)
 
     def _proximal(self, network: EDMPrecond, device: torch.device) -> float | None:
-        evaluation = self.job.evaluation
+        evaluation = self.evaluation
         seeds = range(evaluation.seed, evaluation.seed + min(PROXIMAL_IMAGES, evaluation.n))
-        made = generate(network, seeds, evaluation.sampler, precision=self.job.config.precision, device=device)
+        made = generate(network, seeds, evaluation.sampler, precision=self.config.precision, device=device)
         features = [get_extractor(name) for name in self._proximal_features]
         scores = self.proximal_scores(np.concatenate(list(made)), features, ("fd",))
         return scores[0].value if scores else None
@@ -161,5 +163,5 @@ class HeldOut:
         """Scores of generated images, noised as the data are, against held-out noisy ones; empty without such."""
         if self.noisy is None or self.noisy_reference is None or self.noisy.sigma is None:
             return []
-        seed = self.job.evaluation.seed
+        seed = self.evaluation.seed
         return proximal_scores(generated, self.noisy_reference, self.noisy.sigma, extractors, metrics, seed=seed)

@@ -80,6 +80,7 @@ class Job:
             "n_noisy": self.config.n_noisy,
             "levels": list(self.levels),
             "label_dim": self.label_dim,
+            "classes": None if self.source.classes is None else list(self.source.classes),
         }
 
     def training_set(self) -> TrainingSet:

@@ -17,6 +17,7 @@ from ambient_theory.shared.records import NATS, Record, library_versions
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.evaluation.denoising import DenoisingError, total_nats
 from ambient_train.evaluation.features import Extractor, get_extractor
+from ambient_train.evaluation.floors import reference_floor
 from ambient_train.evaluation.own_references import clean_uint8, references
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import Score, floor, score_images
@@ -250,15 +251,17 @@ def floors_of(
     n: int,
     metrics: Sequence[str],
 ) -> Floors:
-    """Scores of n clean training images against each reference; computed once a process."""
+    """Scores of n clean training images against each reference, or where there are none of a part of the reference
+    against its rest; computed once a process."""
     out: dict[tuple[str, str, str], float] = {}
-    if train is None or train.images is None:
-        return out
     for name, reference in targets.items():
         for extractor in extractors:
             key = (id(train), id(reference), n, extractor.label, tuple(metrics))
             if key not in _FLOORS:
-                made = floor(train.images, reference, n, extractor, metrics=tuple(metrics))
+                if train is not None and train.images is not None:
+                    made = floor(train.images, reference, n, extractor, metrics=tuple(metrics))
+                else:
+                    made = reference_floor(reference, n, extractor, metrics)
                 _FLOORS[key] = {s.metric: s.value for s in made}
             out |= {(metric, extractor.label, name): value for metric, value in _FLOORS[key].items()}
     return out

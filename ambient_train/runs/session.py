@@ -57,7 +57,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.config, self.evaluation = self.job.config, self.job.evaluation
-        self.heldout = HeldOut(self.job)
+        self.heldout = HeldOut(self.config, self.evaluation)
         with self.world.together():
             self.state = self._fresh()
 

@@ -13,6 +13,7 @@ from typing import Any
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.options import Checked, by_key, describe, from_mapping, option
+from ambient_train.data.readers import source_help
 from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.losses import TABLE as WEIGHTS
 
@@ -31,8 +32,7 @@ class TrainConfig(Checked):
 
     data: str = option(
         "digits",
-        "Images: a built-in set or a path (`ambient data check --help` says which). Not part of what names a run: the "
-        "same images under another path are the same data",
+        f"Images: {source_help()}. Not part of what names a run: the same images under another path are the same data",
         hashed=False,
         panel=_DATA,
     )

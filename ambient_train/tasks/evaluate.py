@@ -23,18 +23,22 @@ from ambient_train.data.load import load_images
 from ambient_train.diffusion.generate import generate
 from ambient_train.diffusion.sampler_settings import AnySampler
 from ambient_train.evaluation import own_references
+from ambient_train.evaluation.denoising import DenoisingError
 from ambient_train.evaluation.features import Extractor, default_extractors, get_extractor
+from ambient_train.evaluation.floors import cautions
+from ambient_train.evaluation.metrics import TABLE as METRICS
 from ambient_train.evaluation.references import Reference, is_statistics_file, open_reference
-from ambient_train.evaluation.scores import Score, average_seeds, score_images
+from ambient_train.evaluation.scores import Score, average_seeds, metric_name, score_images
 from ambient_train.interchange.load import Trained, is_trained, load_trained
 from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.directory import RunDirectory
+from ambient_train.runs.heldout import HeldOut
 from ambient_train.runs.resolve import load_training_images, make_training_set
-from ambient_train.runs.score import Subject, floors_of, make_records, memorisation_floors
+from ambient_train.runs.score import Subject, denoise_records, floors_of, make_records, memorisation_floors
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.tasks.generate import below_the_data, sampler_for
-from ambient_train.tasks.show import sampler_text, show_score_rows
+from ambient_train.tasks.show import denoise_sentences, sampler_text, show_score_rows
 from ambient_train.training.world import choose_device
 
 N_WITHOUT_RUN = 5000
@@ -46,8 +50,9 @@ class Evaluation:
     """Scores of one target: the mean over repeats where there are several.
 
     floors, memorised: (metric, extractor label, reference) -> score of as many clean images, and of a model that
-    repeats its clean training images. evaluation: how images were generated, None for a set of images. records: for
-    `ambient compare`, empty unless the target is a run or an export of one.
+    repeats its clean training images. evaluation: how images were generated, None for a set of images. denoised: the
+    held-out denoising error of a run. cautions: what makes the scores say less than their intervals suggest. records:
+    for `ambient compare`, empty unless the target is a run or an export of one.
     """
 
     target: str
@@ -55,6 +60,8 @@ class Evaluation:
     floors: Mapping[tuple[str, str, str], float]
     memorised: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
     evaluation: EvalConfig | None = None
+    denoised: DenoisingError | None = None
+    cautions: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -65,13 +72,17 @@ class Evaluation:
             low = {"floor": self.floors.get(key), "memorisation_floor": self.memorised.get(key)}
             rows.append({**score.to_dict(), **low})
         evaluation = None if self.evaluation is None else self.evaluation.to_dict()
-        return {"target": self.target, "scores": rows, "evaluation": evaluation, **self.notes}
+        about = {"evaluation": evaluation, "cautions": self.cautions}
+        denoised = None if self.denoised is None else self.denoised.to_dict()
+        return {"target": self.target, "scores": rows, "denoise": denoised, **about, **self.notes}
 
     def show(self) -> None:
         show_score_rows(
             (s.metric, s.extractor, s.reference, s.value, s.interval(), s.n, self.floors, self.memorised)
             for s in self.scores
         )
+        for sentence in (*denoise_sentences(self.records), *self.cautions):
+            print(sentence)
         if self.evaluation is not None:
             print(f"sampler: {sampler_text(self.evaluation.to_dict())}")
         for key, value in self.notes.items():
@@ -148,16 +159,20 @@ def evaluate(
     scores = [average_seeds(group) for group in zip(*every, strict=True)]
     clean = available.get("train-clean")
     n = scores[0].n if scores else asked.n
-    names = {"fid": "fd"}
-    metrics = tuple(dict.fromkeys(names.get(m, m) for m in asked.metrics if m != "is"))
+    metrics = tuple(m for m in dict.fromkeys(map(metric_name, asked.metrics)) if METRICS[m].needs_reference)
     repeated = own.clean_images()
+    denoised = None
+    if trained is not None and (config := own.config()) is not None:
+        denoised = HeldOut(config, asked).error(trained.network, half=False, device=device)
     result = Evaluation(
         os.fspath(target),
         scores,
         floors_of(clean, targets, features, n, metrics) if metrics else {},
         memorisation_floors(repeated, targets, features, n, metrics) if metrics and trained is not None else {},
         asked if trained is not None else None,
+        denoised,
     )
+    result.cautions.extend(cautions(scores))
     if question.save_stats is not None:
         result.notes["statistics"] = _save_statistics(question.save_stats, targets, features)
     if question.memorisation:
@@ -314,14 +329,11 @@ def _records(result: Evaluation, trained: Trained, asked: EvalConfig) -> list[Re
     """The records that training would have written, had it scored in this way."""
     assert trained.config is not None
     assert trained.data is not None
-    return make_records(
-        Subject.of_data(trained.config, trained.data),
-        result.scores,
-        asked,
-        _asked_images(trained),
-        floors=result.floors,
-        memorised=result.memorised,
-    )
+    subject, nimg = Subject.of_data(trained.config, trained.data), _asked_images(trained)
+    out = make_records(subject, result.scores, asked, nimg, floors=result.floors, memorised=result.memorised)
+    if result.denoised is not None:
+        out += denoise_records(subject, result.denoised, asked, nimg)
+    return [replace(r, extra={**r.extra, "nimg": trained.nimg}) for r in out]
 
 
 def _asked_images(trained: Trained) -> int:

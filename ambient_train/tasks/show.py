@@ -90,8 +90,10 @@ def show_score_rows(rows: Iterable[ScoreRow]) -> None:
             f"{n:,}",
         )
     Console().print(table)
-    print("score with its 95 % interval; floor: the score of as many clean training images; repeated: of a model that")
-    print("only repeats its clean training images")
+    print(
+        "score with its 95 % interval; floor: of as many real images; repeated: of a model that only repeats its clean"
+    )
+    print("training images; n: generated images")
 
 
 def sampler_text(evaluation: Mapping[str, Any]) -> str:
