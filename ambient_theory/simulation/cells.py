@@ -21,6 +21,7 @@ from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import canonical_json, content_hash
 from ambient_theory.shared.record_schema_1 import added_noise
 from ambient_theory.shared.records import Record, library_versions
+from ambient_theory.simulation.collapse import dataset_name
 from ambient_theory.simulation.ledger import Ledger, SimulationCell
 from ambient_theory.simulation.trials import run_trials, share_replicates
 
@@ -149,7 +150,7 @@ def to_records(rows: Sequence[Mapping[str, Any]], s_clean: float = 1.0, *, wall_
         records.append(
             Record(
                 source="simulate",
-                dataset=f"gmm-k{row['k']}-{row['family']}" + (f"-d{row['d']}" if row["d"] > 1 else ""),
+                dataset=dataset_name(row),
                 n_clean=row["n_clean"],
                 n_noisy=row["n_noisy"],
                 sigma_n=added_noise(max(row["sigmas"]), s_clean) if noisy else None,

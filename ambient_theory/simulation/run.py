@@ -17,12 +17,13 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, content_hash
 from ambient_theory.shared.records import write_records
 from ambient_theory.simulation.cells import CellDone, in_plan_order, simulate, to_records
+from ambient_theory.simulation.collapse import collapse_table, panels
 from ambient_theory.simulation.envelope import worst_of_grid
 from ambient_theory.simulation.exchange import ExchangeConfig, exchange_table, plan_exchange
 from ambient_theory.simulation.grid import GridPlan, SimulationConfig, plan
 from ambient_theory.simulation.ledger import Ledger, SimulationCell
 from ambient_theory.simulation.report import render, render_exchange, summary, to_csv
-from ambient_theory.simulation.slopes import collapse_table, slope_table
+from ambient_theory.simulation.slopes import slope_table
 
 MANIFEST = "simulation.json"
 
@@ -74,9 +75,9 @@ def run_simulation(
     atomic_write_text(files[1], to_csv(every_row))
     atomic_write_text(files[2], json.dumps(result, indent=1) + "\n")
     if rows:
-        from ambient_theory.simulation.figures import error_figure, save
+        from ambient_theory.simulation.figures import save, w1_figure
 
-        files += save(error_figure(rows), outdir / "w1")
+        files += save(w1_figure(panels(rows)), outdir / "w1")
     cached = sum(item.cached for item in done)
     talk(
         f"{len(done)} cells ({cached} already done) in {time.perf_counter() - start:.1f} s with {workers} worker(s)",

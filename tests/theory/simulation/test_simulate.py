@@ -13,11 +13,12 @@ from ambient_theory.bounds import sizes as bounds
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.reading import read_records
 from ambient_theory.simulation.cells import COLUMNS, in_plan_order, run_cell, simulate, to_records
+from ambient_theory.simulation.collapse import collapse_table
 from ambient_theory.simulation.envelope import worst_of_grid
 from ambient_theory.simulation.exchange import ExchangeConfig, equal_error_rate, plan_exchange
 from ambient_theory.simulation.grid import Mix, SimulationConfig, parse_mix, parse_sizes, plan
 from ambient_theory.simulation.ledger import Ledger
-from ambient_theory.simulation.slopes import collapse_table, slope_table
+from ambient_theory.simulation.slopes import slope_table
 from cli import app
 
 SMALL = SimulationConfig(n=(1000, 10_000), reps=20, bins=150)
