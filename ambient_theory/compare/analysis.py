@@ -17,6 +17,7 @@ from ambient_theory.compare.curves import FreeWorth, SingleIndex
 from ambient_theory.compare.fits import Interval, SingleC
 from ambient_theory.compare.tables import CLEAN_LIKE, Group, Table, is_control, table_of, uneven_scatter
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.replicates import mean_of_known
 
 Floats = NDArray[np.float64]
 
@@ -82,8 +83,14 @@ def _fit_dict(f: fits.Fit) -> dict[str, Any]:
     return {"sse": f.sse, "lack_of_fit_F": f.lack_f, "lack_of_fit_p": f.lack_p, "parameters": parameters}
 
 
-def analyse_group(group: Group, confidence: float = 0.95, *, deep: bool = True) -> GroupAnalysis:
-    """Run every analysis the group allows. deep=False leaves out the two-term fits and the held-out cells."""
+def analyse_group(
+    group: Group, confidence: float = 0.95, *, deep: bool = True, only_price: bool = False
+) -> GroupAnalysis:
+    """Run every analysis the group allows.
+
+    deep=False leaves out the two-term fits and the held-out cells, only_price all but the single-c fit. Two-term fits
+    and held-out cells are left out, and said to be, where all cells score alike.
+    """
     if not 0.5 <= confidence < 1:
         raise UsageError(f"--confidence must lie in [.5, 1), not {confidence}")
     problems = list(group.notes)
@@ -105,7 +112,7 @@ def analyse_group(group: Group, confidence: float = 0.95, *, deep: bool = True) 
             f"the scatter over seeds differs between cells (Bartlett p {uneven:.1g}): intervals pool it, so they are "
             "too wide for some cells and too narrow for others"
         )
-    pairwise = prices.price_bounds(table, confidence) if table.dof else None
+    pairwise = prices.price_bounds(table, confidence) if table.dof and not only_price else None
     single = None
     try:
         single = fits.fit_single_c(table, group.scale, confidence)
@@ -113,7 +120,11 @@ def analyse_group(group: Group, confidence: float = 0.95, *, deep: bool = True) 
         problems.append(f"no fit: {error}")
     two_term: dict[str, fits.Fit] = {}
     unseen: list[heldout.HeldOut] = []
-    if deep and single is not None:
+    if single is not None and single.all_alike:
+        problems.append(alike_sentence(group))
+    if only_price:
+        return GroupAnalysis(group, table, pairwise, single, problems=tuple(problems))
+    if deep and single is not None and not single.all_alike:
         two_term = fits.two_term_fits(table, group.scale)
         unseen = heldout.held_out(table, group.scale)
     curve = None
@@ -161,8 +172,20 @@ def calibrate(group: Group, confidence: float = 0.95) -> list[Calibration]:
     return found
 
 
+def alike_sentence(group: Group) -> str:
+    """In words: the mixtures made no difference to the score, and what may be done about it."""
+    scores = [c.mean for c in group.price_cells]
+    text = f"all cells score alike ({min(scores):.3g} to {max(scores):.3g}, no more apart than seeds are)"
+    floor = mean_of_known(c.floor for c in group.price_cells)
+    if floor is not None and floor > 0 and min(scores) > 2 * floor:
+        text += f" and far from the floor ({floor:.3g}): undertrained"
+    return text + "; no shape and no law is tested: train longer or add seeds"
+
+
 def tell_apart(single: SingleC) -> str:
     """In words: which laws the data reject, which they do not, and what that does not show."""
+    if single.all_alike:
+        return "All cells score alike, so no law is tested and no number of atoms k can be read from these data."
     rejected = [n for n, c in single.laws.items() if c.verdict == "rejected"]
     kept = [n for n, c in single.laws.items() if c.verdict == "not rejected"]
     if not single.laws:
@@ -214,9 +237,10 @@ def price_from_group(analysis: GroupAnalysis, sigma: float) -> PriceAnswer:
     if single is None:
         raise DataError(f"{analysis.group.key.label()}: {'; '.join(analysis.problems) or 'nothing to price'}")
     dataset, label = analysis.group.key.dataset, analysis.group.key.short()
-    if sigma in single.worth:
+    if sigma in single.sigmas:
         note = "; the curve misfits, interval widened" if single.free.misfit else ""
-        return PriceAnswer(dataset, label, sigma, True, single.worth[sigma].inverse(), f"measured, single-c fit{note}")
+        price = single.worth_at(sigma).inverse()
+        return PriceAnswer(dataset, label, sigma, True, price, f"measured, single-c fit{note}")
     fitted, _ = curves_for(single, sigma)
     laws = {}
     for f in fitted:

@@ -45,9 +45,11 @@ class Purchase:
 
 @dataclass(frozen=True)
 class BudgetAnswer:
-    """best: the recommended mix at noise sigma. open_shares: (low, high) share of the budget spent on noisy samples
-    within which the data do not exclude a mix, None without intervals. alternatives: corners and the even split.
-    needed: budget with which the best mix is predicted to reach the target, if one was asked for.
+    """What to buy at noise sigma.
+
+    best: the mix of least predicted error, recommended only where `determined`. open_shares: (low, high) share of the
+    budget spent on noisy samples within which the data do not exclude a mix, None without intervals. alternatives:
+    corners and the even split. target: the score to reach, if one was asked for (then budget is what it takes).
     """
 
     group: str
@@ -69,19 +71,20 @@ class BudgetAnswer:
 
     def sentence(self) -> str:
         b = self.best
+        if self.open_shares is not None and not self.determined:
+            low, high = self.open_shares
+            return (
+                f"At σ {self.sigma:g}, what to buy for {self.budget:,.6g} is not determined: any share from {low:.0%} "
+                f"to {high:.0%} of the budget on noisy images may be best."
+            )
         text = f"At σ {self.sigma:g}, buy {b.n_clean:,} clean and {b.n_noisy:,} noisy images for {self.budget:,.6g}"
         text += f": predicted error {b.error:.3g}"
         if b.error_low is not None:
             text += f" [{b.error_low:.3g}, {b.error_high:.3g}]"
         if self.open_shares is None:
             text += "; one seed a cell, so how sure this is cannot be said"
-        elif self.determined:
-            text += "; the data exclude clearly different mixes"
         else:
-            low, high = self.open_shares
-            text += (
-                f"; not determined: any share from {low:.0%} to {high:.0%} of the budget on noisy images may be best"
-            )
+            text += "; the data exclude clearly different mixes"
         return text + (f" (extrapolated: {', '.join(b.extrapolated)})" if b.extrapolated else "") + "."
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,6 +97,7 @@ class BudgetAnswer:
             "budget": self.budget,
             "target": self.target,
             "best": self.best.to_dict(),
+            "recommended": self.best.to_dict() if self.determined else None,
             "undetermined_shares_of_budget_on_noisy": None if self.open_shares is None else list(self.open_shares),
             "determined": self.determined,
             "alternatives": [m.to_dict() for m in self.alternatives],
@@ -104,13 +108,13 @@ class BudgetAnswer:
 
 def curves_for(single: SingleC, sigma: float) -> tuple[list[Fit], bool]:
     """The fits that can price noise sigma: the free fit where it was measured, else every law not rejected."""
-    if sigma in single.worth:
+    if sigma in single.sigmas:
         return [single.free], True
     laws = [c.fit for c in single.laws.values() if c.verdict != "rejected"]
     if not laws:
         raise DataError(
             f"sigma {sigma:g} was not measured and the data reject every law, so nothing predicts it; "
-            f"measured: {', '.join(f'{s:g}' for s in single.worth)}"
+            f"measured: {', '.join(f'{s:g}' for s in single.sigmas)}"
         )
     return laws, False
 
@@ -291,7 +295,7 @@ def answer_budget(
             problems.append(f"{group.key.label()}: {error}")
             continue
         answers = []
-        for level in [sigma] if sigma is not None else list(single.worth):
+        for level in [sigma] if sigma is not None else list(single.sigmas):
             planner = Planner(group, single, level)
             if budget is not None:
                 answers.append(planner.plan(price_clean, price_noisy, budget, confidence))

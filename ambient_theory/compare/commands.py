@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ambient_theory.shared.console import command, print_json, talk
+from ambient_theory.shared.plain_text import plain_output
 
 if TYPE_CHECKING:
-    from ambient_theory.shared.records import Record
+    from ambient_theory.shared.reading import Reading
 
+NOT_YOURS = (
+    "not your data: 8x8 Fashion-MNIST and printed tables, which ship with ambient; name your own runs or .jsonl files."
+)
 Records = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="JSONL files of records, or directories that hold some; none = the records that ship with ambient."
+        help="Run directories, JSONL files of records, or directories that hold some; none = what ships with ambient."
     ),
 ]
 Metric = Annotated[str | None, typer.Option(help="Only scores of this metric: fd, kid, fid. Default: all.")]
@@ -28,32 +32,24 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.")]
 
 
-def _load(records: list[Path] | None, shipped: bool = False) -> list[Record]:
+def _load(records: list[Path] | None, shipped: bool = False) -> Reading:
     """The records asked for; the shipped ones if none is, or with them if `shipped`."""
-    from ambient_theory.compare.tables import shipped_records
-    from ambient_theory.shared.reading import read_records
+    from ambient_theory.compare.tables import read_shipped
+    from ambient_theory.shared.reading import Reading, read
 
-    own = read_records(*records) if records else []
-    return own + shipped_records() if shipped or not records else own
+    own = read(*records) if records else Reading((), 0, 0)
+    return own + read_shipped() if shipped or not records else own
+
+
+def _begin(quiet: bool) -> None:
+    """Before anything heavy is imported: streams that cannot fail on a character, and a sign of life on a terminal."""
+    plain_output()
+    talk("reading records ...", quiet=quiet or not sys.stderr.isatty())
 
 
 def _gallery(paths: list[Path] | None) -> list[Path]:
     """PNG files; of a directory all that it holds, by name."""
     return [file for path in paths or () for file in (sorted(path.glob("*.png")) if path.is_dir() else [path])]
-
-
-def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    if not rows:
-        return
-    found = Table(title=title, title_justify="left")
-    for column in columns:
-        found.add_column(column, overflow="fold")
-    for row in rows:
-        found.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 132).print(found)
 
 
 COMPARE_EXAMPLE = "Example: ambient compare runs/ --outdir report"
@@ -81,21 +77,22 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """What is a noisy image worth? Prices, fits, controls and theory from records, as one page and a table."""
+    _begin(quiet)
     from ambient_theory.compare.page.build import build_report
-    from ambient_theory.compare.terminal import overview_rows
+    from ambient_theory.compare.terminal import overview_rows, print_table, say
     from ambient_theory.shared.files import finite
 
-    rows = _load(records, shipped)
-    talk(f"{len(rows):,} records; working out prices and figures", quiet=quiet)
+    found = _load(records, shipped)
+    talk(f"{found.sentence()}; working out prices and figures", quiet=quiet)
     report = build_report(
-        rows, outdir, gallery=_gallery(gallery), confidence=confidence, metric=metric, extractor=extractor
+        found.records, outdir, gallery=_gallery(gallery), confidence=confidence, metric=metric, extractor=extractor
     )
     if json:
-        print_json(finite({**report.findings.to_dict(), "page": str(report.page)}))
+        print_json(finite({**report.findings.to_dict(), "read": found.to_dict(), "page": str(report.page)}))
         return
     for sentence in report.findings.to_dict()["answers"]:
-        print(sentence)
-    _print_table(
+        say(sentence)
+    print_table(
         "Prices by group of comparable scores (every group: table.csv and the page)",
         ["group", "σ", "price 1/c", "by pairs", "fit"],
         overview_rows(report.findings),
@@ -116,22 +113,29 @@ def price(
     quiet: Quiet = False,
 ) -> None:
     """How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked)."""
+    _begin(quiet)
     from ambient_theory.compare.analysis import analyse_group, price_at
     from ambient_theory.compare.published import published_prices
     from ambient_theory.compare.tables import group_records, select
-    from ambient_theory.compare.terminal import price_rows
+    from ambient_theory.compare.terminal import price_rows, price_sentences, print_table, say
     from ambient_theory.shared.files import finite
 
-    rows = _load(records)
-    groups = select(group_records(rows), metric=metric, extractor=extractor)
-    talk(f"{len(groups)} groups of comparable scores", quiet=quiet)
-    found = price_at([analyse_group(g, confidence, deep=False) for g in groups], published_prices(rows), sigma)
+    found = _load(records)
+    groups = select(group_records(found.records), metric=metric, extractor=extractor)
+    talk(f"{found.sentence()}, {len(groups)} groups of comparable scores", quiet=quiet)
+    analyses = [analyse_group(g, confidence, only_price=True) for g in groups]
+    prices = price_at(analyses, published_prices(found.records), sigma)
     if json:
-        print_json(finite({"schema": "ambient.price/1", "sigma": sigma, "prices": [p.to_dict() for p in found]}))
+        answer = {"schema": "ambient.price/1", "sigma": sigma, "prices": [p.to_dict() for p in prices]}
+        print_json(finite({**answer, "shipped": not records, "read": found.to_dict()}))
         return
-    _print_table(
-        f"Price of one clean image in noisy images, σ {sigma:g}", ["from", "price 1/c", "how"], price_rows(found)
+    if not records:
+        say(NOT_YOURS)
+    print_table(
+        f"Price of one clean image in noisy images, σ {sigma:g}", ["from", "price 1/c", "how"], price_rows(prices)
     )
+    for sentence in price_sentences(analyses, sigma):
+        say(sentence)
 
 
 @command
@@ -153,12 +157,14 @@ def budget(
     quiet: Quiet = False,
 ) -> None:
     """What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is."""
+    _begin(quiet)
     from ambient_theory.compare.budget import answer_budget
-    from ambient_theory.compare.terminal import budget_rows
+    from ambient_theory.compare.terminal import budget_rows, print_table, say
     from ambient_theory.shared.files import finite
 
+    found = _load(records)
     answers = answer_budget(
-        _load(records),
+        found.records,
         price_clean=price_clean,
         price_noisy=price_noisy,
         budget=budget,
@@ -170,12 +176,14 @@ def budget(
     )
     if json:
         result: dict[str, Any] = {"schema": "ambient.budget/1", "answers": [a.to_dict() for a in answers]}
-        print_json(finite(result))
+        print_json(finite({**result, "shipped": not records, "read": found.to_dict()}))
         return
-    talk(f"from {answers[0].group}", quiet=quiet)
+    talk(f"{found.sentence()}; from {answers[0].group}", quiet=quiet)
+    if not records:
+        say(NOT_YOURS)
     for a in answers:
-        print(a.sentence())
-    _print_table(
+        say(a.sentence())
+    print_table(
         "Mixes",
         ["σ", "mix", "clean", "noisy", "on noisy", "predicted error", "extrapolated"],
         budget_rows(answers),

@@ -58,18 +58,25 @@ class FreeWorth:
         self.names = tuple(f"c({s:g})" for s in self.sigmas)
         self.lower = (0.0,) * len(self.sigmas)
         self.upper = (C_MAX,) * len(self.sigmas)
+        self._seen: tuple[Floats | None, NDArray[np.intp]] = (None, np.zeros(0, dtype=np.intp))
 
     def starts(self) -> list[tuple[float, ...]]:
         return [(c,) * len(self.sigmas) for c in (0.03, 0.3, 0.9)]
 
     def __call__(self, theta: Floats, sigma: Floats) -> Floats:
-        out = np.ones((len(theta), len(sigma)))
+        if sigma is not self._seen[0]:  # a fit asks thousands of times for the same cells
+            self._seen = (sigma, self._columns(sigma))
+        return np.concatenate([np.ones((len(theta), 1)), theta], axis=1)[:, self._seen[1]]
+
+    def _columns(self, sigma: Floats) -> NDArray[np.intp]:
+        """For each cell 0 (nothing noisy), or 1 + the number of its level. Raises UsageError for a level not fitted."""
+        columns = np.where(sigma > 0, -1, 0)
         for column, level in enumerate(self.sigmas):
-            out[:, sigma == level] = theta[:, [column]]
-        unknown = (sigma > 0) & ~np.isin(sigma, self.sigmas)
-        if np.any(unknown):
-            raise UsageError(f"no worth was fitted at sigma {sigma[unknown][0]:g}: a law is needed between levels")
-        return out
+            columns[sigma == level] = 1 + column
+        if np.any(columns < 0):
+            missing = sigma[columns < 0][0]
+            raise UsageError(f"no worth was fitted at sigma {missing:g}: a law is needed between levels")
+        return columns
 
 
 class LawWorth:

@@ -8,12 +8,13 @@ from typing import Any
 
 import ambient_theory
 from ambient_theory.compare.analysis import GroupAnalysis, analyse_group
-from ambient_theory.compare.panels import SimulationPanel, panels
+from ambient_theory.compare.panels import panels_of
 from ambient_theory.compare.published import PublishedPrice, published_prices
 from ambient_theory.compare.tables import group_records, select
 from ambient_theory.compare.words import answers
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record
+from ambient_theory.simulation.collapse import SimulationPanel
 
 SCHEMA = "ambient.compare/1"
 
@@ -72,7 +73,7 @@ def gather_findings(
     return Findings(
         analyses=tuple(analyses),
         leading=tuple(leading.values()),
-        simulation=tuple(panels(rows)),
+        simulation=tuple(panels_of(rows)),
         printed=tuple(published_prices(rows)),
         second_hand=tuple(r for r in rows if r.extra.get("grade") == "second-hand"),
         confidence=confidence,

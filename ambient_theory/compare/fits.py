@@ -12,6 +12,7 @@ and the result says so. From one seed a cell there is no s^2, hence no interval.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import fdtrc, stdtrit
 
 from ambient_theory.bounds.laws import LAWS
 from ambient_theory.compare import least_squares
-from ambient_theory.compare.curves import C_MAX, Curve, FixedWorth, FreeWorth, LawWorth, SingleIndex, TwoTerm, Units
-from ambient_theory.compare.tables import Table
+from ambient_theory.compare.curves import (
+    C_MAX,
+    Curve,
+    FixedWorth,
+    FreeWorth,
+    LawWorth,
+    SingleIndex,
+    TwoTerm,
+    Units,
+    Worth,
+)
+from ambient_theory.compare.tables import Table, scores_alike
 from ambient_theory.shared.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -134,7 +145,7 @@ def fit(name: str, curve: Curve, table: Table, scale: str = "log") -> Fit:
     lack_f = lack_p = None
     if table.size > free and table.dof:
         lack_f = sse / (table.size - free) / table.variance
-        lack_p = float(stats.f.sf(lack_f, table.size - free, table.dof))
+        lack_p = float(fdtrc(table.size - free, table.dof, lack_f))
     return Fit(name, curve, theta, sse, table, free, lack_f, lack_p, scale)
 
 
@@ -158,7 +169,7 @@ def interval(fitted: Fit, column: int, confidence: float = 0.95) -> Interval:
     best = float(fitted.theta[column])
     if fitted.dof < 1 or not np.isfinite(fitted.variance):
         return Interval(best, None, None)
-    limit = fitted.sse + fitted.variance * float(stats.t.ppf(0.5 + confidence / 2, fitted.dof)) ** 2
+    limit = fitted.sse + fitted.variance * float(stdtrit(fitted.dof, 0.5 + confidence / 2)) ** 2
     low, high = float(fitted.curve.lower[column]), float(fitted.curve.upper[column])
     return Interval(best, _end(fitted, column, best, low, limit), _end(fitted, column, best, high, limit))
 
@@ -231,22 +242,62 @@ def compare_nested(nested: Fit, full: Fit) -> Comparison:
     if extra <= 0 or full.dof < 1 or not np.isfinite(full.variance):
         return Comparison(nested, None, None)
     f = max(nested.sse - full.sse, 0.0) / extra / full.variance
-    return Comparison(nested, f, float(stats.f.sf(f, extra, full.dof)))
+    return Comparison(nested, f, float(fdtrc(extra, full.dof, f)))
+
+
+ALIKE = 0.05
 
 
 @dataclass(frozen=True)
 class SingleC:
     """The single-c analysis: the free fit, the worth at each noise level, controls and laws tested against it.
 
-    laws: by label, in the order of `bounds.laws.LAWS`; empty where nothing has noise.
+    Each part is worked out when it is first asked for. alike: p value of the test that all cells score alike, None
+    where it cannot be made; where they do (`all_alike`) no shape and no law is tested.
     """
 
     free: Fit
-    worth: dict[float, Interval]
-    exponent: Interval
-    controls: dict[str, Comparison]
-    laws: dict[str, Comparison]
+    sigmas: tuple[float, ...]
     confidence: float
+    alike: float | None
+
+    @property
+    def all_alike(self) -> bool:
+        return self.alike is not None and self.alike >= ALIKE
+
+    @functools.cached_property
+    def worth(self) -> dict[float, Interval]:
+        """c at each measured noise level, with its profile interval."""
+        return {s: self.worth_at(s) for s in self.sigmas}
+
+    def worth_at(self, sigma: float) -> Interval:
+        """c at one measured noise level."""
+        return _open_ended(interval(self.free, 3 + self.sigmas.index(sigma), self.confidence))
+
+    @functools.cached_property
+    def exponent(self) -> Interval:
+        """p of the curve."""
+        return interval(self.free, 2, self.confidence).map(math.exp)
+
+    @functools.cached_property
+    def controls(self) -> dict[str, Comparison]:
+        """Naive n (every image counts) and clean only, nested in the free fit."""
+        return {
+            name: self._nested(name, FixedWorth(value))
+            for name, value in (("naive n (c = 1)", 1.0), ("clean only (c = 0)", 0.0))
+        }
+
+    @functools.cached_property
+    def laws(self) -> dict[str, Comparison]:
+        """By label, in the order of `bounds.laws.LAWS`; empty where nothing has noise."""
+        if not any(s > 0 for s in self.sigmas):
+            return {}
+        return {law.label: self._nested(law.label, LawWorth(law.q, self.sigmas)) for law in LAWS.values()}
+
+    def _nested(self, name: str, worth: Worth) -> Comparison:
+        free = self.free
+        nested = fit(name, SingleIndex(worth, free.curve.units), free.table, free.scale)
+        return Comparison(nested, None, None) if self.all_alike else compare_nested(nested, free)
 
 
 def _open_ended(c: Interval) -> Interval:
@@ -255,32 +306,19 @@ def _open_ended(c: Interval) -> Interval:
 
 
 def fit_single_c(table: Table, scale: str, confidence: float = 0.95) -> SingleC:
-    """Free c at each noise level with profile intervals; naive n, clean only and the laws tested against it.
+    """Free c at each noise level; naive n, clean only and the laws are tested against it when asked for.
 
     Raises DataError where the cells cannot determine the curve: it needs mixtures, two sizes of n_clean, and as many
     cells as parameters.
     """
-    sigmas = sorted({float(s) for s, n in zip(table.sigma, table.n_noisy, strict=True) if n > 0})
+    sigmas = tuple(sorted({float(s) for s, n in zip(table.sigma, table.n_noisy, strict=True) if n > 0}))
     if not sigmas:
         raise DataError("no cell has both clean and noisy samples, so nothing prices a noisy one")
     if len(np.unique(table.n_clean)) < 2:
         raise DataError("all cells have the same number of clean samples: c cannot be told from the exponent")
-    units = units_of(table, scale)
-    free = fit("free c at each σ", SingleIndex(FreeWorth(sigmas), units), table, scale)
-    worth = {s: _open_ended(interval(free, 3 + i, confidence)) for i, s in enumerate(sigmas)}
-    log_p = interval(free, 2, confidence)
-    exponent = log_p.map(math.exp)
-    controls = {
-        name: compare_nested(fit(name, SingleIndex(FixedWorth(value), units), table, scale), free)
-        for name, value in (("naive n (c = 1)", 1.0), ("clean only (c = 0)", 0.0))
-    }
-    laws = {}
-    if any(s > 0 for s in sigmas):
-        laws = {
-            law.label: compare_nested(fit(law.label, SingleIndex(LawWorth(law.q, sigmas), units), table, scale), free)
-            for law in LAWS.values()
-        }
-    return SingleC(free, worth, exponent, controls, laws, confidence)
+    curve = SingleIndex(FreeWorth(sigmas), units_of(table, scale))
+    free = fit("free c at each σ", curve, table, scale)
+    return SingleC(free, sigmas, confidence, scores_alike(table))
 
 
 def two_term_fits(table: Table, scale: str, ks: tuple[int, ...] = (2, 3)) -> dict[str, Fit]:
@@ -316,6 +354,7 @@ def to_dict(single: SingleC) -> dict[str, Any]:
         "dof": free.table.dof,
         "e_inf": free.floor,
         "exponent_p": single.exponent.to_list(),
+        "all_cells_alike": {"p": single.alike, "alike": single.all_alike},
         "lack_of_fit": {"F": free.lack_f, "p": free.lack_p, "misfit": free.misfit},
         "worth_c": {f"{s:g}": c.to_list() for s, c in single.worth.items()},
         "price_1_over_c": {f"{s:g}": c.inverse().to_list() for s, c in single.worth.items()},

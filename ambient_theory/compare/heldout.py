@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri
 
 from ambient_theory.bounds.laws import LAWS
 from ambient_theory.compare import least_squares
@@ -74,7 +74,7 @@ def _score(name: str, split: str, curve: Curve, table: Table, scale: str, seen: 
     noise = None
     if table.dof:
         se = np.broadcast_to(np.sqrt(table.variance / table.seeds), predicted.shape)[tested]
-        noise = float(np.median(se) * stats.norm.ppf(0.75))
+        noise = float(np.median(se) * float(ndtri(0.75)))
     return HeldOut(
         name,
         split,

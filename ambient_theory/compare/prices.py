@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 from ambient_theory.compare.tables import Table
 
@@ -78,10 +77,6 @@ class PairwiseResult:
     critical: float
     method: str = "Tukey-Kramer studentised range, then linear programming"
 
-    @property
-    def consistent(self) -> bool:
-        return not self.contradictions
-
     def to_dict(self) -> dict[str, Any]:
         return {
             "method": self.method,
@@ -100,6 +95,8 @@ def _finite(value: float) -> float | None:
 
 @functools.lru_cache(maxsize=64)
 def _studentised(confidence: float, means: int, dof: int) -> float:
+    from scipy import stats  # two seconds of imports, which `price` and `budget` need not wait for
+
     return float(stats.studentized_range.ppf(confidence, means, dof))
 
 
@@ -160,6 +157,8 @@ def _contradictory(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDA
         return np.zeros(0, bool)
     if not levels:
         return right > SLACK
+    from scipy import optimize
+
     cost = np.concatenate([np.zeros(levels), np.ones(pairs)])
     solved = optimize.linprog(cost, A_ub=-np.hstack([left, np.eye(pairs)]), b_ub=-right, method="highs")
     assert solved.success, solved.message
@@ -176,6 +175,8 @@ def _bounds_of(
     table: Table,
 ) -> PriceBounds:
     """Least and greatest c of one level under `left c >= right`, and the pairs that bind at each end."""
+    from scipy import optimize
+
     ends: list[float] = []
     binding: list[tuple[tuple[str, str], ...]] = []
     for sign in (1.0, -1.0):

@@ -22,24 +22,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import chdtrc, fdtrc
 
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import content_hash
-from ambient_theory.shared.reading import read_records
+from ambient_theory.shared.reading import Reading, read
 from ambient_theory.shared.records import Record
 from ambient_theory.shared.replicates import mean_of_known, replicates
 
 Floats = NDArray[np.float64]
 
 
-def shipped_records() -> list[Record]:
+def read_shipped() -> Reading:
     """The records that come with the project: every `*.jsonl` of the package's `shipped` directory."""
     with resources.as_file(resources.files("ambient_theory.compare") / "shipped") as directory:
         files = sorted(directory.glob("*.jsonl"))
         if not files:
             raise DataError(f"{directory}: no shipped records in this installation; name files of records")
-        return read_records(*files)
+        return read(*files)
+
+
+def shipped_records() -> list[Record]:
+    """The records of `read_shipped`."""
+    return list(read_shipped().records)
 
 
 @dataclass(frozen=True, order=True)
@@ -285,7 +290,24 @@ def uneven_scatter(group: Group) -> float | None:
     ys = [np.asarray(group.transform(c.values)) for c in group.price_cells if len(c.values) > 2]
     if len(ys) < 2 or any(float(np.ptp(y)) == 0 for y in ys):
         return None
-    return float(stats.bartlett(*ys).pvalue)
+    dof = np.array([len(y) - 1 for y in ys])
+    variance = np.array([np.var(y, ddof=1) for y in ys])
+    pooled = float(dof @ variance / dof.sum())
+    statistic = dof.sum() * math.log(pooled) - float(dof @ np.log(variance))
+    correction = 1 + (float(np.sum(1 / dof)) - 1 / dof.sum()) / (3 * (len(ys) - 1))
+    return float(chdtrc(len(ys) - 1, statistic / correction))
+
+
+def scores_alike(table: Table) -> float | None:
+    """p value of the F test that all cells have one mean: large where the training sizes made no difference.
+
+    None without replicated seeds or with fewer than two cells.
+    """
+    if not table.dof or table.size < 2:
+        return None
+    mean = float(table.seeds @ table.y / table.seeds.sum())
+    f = float(table.seeds @ (table.y - mean) ** 2) / (table.size - 1) / table.variance
+    return float(fdtrc(table.size - 1, table.dof, f))
 
 
 def _number(value: Any) -> float | None:

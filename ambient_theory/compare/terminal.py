@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ambient_theory.compare.fits import Interval
-from ambient_theory.compare.words import number, p_value, span
+from ambient_theory.compare.words import answer, between, fit_in_words, span
 
 if TYPE_CHECKING:
-    from ambient_theory.compare.analysis import PriceAnswer
+    from ambient_theory.compare.analysis import GroupAnalysis, PriceAnswer
     from ambient_theory.compare.budget import BudgetAnswer
     from ambient_theory.compare.findings import Findings
 
@@ -28,9 +31,8 @@ def overview_rows(findings: Findings) -> list[list[str]]:
         bounds = {} if a.pairwise is None else {b.sigma: b for b in a.pairwise.bounds}
         for sigma, c in a.single.worth.items():
             b = bounds.get(sigma)
-            pairs = "–" if b is None else f"{number(b.price_low)} to {number(b.price_high)}"
-            p = a.single.free.lack_p
-            fit = "not testable" if p is None else ("misfit, widened" if a.single.free.misfit else f"p {p_value(p)}")
+            pairs = "–" if b is None else between(b.price_low, b.price_high)
+            fit = fit_in_words(a.single, "misfit, widened")
             naive = a.single.controls["naive n (c = 1)"].verdict
             rows.append([name, f"{sigma:g}", span(c.inverse()), pairs, f"{fit}; naive n {naive}"])
             name = ""
@@ -49,10 +51,28 @@ def price_rows(found: Sequence[PriceAnswer]) -> list[list[str]]:
     return rows
 
 
+def price_sentences(analyses: Sequence[GroupAnalysis], sigma: float) -> list[str]:
+    """For each data set what its best-supported group says of noise sigma, in the words of `compare`."""
+    said: dict[str, str] = {}
+    for a in analyses:
+        name = a.group.key.dataset
+        if a.single is None or name in said:
+            continue
+        if sigma in a.single.sigmas:
+            said[name] = answer(a, sigma)
+        else:
+            measured = ", ".join(f"{s:g}" for s in a.single.sigmas)
+            said[name] = f"{name}, σ {sigma:g}: not measured (measured: {measured}), so only the laws price it."
+    return list(said.values())
+
+
 def budget_rows(answers: Sequence[BudgetAnswer]) -> list[list[str]]:
+    """The recommended mix, where there is one, beside fixed ones."""
     rows = []
     for a in answers:
-        named = [("recommended", a.best)]
+        named = [("recommended", a.best)] if a.determined else []
+        if a.open_shares is None:
+            named = [("least predicted", a.best)]
         named += list(zip(("clean only", "half way", "as noisy as measured"), a.alternatives, strict=True))
         for name, m in named:
             error = span(Interval(m.error, m.error_low, m.error_high))
@@ -60,3 +80,25 @@ def budget_rows(answers: Sequence[BudgetAnswer]) -> list[list[str]]:
             share = f"{m.spent_on_noisy:.0%}"
             rows.append([f"{a.sigma:g}", name, f"{m.n_clean:,}", f"{m.n_noisy:,}", share, error, beyond])
     return rows
+
+
+def say(text: str) -> None:
+    """A sentence on stdout: broken between words on a terminal, one line elsewhere."""
+    if sys.stdout.isatty():
+        text = textwrap.fill(text, shutil.get_terminal_size().columns, break_on_hyphens=False, break_long_words=False)
+    print(text)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout, as wide as the terminal or `COLUMNS` (80 where neither says)."""
+    if not rows:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    found = Table(title=title, title_justify="left")
+    for column in columns:
+        found.add_column(column, overflow="fold")
+    for row in rows:
+        found.add_row(*row)
+    Console().print(found)

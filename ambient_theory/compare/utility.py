@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from ambient_theory.compare.fits import Interval
 from ambient_theory.compare.tables import Table
@@ -198,7 +198,7 @@ def exchange_rates(
                 if table.dof:
                     both = np.stack([noisy, clean])
                     cov = (both * (table.variance / table.seeds)) @ both.T
-                    ends = fieller(num, den, cov, float(stats.t.ppf(0.5 + confidence / 2, table.dof)))
+                    ends = fieller(num, den, cov, float(stdtrit(table.dof, 0.5 + confidence / 2)))
                 value = num / den if den else math.nan
                 same = None if curve is None else float((noisy @ curve) / (clean @ curve))
                 rates.append(Rate(sigma, (a, b), (p, q), Interval(value, *ends), same))

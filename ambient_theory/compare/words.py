@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ambient_theory.compare.analysis import GroupAnalysis
-from ambient_theory.compare.fits import Interval
+from ambient_theory.compare.analysis import GroupAnalysis, alike_sentence
+from ambient_theory.compare.fits import Interval, SingleC
 from ambient_theory.compare.published import PublishedPrice
 from ambient_theory.compare.tables import METRIC_NAMES
 
@@ -30,10 +30,45 @@ def number(x: float | None, digits: int = 3) -> str:
 
 
 def span(i: Interval) -> str:
-    """`1.54 [1.42, 1.66]`, or the bare estimate where one seed leaves no interval."""
+    """`1.54 [1.42, 1.66]`, the bare estimate where one seed leaves no interval, `at least 28` without an estimate."""
+    if math.isinf(i.value) and i.value > 0:
+        if i.low is None:
+            return "no finite price (no interval)"
+        return "not determined" if i.low <= 0 else f"at least {number(i.low)}"
     if i.low is None or i.high is None:
         return f"{number(i.value)} (no interval)"
     return f"{number(i.value)} [{number(i.low)}, {number(i.high)}]"
+
+
+def between(low: float, high: float) -> str:
+    """A range of prices: `1 to 11`, `at least 1`, `at most 11`, `no bound`, or `no finite price`."""
+    if math.isinf(low):
+        return "no finite price"
+    if low <= 0:
+        return "no bound" if math.isinf(high) else f"at most {number(high)}"
+    return f"at least {number(low)}" if math.isinf(high) else f"{number(low)} to {number(high)}"
+
+
+def what_to_buy(c: Interval) -> str:
+    """By the cost of a noisy image relative to a clean one: noisy ones pay below c, clean ones above it."""
+    if c.low is None or c.high is None:
+        return "not determined (one seed)"
+    noisy = f"noisy if below {number(c.low)}" if c.low > 0 else ""
+    clean = f"clean if above {number(c.high)}" if math.isfinite(c.high) else ""
+    if noisy and clean:
+        return f"{noisy}, {clean}"
+    if noisy or clean:
+        return f"{noisy or clean}, else not determined"
+    return "not determined at any cost"
+
+
+def fit_in_words(single: SingleC, misfit: str = "misfit") -> str:
+    """How the one-worth curve fits: `fits`, `misfit (p ...)`, not testable, or nothing to fit."""
+    if single.all_alike:
+        return "all cells alike"
+    if single.free.lack_p is None:
+        return "not testable"
+    return f"{misfit} (p {p_value(single.free.lack_p)})" if single.free.misfit else "fits"
 
 
 def p_value(p: float | None) -> str:
@@ -45,10 +80,12 @@ def p_value(p: float | None) -> str:
 def answer(a: GroupAnalysis, sigma: float) -> str:
     """One sentence for one noise level of one group."""
     assert a.single is not None
-    c = a.single.worth[sigma]
+    c = a.single.worth_at(sigma)
     key = a.group.key
     where = f"{key.dataset}, σ {sigma:g}: "
     score = f"{METRIC_NAMES.get(key.metric, key.metric)}, {key.extractor_name} features"
+    if a.single.all_alike:
+        return f"{where}these scores do not determine the price: {alike_sentence(a.group)} ({score})."
     if c.value <= 0:
         text = f"{where}the noisy images bought nothing measurable (c = {span(c)} clean images each; {score})"
     else:
@@ -75,7 +112,7 @@ def answer(a: GroupAnalysis, sigma: float) -> str:
 
 def answers(leading: Sequence[GroupAnalysis], printed: Sequence[PublishedPrice]) -> list[str]:
     """The sentences on top of the page."""
-    out = [answer(a, s) for a in leading if a.single is not None for s in a.single.worth]
+    out = [answer(a, s) for a in leading if a.single is not None for s in a.single.sigmas]
     if not out:
         out = [
             f"{p.dataset}, σ {p.sigma:g}: one clean image is worth {number(p.low)} to {number(p.high)} noisy ones "

@@ -36,6 +36,9 @@ class Reading:
         parts = [_count(n, word) for n, word in ((self.runs, "run"), (self.files, "file")) if n]
         return f"{_count(len(self.records), 'record')} of {' and '.join(parts) or 'nothing'}"
 
+    def __add__(self, other: Reading) -> Reading:
+        return Reading(self.records + other.records, self.runs + other.runs, self.files + other.files)
+
     def to_dict(self) -> dict[str, int]:
         return {"records": len(self.records), "runs": self.runs, "files": self.files}
 

@@ -17,12 +17,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ambient_theory.bounds import sizes as bounds
-from ambient_theory.mixtures.laws import AtomicLaw
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import canonical_json, content_hash
 from ambient_theory.shared.record_schema_1 import added_noise
 from ambient_theory.shared.records import Record, library_versions
-from ambient_theory.simulation.ledger import Cell, Ledger
+from ambient_theory.simulation.collapse import dataset_name
+from ambient_theory.simulation.ledger import Ledger, SimulationCell
 from ambient_theory.simulation.trials import run_trials, share_replicates
 
 COLUMNS = (
@@ -31,42 +31,40 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def cell_generator(config: Mapping[str, Any]) -> np.random.Generator:
+def cell_generator(cell: SimulationCell) -> np.random.Generator:
     """Philox keyed on (seed, SHA-256 of the cell without its estimators)."""
-    drawn = {key: value for key, value in config.items() if key not in ("estimators", "seed")}
+    drawn = {key: value for key, value in cell.config.items() if key not in ("estimators", "seed")}
     digest = hashlib.sha256(canonical_json(drawn).encode()).digest()
     words = np.frombuffer(digest, dtype="<u4").tolist()
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([int(config["seed"]), *words])))
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([cell.seed, *words])))
 
 
-def run_cell(config: Mapping[str, Any]) -> dict[str, Any]:
+def run_cell(cell: SimulationCell) -> dict[str, Any]:
     """Rows of one cell, one for each estimator, with the columns `COLUMNS` (and `overlap` in d dimensions)."""
     start = time.perf_counter()
     with threadpool_limits(1):  # small matrices: threads only get in each other's way
-        rows = _rows(config)
+        rows = _rows(cell)
     return {"rows": rows, "wall_s": time.perf_counter() - start}
 
 
-def _rows(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rng = cell_generator(config)
-    laws = [AtomicLaw(law["atoms"], law["weights"]) for law in config["laws"]]
-    trials = run_trials(config, share_replicates(laws, int(config["reps"]), rng), rng)
-    k, d = int(config["k"]), int(config["d"])
-    terms = bounds.bound(k, d, config["levels"], config["counts"])
+def _rows(cell: SimulationCell) -> list[dict[str, Any]]:
+    rng = cell_generator(cell)
+    trials = run_trials(cell, share_replicates(cell.atomic_laws(), cell.reps, rng), rng)
+    terms = bounds.bound(cell.k, cell.d, cell.levels, cell.counts)
     rows = []
-    for (name, weights), trial in zip(config["estimators"], trials, strict=True):
+    for (name, weights), trial in zip(cell.estimators, trials, strict=True):
         w1 = trial.w1
         rows.append(
-            {key: config[key] for key in ("k", "d", "family", "mix", "n", "n_clean", "n_noisy")}
+            {key: getattr(cell, key) for key in ("k", "d", "family", "mix", "n", "n_clean", "n_noisy")}
             | {
-                "sigmas": list(config["levels"]),
-                "n_d": bounds.n_d(config["levels"], config["counts"]),
-                "n_l": bounds.n_l(k, config["levels"], config["counts"]),
-                "delta": config["delta"],
+                "sigmas": list(cell.levels),
+                "n_d": bounds.n_d(cell.levels, cell.counts),
+                "n_l": bounds.n_l(cell.k, cell.levels, cell.counts),
+                "delta": cell.delta,
                 "estimator": name,
                 "weights": weights,
-                "reps": config["reps"],
-                "seed": config["seed"],
+                "reps": cell.reps,
+                "seed": cell.seed,
                 "w1_mean": float(w1.mean()),
                 "w1_median": float(np.median(w1)),
                 "w1_se": float(w1.std(ddof=1) / np.sqrt(len(w1))),
@@ -90,13 +88,13 @@ class CellDone:
 
     number: int
     total: int
-    cell: Cell
+    cell: SimulationCell
     rows: list[dict[str, Any]]
     wall_s: float
     cached: bool
 
 
-def simulate(cells: Sequence[Cell], ledger: Ledger | None = None, workers: int = 1) -> Iterator[CellDone]:
+def simulate(cells: Sequence[SimulationCell], ledger: Ledger | None = None, workers: int = 1) -> Iterator[CellDone]:
     """Run cells, yielding each as it is done. Cells that the ledger holds are not run again.
 
     workers: processes (joblib), one thread each; 1 runs in this process. Results do not depend on it.
@@ -119,10 +117,10 @@ def simulate(cells: Sequence[Cell], ledger: Ledger | None = None, workers: int =
         yield CellDone(number, len(cells), cell, result["rows"], result["wall_s"], False)
 
 
-def _results(cells: Sequence[Cell], workers: int) -> Iterable[tuple[Cell, dict[str, Any]]]:
+def _results(cells: Sequence[SimulationCell], workers: int) -> Iterable[tuple[SimulationCell, dict[str, Any]]]:
     if workers == 1 or len(cells) < 2:
         for cell in cells:
-            yield cell, run_cell(cell.config)
+            yield cell, run_cell(cell)
         return
     from joblib import Parallel, delayed, parallel_config
 
@@ -130,11 +128,11 @@ def _results(cells: Sequence[Cell], workers: int) -> Iterable[tuple[Cell, dict[s
         yield from Parallel(n_jobs=workers, return_as="generator_unordered")(delayed(_run_one)(cell) for cell in cells)
 
 
-def _run_one(cell: Cell) -> tuple[Cell, dict[str, Any]]:
-    return cell, run_cell(cell.config)
+def _run_one(cell: SimulationCell) -> tuple[SimulationCell, dict[str, Any]]:
+    return cell, run_cell(cell)
 
 
-def in_plan_order(cells: Sequence[Cell], done: Iterable[CellDone]) -> list[dict[str, Any]]:
+def in_plan_order(cells: Sequence[SimulationCell], done: Iterable[CellDone]) -> list[dict[str, Any]]:
     """All rows in the order of the plan, whatever the order of completion."""
     by_hash = {item.cell.hash: item.rows for item in done}
     return [row for cell in cells for row in by_hash.get(cell.hash, [])]
@@ -152,7 +150,7 @@ def to_records(rows: Sequence[Mapping[str, Any]], s_clean: float = 1.0, *, wall_
         records.append(
             Record(
                 source="simulate",
-                dataset=f"gmm-k{row['k']}-{row['family']}" + (f"-d{row['d']}" if row["d"] > 1 else ""),
+                dataset=dataset_name(row),
                 n_clean=row["n_clean"],
                 n_noisy=row["n_noisy"],
                 sigma_n=added_noise(max(row["sigmas"]), s_clean) if noisy else None,

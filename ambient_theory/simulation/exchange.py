@@ -23,7 +23,7 @@ from ambient_theory.bounds.laws import laws_for_atoms
 from ambient_theory.mixtures.fisher import efficient_exchange_rate, marginal_worth
 from ambient_theory.mixtures.laws import hard_pair, scaled
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.simulation.ledger import Cell
+from ambient_theory.simulation.ledger import SimulationCell, atoms_of
 
 Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
@@ -71,40 +71,34 @@ class ExchangeConfig:
         return [round(x) for x in np.geomspace(self.n_clean, self.n_clean + self.noisy, points)]
 
 
-def plan_exchange(config: ExchangeConfig) -> list[Cell]:
+def plan_exchange(config: ExchangeConfig) -> list[SimulationCell]:
     """For each delta, the reference cells (clean only) and the mixture's cell."""
     cells = []
     for delta in config.deltas:
         half = delta * config.s_clean
-        laws = [
-            {"atoms": law.line().tolist(), "weights": law.weights.tolist()}
-            for law in (scaled(p, half) for p in hard_pair(config.k))
-        ]
+        laws = tuple(atoms_of(scaled(p, half)) for p in hard_pair(config.k))
         mixes = [("clean", n, 0) for n in config.reference_sizes()] + [("mixed", config.n_clean, config.noisy)]
         for mix, clean, noisy in mixes:
             cells.append(
-                Cell(
-                    f"iso-k{config.k}-delta{delta:g}-{mix}-n{clean + noisy}",
-                    {
-                        "kind": "gmm-cell/1",
-                        "family": "iso",
-                        "k": config.k,
-                        "d": 1,
-                        "mix": mix,
-                        "n": clean + noisy,
-                        "n_clean": clean,
-                        "n_noisy": noisy,
-                        "levels": [config.s_clean] + [config.s_noisy] * (noisy > 0),
-                        "counts": [clean] + [noisy] * (noisy > 0),
-                        "radius": max(2 * config.s_clean, 1.25 * half),
-                        "reps": config.reps,
-                        "seed": config.seed,
-                        "engine": "binned",
-                        "bins": _enough_bins(config, half),
-                        "delta": half,
-                        "laws": laws,
-                        "estimators": [[config.estimator, config.weights if config.estimator == "dmm" else "-"]],
-                    },
+                SimulationCell(
+                    name=f"iso-k{config.k}-delta{delta:g}-{mix}-n{clean + noisy}",
+                    family="iso",
+                    k=config.k,
+                    d=1,
+                    mix=mix,
+                    n=clean + noisy,
+                    n_clean=clean,
+                    n_noisy=noisy,
+                    levels=(config.s_clean,) + (config.s_noisy,) * (noisy > 0),
+                    counts=(clean,) + (noisy,) * (noisy > 0),
+                    radius=max(2 * config.s_clean, 1.25 * half),
+                    reps=config.reps,
+                    seed=config.seed,
+                    engine="binned",
+                    bins=_enough_bins(config, half),
+                    delta=half,
+                    laws=laws,
+                    estimators=((config.estimator, config.weights if config.estimator == "dmm" else "-"),),
                 )
             )
     return cells

@@ -1,93 +1,123 @@
-"""Figures of a simulation: W1 against n and against n_l. Reads rows only; SVG and PNG."""
+"""Figures of simulations: W1 against n and the effective size, what the clean curve predicts, exchange rates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ambient_theory.bounds.laws import laws_for_atoms
+from ambient_theory.shared.files import atomic_write_bytes
+from ambient_theory.shared.palette import BLACK, BLUE, GREY, LEVELS, MARKERS, PURPLE
+from ambient_theory.shared.plotting import log_axis, new_figure, styled, to_bytes
+from ambient_theory.simulation.collapse import CONTROL, LEARNED_ON, SimulationPanel
 from ambient_theory.simulation.exchange import Exchange
-from ambient_theory.simulation.slopes import group_rows, theory_slope
+from ambient_theory.simulation.slopes import theory_slope
 
-Row = Mapping[str, Any]
-# Okabe and Ito's palette, safe for colour-blind readers.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
+AXES = {"n": "raw n", "n_l": "effective size n_l", "n_d": "effective size n_d"}
+#: Line styles of the estimators in their order; the one-atom control is dotted.
+LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write `path`.svg and `path`.png; reproducible bytes (fixed ids, no date)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     files = []
-    with matplotlib.rc_context({"svg.hashsalt": "ambient", "svg.fonttype": "none"}):
-        for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
-            file = path.with_suffix(suffix)
-            figure.savefig(file, dpi=150, metadata=metadata)
-            files.append(file)
+    for form, data in to_bytes(figure).items():
+        files.append(path.with_suffix(f".{form}"))
+        atomic_write_bytes(files[-1], data)
     return files
 
 
-def error_figure(rows: Sequence[Row]) -> Figure:
-    """One row of panels for each (family, k, d): left against n, right against n_l (n_d for the pca families).
+def panel_title(panel: SimulationPanel) -> str:
+    return f"{panel.family} atoms, k = {panel.k}, d = {panel.d}"
 
-    Lines: mixes (colour) and estimators (style; the mean-only control is dotted grey-toned); bars are 95 %
-    intervals; the dashed line has the slope of the theory and is laid through the first clean point.
+
+def w1_figure(shown: Sequence[SimulationPanel]) -> Figure:
+    """One row a family: W1 against n, against the effective size, and, where the clean curve predicts mixtures,
+    predicted against measured.
+
+    Colours are mixes, line styles estimators (the one-atom control is dotted); bars are 95 % intervals; the dashed
+    line has the slope of the theory and is laid through the first clean point.
     """
-    panels = list(dict.fromkeys((r["family"], r["k"], r["d"]) for r in rows))
-    figure = Figure(figsize=(10, 3.4 * max(1, len(panels)) + 0.3), layout="constrained")
-    axes = figure.subplots(max(1, len(panels)), 2, squeeze=False)
-    groups = group_rows(rows)
-    mixes = list(dict.fromkeys(r["mix"] for r in rows))
-    for row_axes, (family, k, d) in zip(axes, panels, strict=False):
-        size = "n_d" if family == "pca-hard" else "n_l"
-        for axis, ax in zip(("n", size), row_axes, strict=True):
-            for (f, kk, dd, mix, estimator, weights), group in groups.items():
-                if (f, kk, dd) != (family, k, d):
-                    continue
-                control = estimator == "mean-only"
-                label = f"{mix}, {estimator}" + ("" if weights == "-" else f" ({weights})")
-                colour = PALETTE[mixes.index(mix) % len(PALETTE)]
-                ax.errorbar(
-                    [r[axis] for r in group],
-                    [r["w1_mean"] for r in group],
-                    yerr=[1.96 * r["w1_se"] for r in group],
-                    color=colour,
-                    alpha=0.45 if control else 1.0,
-                    linestyle=":" if control else "-",
-                    marker=MARKERS[mixes.index(mix) % len(MARKERS)],
-                    markersize=3.5,
-                    linewidth=1.2,
-                    capsize=2,
-                    label=label,
-                )
-            slope = theory_slope(family, k)
-            base = [
-                r for r in rows if (r["family"], r["k"], r["d"]) == (family, k, d) and r["estimator"] != "mean-only"
-            ]
-            if slope is not None and base:
-                first = min(base, key=lambda r: r[axis])
-                x = np.array([min(r[axis] for r in base), max(r[axis] for r in base)], dtype=float)
-                ax.plot(
-                    x, first["w1_mean"] * (x / first[axis]) ** slope, "k--", linewidth=1, label=f"slope {slope:.3f}"
-                )
-            ax.set(xscale="log", yscale="log", ylabel="W1 (units of the atoms)")
-            ax.set_xlabel(
-                {"n": "n (samples)", "n_l": "n_l (effective samples)", "n_d": "n_d (effective samples)"}[axis]
-            )
-            ax.set_title(f"{family}, k = {k}, d = {d}", fontsize=10)
-            ax.grid(True, which="major", linewidth=0.3)
-        row_axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    transfer = any(np.isfinite(p.predicted).any() for p in shown)
+    mixes = list(dict.fromkeys(mix for p in shown for mix, _, _ in p.lines))
+    mixes.sort(key=lambda m: (m != LEARNED_ON, m == "noisy", m))
+    looks = {
+        m: ((BLACK, *LEVELS)[i % (1 + len(LEVELS))], ("o", *MARKERS)[i % (1 + len(MARKERS))])
+        for i, m in enumerate(mixes)
+    }
+    with styled():
+        figure = new_figure(9.6 if transfer else 7.4, 0.5 + 3.1 * len(shown))
+        grid = figure.subplots(len(shown), 3 if transfer else 2, squeeze=False)
+        for axes, panel in zip(grid, shown, strict=True):
+            for ax, axis in zip(axes[:2], ("n", panel.axis), strict=True):
+                _errors(ax, panel, axis, looks)
+            axes[0].set_ylabel("W1 to the truth")
+            axes[0].set_title(panel_title(panel))
+            axes[0].legend(loc="lower left", title="samples", title_fontsize=8.5)
+            if transfer:
+                _transfer(axes[2], panel, looks)
     return figure
+
+
+def _errors(ax: Axes, panel: SimulationPanel, axis: str, looks: dict[str, tuple[str, str]]) -> None:
+    kinds = list(dict.fromkeys(key[1:] for key in panel.lines if key[1] != CONTROL))
+    kinds.sort(key=lambda kind: kind[0] != panel.estimator)
+    for (mix, estimator, weights), rows in panel.lines.items():
+        control = estimator == CONTROL
+        number = 0 if control else kinds.index((estimator, weights))
+        label = mix if not number else f"{mix}, {estimator}" + ("" if weights == "-" else f" ({weights})")
+        colour, marker = looks[mix]
+        rows = sorted(rows, key=lambda r: r[axis])
+        ax.errorbar(
+            [r[axis] for r in rows],
+            [r["w1_mean"] for r in rows],
+            yerr=1.96 * np.nan_to_num([r["w1_se"] for r in rows]),
+            color=colour,
+            marker=None if control else marker,
+            markersize=4.5,
+            linewidth=0.9 if control else 1.3,
+            linestyle=":" if control else LINES[number % len(LINES)],
+            alpha=0.55 if control else 1.0,
+            label=None if control else label,
+        )
+    slope = theory_slope(panel.family, panel.k)
+    if slope is not None:
+        x = panel.n if axis == "n" else panel.effective
+        clean = np.array([mix == LEARNED_ON for mix in panel.mixes])
+        first = np.where(clean | ~clean.any(), x, np.inf).argmin()
+        ends = np.array([x.min(), x.max()])
+        ax.plot(ends, panel.w1[first] * (ends / x[first]) ** slope, "--", color=GREY, linewidth=0.9, zorder=1)
+    log_axis(ax, "xy", fine="y", ticks=7)
+    ax.set_xlabel(f"{AXES[axis]} (samples); scatter {100 * panel.scatter[axis]:.0f} %")
+
+
+def _transfer(ax: Axes, panel: SimulationPanel, looks: dict[str, tuple[str, str]]) -> None:
+    seen = np.isfinite(panel.predicted)
+    for mix, (colour, marker) in looks.items():
+        chosen = seen & np.array([m == mix for m in panel.mixes])
+        ax.plot(panel.predicted[chosen], panel.w1[chosen], marker, color=colour, markersize=5, linestyle="none")
+    if seen.any():
+        both = np.concatenate([panel.predicted[seen], panel.w1[seen]])
+        ends = np.array([both.min(), both.max()])
+        ax.plot(ends, ends, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
+    log_axis(ax, "xy", fine="xy", ticks=6)
+    ax.set_xlabel(f"predicted at equal {panel.axis}")
+    ax.set_ylabel("measured")
+    ax.set_title("W1 of unseen mixtures", fontweight="normal")
 
 
 def exchange_figure(table: Sequence[Exchange]) -> Figure:
     """c at equal error over the half-width delta (both log), with 95 % intervals; Fisher, marginal, powers of s."""
-    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    with styled():
+        return _exchange_figure(table)
+
+
+def _exchange_figure(table: Sequence[Exchange]) -> Figure:
+    figure = new_figure(6.8, 4.8)
     ax = figure.subplots()
     first = table[0]
     delta = [x.delta for x in table]
@@ -96,14 +126,14 @@ def exchange_figure(table: Sequence[Exchange]) -> Figure:
         at, c, low, high = np.array([[x.delta, x.c, x.low, x.high] for x in shown], dtype=float).T
         bars = np.maximum([c - low, high - c], 0)
         label = f"simulated, {first.estimator} (95 % interval)"
-        ax.errorbar(at, c, yerr=bars, fmt="o", color=PALETTE[0], capsize=3, label=label)
-    ax.plot(delta, [x.fisher for x in table], "-", color=PALETTE[1], label="efficient estimator, equal error (Fisher)")
-    ax.plot(delta, [x.marginal for x in table], "--", color=PALETTE[2], label="marginal worth (Fisher)")
+        ax.errorbar(at, c, yerr=bars, fmt="o", color=BLUE, capsize=3, label=label)
+    ax.plot(delta, [x.fisher for x in table], "-", color=BLACK, label="efficient estimator, equal error (Fisher)")
+    ax.plot(delta, [x.marginal for x in table], "--", color=PURPLE, label="marginal worth (Fisher)")
     for law, weight in zip(laws_for_atoms(first.k), first.weights.values(), strict=True):
         ax.axhline(weight, color=law.colour, linestyle=law.line, linewidth=1, label=f"weight of {law.label}")
-    ax.set(xscale="log", yscale="log", xlabel="half-width delta of the pair (units of the atoms)")
+    log_axis(ax, "xy", ticks=6)
+    ax.set_xlabel("half-width δ of the pair (units of the atoms)")
     ax.set_ylabel("clean samples that one noisy sample is worth")
-    ax.set_title(f"k = {first.k}, s = {first.s:g}, {first.n_clean:.3g} clean + {first.n_noisy:.3g} noisy", fontsize=10)
-    ax.grid(True, which="major", linewidth=0.3)
-    ax.legend(fontsize=7)
+    ax.set_title(f"k = {first.k}, s = {first.s:g}, {first.n_clean:.3g} clean + {first.n_noisy:.3g} noisy")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure

@@ -1,7 +1,6 @@
 """The grid of a simulation: one frozen config, planned into independent cells; what cannot be run is named.
 
-A cell's config holds everything that determines its result (laws, levels, counts, replicates, seed), so a cell can
-be run, hashed and resumed by itself.
+A cell (`SimulationCell`) holds everything that determines its result: laws, levels, counts, replicates, seed.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ambient_theory.bounds import sizes as bounds
 from ambient_theory.mixtures.laws import (
@@ -25,7 +23,7 @@ from ambient_theory.mixtures.laws import (
 )
 from ambient_theory.mixtures.moments import WEIGHTS
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.simulation.ledger import Cell
+from ambient_theory.simulation.ledger import SimulationCell, atoms_of
 
 FAMILIES = ("separated", "hard", "envelope", "fixed", "pca-hard", "pca-strong")
 ENGINES = ("binned", "exact", "wishart")
@@ -150,13 +148,13 @@ class Skipped:
 
 @dataclass(frozen=True)
 class GridPlan:
-    cells: tuple[Cell, ...]
+    cells: tuple[SimulationCell, ...]
     skipped: tuple[Skipped, ...]
 
 
 def plan(config: SimulationConfig) -> GridPlan:
     """All cells of the grid in a fixed order (family, k, mix, n, delta), and those left out by name."""
-    cells: list[Cell] = []
+    cells: list[SimulationCell] = []
     skipped: list[Skipped] = []
     for family in config.families:
         for k in config.k:
@@ -177,71 +175,69 @@ class _Outside(Exception):
     pass
 
 
-def _cells(config: SimulationConfig, family: str, k: int, mix: Mix, n: int, name: str) -> list[Cell]:
+def _cells(config: SimulationConfig, family: str, k: int, mix: Mix, n: int, name: str) -> list[SimulationCell]:
     clean, noisy = mix.counts(n)
-    levels = [s for s, c in ((config.s_clean, clean), (config.s_noisy, noisy)) if c]
-    counts = [c for c in (clean, noisy) if c]
-    if levels == [config.s_clean] * 2:
-        levels, counts = [config.s_clean], [n]
-    estimators = [
-        [name, weights]
-        for name in config.estimators
-        for weights in (config.weights if name in POOLED_BY_WEIGHTS else ("-",))
-        if not (name == "clean-only" and not clean)
-    ]
-    base: dict[str, Any] = {
-        "kind": "gmm-cell/1",
-        "family": family,
-        "k": k,
-        "d": config.dim,
-        "mix": mix.name,
-        "n": n,
-        "n_clean": clean,
-        "n_noisy": noisy,
-        "levels": levels,
-        "counts": counts,
-        "radius": config.radius,
-        "reps": config.reps,
-        "seed": config.seed,
-        "engine": config.engine,
-        "bins": config.bins,
-        "delta": None,
-        "estimators": estimators,
-    }
+    levels = tuple(s for s, c in ((config.s_clean, clean), (config.s_noisy, noisy)) if c)
+    counts = tuple(c for c in (clean, noisy) if c)
+    if levels == (config.s_clean,) * 2:
+        levels, counts = (config.s_clean,), (n,)
+
+    def cell(
+        laws: Sequence[AtomicLaw], delta: float | None = None, radius: float = 0.0, part: str = ""
+    ) -> SimulationCell:
+        return SimulationCell(
+            name=name + part,
+            family=family,
+            k=k,
+            d=config.dim,
+            mix=mix.name,
+            n=n,
+            n_clean=clean,
+            n_noisy=noisy,
+            levels=levels,
+            counts=counts,
+            radius=max(config.radius, radius),
+            reps=config.reps,
+            seed=config.seed,
+            engine=config.engine,
+            bins=config.bins,
+            delta=delta,
+            laws=tuple(map(atoms_of, laws)),
+            estimators=_estimators(config, clean),
+        )
+
     if family == "envelope":
         pair = hard_pair(k)
-        return [
-            Cell(
-                f"{name}-delta{delta:.4f}",
-                base | {"delta": float(delta), "laws": [_law(scaled(p, delta)) for p in pair]},
-            )
-            for delta in envelope_grid(config.radius)
-        ]
+        deltas = [float(delta) for delta in envelope_grid(config.radius)]
+        return [cell([scaled(p, delta) for p in pair], delta, part=f"-delta{delta:.4f}") for delta in deltas]
     if family == "hard":
         delta = hard_delta(k, bounds.n_l(k, levels, counts), config.snr)
         if delta > config.radius:
             raise _Outside(f"the hard pair needs delta = {delta:.3g}, outside the ball of radius R = {config.radius:g}")
-        laws = [scaled(p, delta) for p in hard_pair(k)]
-        return [Cell(name, base | {"delta": delta, "laws": [_law(p) for p in laws]})]
+        return [cell([scaled(p, delta) for p in hard_pair(k)], delta)]
     if family == "pca-hard":
         rho = pca_hard_rho(config.dim, bounds.n_d(levels, counts))
         if rho > config.radius:
             raise _Outside(f"the signal rho = {rho:.3g} lies outside the ball of radius R = {config.radius:g}")
-        return [Cell(name, base | {"delta": rho, "laws": [_law(pair_law(rho))]})]
+        return [cell([pair_law(rho)], rho)]
     if family == "pca-strong":
         rho = STRONG_RHO * config.s_clean
-        radius = max(config.radius, 1.25 * rho)
-        return [Cell(name, base | {"radius": radius, "delta": rho, "laws": [_law(pair_law(rho))]})]
+        return [cell([pair_law(rho)], rho, radius=1.25 * rho)]
     if family == "separated":
         law = separated_law(k, config.s_clean)
-        radius = max(config.radius, 1.25 * law.radius)
-        return [Cell(name, base | {"radius": radius, "laws": [_law(law)]})]
+        return [cell([law], radius=1.25 * law.radius)]
     assert config.atoms is not None
-    return [Cell(name, base | {"laws": [_law(parse_atoms(config.atoms))]})]
+    return [cell([parse_atoms(config.atoms)])]
 
 
-def _law(law: AtomicLaw) -> dict[str, Any]:
-    return {"atoms": law.line().tolist(), "weights": law.weights.tolist()}
+def _estimators(config: SimulationConfig, clean: int) -> tuple[tuple[str, str], ...]:
+    """(name, weights) of every estimator; `clean-only` needs a clean sample."""
+    return tuple(
+        (name, weights)
+        for name in config.estimators
+        for weights in (config.weights if name in POOLED_BY_WEIGHTS else ("-",))
+        if not (name == "clean-only" and not clean)
+    )
 
 
 def whole(value: float, name: str) -> int:

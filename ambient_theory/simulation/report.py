@@ -14,9 +14,10 @@ from rich.text import Text
 
 from ambient_theory.bounds.laws import laws_for_atoms
 from ambient_theory.simulation.cells import COLUMNS
+from ambient_theory.simulation.collapse import Collapse
 from ambient_theory.simulation.exchange import Exchange
 from ambient_theory.simulation.grid import Skipped
-from ambient_theory.simulation.slopes import Collapse, Slope
+from ambient_theory.simulation.slopes import Slope
 
 Row = Mapping[str, Any]
 

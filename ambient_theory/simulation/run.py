@@ -17,12 +17,13 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, content_hash
 from ambient_theory.shared.records import write_records
 from ambient_theory.simulation.cells import CellDone, in_plan_order, simulate, to_records
+from ambient_theory.simulation.collapse import collapse_table, panels
 from ambient_theory.simulation.envelope import worst_of_grid
 from ambient_theory.simulation.exchange import ExchangeConfig, exchange_table, plan_exchange
 from ambient_theory.simulation.grid import GridPlan, SimulationConfig, plan
-from ambient_theory.simulation.ledger import Cell, Ledger
+from ambient_theory.simulation.ledger import Ledger, SimulationCell
 from ambient_theory.simulation.report import render, render_exchange, summary, to_csv
-from ambient_theory.simulation.slopes import collapse_table, slope_table
+from ambient_theory.simulation.slopes import slope_table
 
 MANIFEST = "simulation.json"
 
@@ -74,9 +75,9 @@ def run_simulation(
     atomic_write_text(files[1], to_csv(every_row))
     atomic_write_text(files[2], json.dumps(result, indent=1) + "\n")
     if rows:
-        from ambient_theory.simulation.figures import error_figure, save
+        from ambient_theory.simulation.figures import save, w1_figure
 
-        files += save(error_figure(rows), outdir / "w1")
+        files += save(w1_figure(panels(rows)), outdir / "w1")
     cached = sum(item.cached for item in done)
     talk(
         f"{len(done)} cells ({cached} already done) in {time.perf_counter() - start:.1f} s with {workers} worker(s)",
@@ -111,7 +112,7 @@ def run_exchange(
     return SimulationResult(result, render_exchange(table), tuple(files))
 
 
-def run_cells(cells: tuple[Cell, ...], ledger: Ledger | None, workers: int, quiet: bool) -> list[CellDone]:
+def run_cells(cells: tuple[SimulationCell, ...], ledger: Ledger | None, workers: int, quiet: bool) -> list[CellDone]:
     """`simulate` with a progress bar on a terminal, a line every 10 % elsewhere."""
     if quiet or not cells:
         return list(simulate(cells, ledger, workers))
@@ -156,19 +157,18 @@ def _claim(outdir: Path, config: SimulationConfig | ExchangeConfig) -> None:
 def estimate_seconds(planned: GridPlan, workers: int = 1) -> float:
     """Expected wall time from measured unit costs (one thread of a 2020s x86 core); good to a factor of about two."""
     total = 0.0
-    for cell in planned.cells:
-        c = cell.config
-        reps, levels = c["reps"], len(c["levels"])
-        if c["engine"] == "exact":
-            total += reps * sum(c["counts"]) * c["d"] * 3e-8
-        elif c["engine"] == "wishart":
-            total += reps * levels * (c["d"] ** 2 * 4e-8 + c["d"] ** 3 * 2e-10 + c["bins"] * 1e-7)
+    for c in planned.cells:
+        reps, levels = c.reps, len(c.levels)
+        if c.engine == "exact":
+            total += reps * sum(c.counts) * c.d * 3e-8
+        elif c.engine == "wishart":
+            total += reps * levels * (c.d**2 * 4e-8 + c.d**3 * 2e-10 + c.bins * 1e-7)
         else:
-            total += reps * levels * c["bins"] * 5e-8
-        for name, _ in c["estimators"]:
+            total += reps * levels * c.bins * 5e-8
+        for name, _ in c.estimators:
             per_fit = {"mean-only": 1e-6, "mle": 0.012, "em": 0.05, "npmle": 0.08}.get(name, 2.5e-5)
             total += reps * per_fit
-            if name in ("dmm", "clean-only") and c["k"] >= 3 and c["family"] != "separated":
+            if name in ("dmm", "clean-only") and c.k >= 3 and c.family != "separated":
                 total += reps * 1e-3
     return total / workers + 1.0
 

@@ -1,4 +1,4 @@
-"""Slopes of log W1 against log n with intervals, collapse in n_l, and the verdict in words.
+"""Slopes of log W1 against log n with intervals, and the verdict in words.
 
 What a slope can show is limited: on `hard` and `pca-hard` instances the scale of the law is tied to n_l or n_d, so the
 right slope is built in and even the one-atom estimator has it. Informative there is how far an estimator stays below
@@ -158,55 +158,3 @@ def _verdict(
         else:
             words.append("does not beat one atom: the slope says nothing")
     return "; ".join(words) or "no rate is claimed for this family"
-
-
-@dataclass(frozen=True)
-class Collapse:
-    """Do the mixes lie on one curve? Median |log W1 ratio| to the clean mix's curve against the effective size `axis`
-    (n_l; n_d for pca-hard), and against n."""
-
-    family: str
-    k: int
-    d: int
-    estimator: str
-    weights: str
-    points: int
-    axis: str
-    spread_effective: float
-    spread_n: float
-    verdict: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def collapse_table(rows: Sequence[Row], reference: str = "clean") -> list[Collapse]:
-    """Distance of every mix from the reference mix's curve, interpolated in log-log inside its range."""
-    groups = group_rows(rows)
-    out = []
-    for (family, k, d, mix, estimator, weights), base in groups.items():
-        if mix != reference or len(base) < 3 or estimator == "mean-only":
-            continue
-        others = [
-            r
-            for (f, kk, dd, m, e, w), group in groups.items()
-            if (f, kk, dd, e, w) == (family, k, d, estimator, weights) and m != reference
-            for r in group
-        ]
-        spreads = []
-        effective = "n_d" if family == "pca-hard" else "n_l"
-        for axis in (effective, "n"):
-            x0 = np.log([r[axis] for r in base])
-            y0 = np.log([r["w1_mean"] for r in base])
-            inside = [r for r in others if x0[0] <= math.log(r[axis]) <= x0[-1]]
-            gaps = [abs(math.log(r["w1_mean"]) - np.interp(math.log(r[axis]), x0, y0)) for r in inside]
-            spreads.append((float(np.median(gaps)), len(gaps)) if gaps else (math.nan, 0))
-        (in_l, points), (in_n, _) = spreads
-        if not points:
-            continue
-        if in_l < 0.1:
-            words = f"mixes collapse onto one curve in {effective}" + (" and not in n" if in_n > 2 * in_l else "")
-        else:
-            words = f"mixes do not collapse in {effective}: it is not what counts here"
-        out.append(Collapse(family, k, d, estimator, weights, points, effective, in_l, in_n, words))
-    return out

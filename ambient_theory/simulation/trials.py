@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from ambient_theory.mixtures.moments import LevelMoments
 from ambient_theory.mixtures.subspace import Subspace, overlap, subspace_from_moments
 from ambient_theory.mixtures.w1 import w1_line, w1_space
 from ambient_theory.simulation.engines import BinnedLevel, binned_moments, draw_binned, exact_moments
+from ambient_theory.simulation.ledger import SimulationCell
 from ambient_theory.simulation.wishart import draw_second_moments
 
 Floats = NDArray[np.float64]
@@ -39,28 +39,28 @@ def share_replicates(laws: Sequence[AtomicLaw], reps: int, rng: np.random.Genera
     return list(zip(laws, rng.multinomial(reps, np.full(len(laws), 1 / len(laws))).tolist(), strict=True))
 
 
-def run_trials(config: Mapping[str, Any], blocks: Blocks, rng: np.random.Generator) -> list[Trials]:
-    """All estimators of a cell on the same draws, in their order. config: see `ambient_theory.simulation.grid`."""
-    if config["d"] == 1:
-        return _on_line(config, blocks, rng)
-    return _by_wishart(config, blocks, rng) if config["engine"] == "wishart" else _by_samples(config, blocks, rng)
+def run_trials(cell: SimulationCell, blocks: Blocks, rng: np.random.Generator) -> list[Trials]:
+    """All estimators of a cell on the same draws, in their order."""
+    if cell.d == 1:
+        return _on_line(cell, blocks, rng)
+    return _by_wishart(cell, blocks, rng) if cell.engine == "wishart" else _by_samples(cell, blocks, rng)
 
 
 # ------------------------------------------------------------------------------------------------------ the line
 
 
-def _on_line(config: Mapping[str, Any], blocks: Blocks, rng: np.random.Generator) -> list[Trials]:
-    k, radius = int(config["k"]), float(config["radius"])
-    s, n = np.asarray(config["levels"], dtype=float), config["counts"]
+def _on_line(cell: SimulationCell, blocks: Blocks, rng: np.random.Generator) -> list[Trials]:
+    k, radius = cell.k, cell.radius
+    s, n = np.asarray(cell.levels, dtype=float), cell.counts
     levels: list[BinnedLevel] = []
-    if config["engine"] == "binned":
-        levels = draw_binned(blocks, s, n, radius, rng, int(config["bins"]))
+    if cell.engine == "binned":
+        levels = draw_binned(blocks, s, n, radius, rng, cell.bins)
         moments = binned_moments(levels, 2 * k - 1)
     else:
         moments = exact_moments(blocks, s, n, 2 * k - 1, rng)
     truth = _truth(blocks)
     out = []
-    for name, weights in config["estimators"]:
+    for name, weights in cell.estimators:
         fit = fit_line(name, weights, moments, levels, k, radius, rng)
         out.append(Trials(w1_line(fit.atoms, fit.weights, *truth), fit.projected))
     return out
@@ -123,15 +123,15 @@ def binned_points(levels: Sequence[BinnedLevel], row: int) -> Points:
 # --------------------------------------------------------------------------------------------------- d dimensions
 
 
-def _by_wishart(config: Mapping[str, Any], blocks: Blocks, rng: np.random.Generator) -> list[Trials]:
+def _by_wishart(cell: SimulationCell, blocks: Blocks, rng: np.random.Generator) -> list[Trials]:
     """k <= 2: the subspace from one half of each level (Wishart draw), the fit on the other half's projection.
 
     The projection of the other half on a fixed direction u is a mixture on the line with atoms `<a_j, u>` and the
     same noise, so bin counts do. `mean-only` and k = 1 use the mean of the first half (k = 1: of everything).
     """
-    k, d, radius, bins = int(config["k"]), int(config["d"]), float(config["radius"]), int(config["bins"])
-    s = np.asarray(config["levels"], dtype=float)
-    n = [int(c) for c in config["counts"]]
+    k, d, radius, bins = cell.k, cell.d, cell.radius, cell.bins
+    s = np.asarray(cell.levels, dtype=float)
+    n = list(cell.counts)
     first = n if k == 1 else [c - c // 2 for c in n]
     rest = [c // 2 for c in n]
     spaces: list[Subspace] = []
@@ -148,7 +148,7 @@ def _by_wishart(config: Mapping[str, Any], blocks: Blocks, rng: np.random.Genera
                 seen = AtomicLaw(law.atoms @ space.basis, law.weights)
                 parts.append(binned_moments(draw_binned([(seen, 1)], s, rest, radius, rng, bins), 2 * k - 1))
     out = []
-    for name, weights in config["estimators"]:
+    for name, weights in cell.estimators:
         if name == "mean-only" or k == 1:
             atoms = [space.centre[None, :] for space in spaces]
             shares, projected = [np.ones(1)] * len(atoms), np.zeros(len(atoms), dtype=bool)
@@ -167,27 +167,27 @@ def _by_wishart(config: Mapping[str, Any], blocks: Blocks, rng: np.random.Genera
     return out
 
 
-def _by_samples(config: Mapping[str, Any], blocks: Blocks, rng: np.random.Generator) -> list[Trials]:
+def _by_samples(cell: SimulationCell, blocks: Blocks, rng: np.random.Generator) -> list[Trials]:
     """Real samples in d dimensions through `HeteroscedasticMixture(split=True)`. Cost: reps x n x d."""
     import warnings
 
     from ambient_theory.mixtures.estimators import HeteroscedasticMixture
 
-    k, d = int(config["k"]), int(config["d"])
-    s = np.repeat(np.asarray(config["levels"], dtype=float), config["counts"])
+    k, d = cell.k, cell.d
+    s = np.repeat(np.asarray(cell.levels, dtype=float), cell.counts)
     clean = s == s.min()
-    results: list[list[tuple[float, bool, float]]] = [[] for _ in config["estimators"]]
+    results: list[list[tuple[float, bool, float]]] = [[] for _ in cell.estimators]
     for line, reps in blocks:
         law = embed(line, d)
         truth = _span(law, k - 1)
         for _ in range(reps):
             x = law.sample(s, rng)
-            for row, (name, weights) in zip(results, config["estimators"], strict=True):
+            for row, (name, weights) in zip(results, cell.estimators, strict=True):
                 use = clean if name == "clean-only" else slice(None)
                 model = HeteroscedasticMixture(
                     1 if name == "mean-only" else k,
-                    weights="gls" if weights == "-" else weights,
-                    radius=float(config["radius"]),
+                    weights="gls" if weights == "-" else weights,  # type: ignore[arg-type]
+                    radius=cell.radius,
                     split=name != "mean-only" and k > 1,
                     random_state=rng,
                 )

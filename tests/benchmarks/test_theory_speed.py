@@ -79,7 +79,7 @@ def test_gaussian_mixture_of_scikit_learn_another_model(benchmark):
 def test_replicates(benchmark, k, family):
     config = SimulationConfig(k=(k,), families=(family,), mixes=("10:90",), n=(10**7,), estimators=("dmm",))
     (cell,) = plan(config).cells
-    benchmark.pedantic(lambda: run_cell(cell.config), rounds=3, warmup_rounds=1)
+    benchmark.pedantic(lambda: run_cell(cell), rounds=3, warmup_rounds=1)
     benchmark.extra_info["replicates_per_s"] = round(config.reps / benchmark.stats["mean"])
 
 

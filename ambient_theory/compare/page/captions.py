@@ -9,9 +9,9 @@ import numpy as np
 
 from ambient_theory.bounds.laws import identifiability_band
 from ambient_theory.compare.analysis import GroupAnalysis
-from ambient_theory.compare.panels import SimulationPanel
 from ambient_theory.compare.published import PublishedPrice, RowWorth
 from ambient_theory.compare.words import number
+from ambient_theory.simulation.collapse import SimulationPanel
 
 
 def scores_caption(a: GroupAnalysis) -> str:
@@ -124,13 +124,14 @@ def simulation_caption(shown: Sequence[SimulationPanel]) -> str:
     text = (
         "Simulated mixtures of atoms. W1 between estimate and truth against the raw number of samples (left) and "
         "against n_l = Σ s^−(4k−2) (middle); dotted: the one-atom estimator, a control that a real estimator must "
-        "beat. Right: the curve of the all-clean samples predicts the mixtures at equal n_l; these it has not seen. "
+        "beat; dashed: the slope of the rate. Right: the curve of the all-clean samples predicts the mixtures at "
+        "equal n_l; these it has not seen. "
     )
     for p in shown:
         if p.transfer is not None:
             text += (
                 f"{p.family}, k = {p.k}: scatter about one curve {100 * p.scatter['n']:.0f} % in n, "
-                f"{100 * p.scatter['n_l']:.0f} % in n_l; prediction off by {100 * math.expm1(p.transfer[0]):.0f} % "
-                "in the median. "
+                f"{100 * p.scatter[p.axis]:.0f} % in {p.axis}; prediction off by "
+                f"{100 * math.expm1(p.transfer[0]):.0f} % in the median. "
             )
     return text + "On separated atoms the prediction should fail: n_l throws away what noisy samples are worth there."

@@ -13,7 +13,7 @@ from ambient_theory.compare.analysis import GroupAnalysis, tell_apart
 from ambient_theory.compare.findings import Findings
 from ambient_theory.compare.fits import Comparison
 from ambient_theory.compare.page.plates import Plate
-from ambient_theory.compare.words import QUESTION, answers, number, p_value, span
+from ambient_theory.compare.words import QUESTION, answers, between, fit_in_words, number, p_value, span, what_to_buy
 
 # ------------------------------------------------------------------------------------------------------------- tables
 
@@ -31,12 +31,8 @@ def price_table(a: GroupAnalysis) -> dict[str, Any]:
     rows = []
     for sigma, c in a.single.worth.items():
         b = bounds.get(sigma)
-        pairs = "–" if b is None else f"{number(b.price_low)} to {number(b.price_high)}"
-        if c.low is None or c.high is None:
-            buy = "not determined (one seed)"
-        else:
-            buy = f"noisy if below {number(c.low)}, clean if above {number(c.high)}"
-        rows.append([f"{sigma:g}", span(c.inverse()), span(c), pairs, buy])
+        pairs = "–" if b is None else between(b.price_low, b.price_high)
+        rows.append([f"{sigma:g}", span(c.inverse()), span(c), pairs, what_to_buy(c)])
     columns = [
         "σ",
         "price 1/c (noisy for one clean)",
@@ -86,7 +82,10 @@ def pair_table(a: GroupAnalysis) -> dict[str, Any] | None:
     for b in a.pairwise.bounds:
         for end, pairs in (("c at least", b.binding_low), ("c at most", b.binding_high)):
             value = b.c_low if end == "c at least" else b.c_high
-            said = "; ".join(f"{better} beat {worse}" for better, worse in pairs) or "no pair"
+            if not pairs:
+                rows.append([f"{b.sigma:g}", "no lower bound" if end == "c at least" else "no upper bound", "no pair"])
+                continue
+            said = "; ".join(f"{better} beat {worse}" for better, worse in pairs)
             rows.append([f"{b.sigma:g}", f"{end} {number(value)}", said])
     rows += [["any", "contradiction", f"{c.better} beat {c.worse}: {c.why}"] for c in a.pairwise.contradictions]
     caption = (
@@ -124,10 +123,7 @@ def overview_table(findings: Findings) -> dict[str, Any]:
             )
             continue
         prices = "; ".join(f"σ {s:g}: {span(c.inverse())}" for s, c in a.single.worth.items())
-        fit = f"misfit (p {p_value(a.single.free.lack_p)})" if a.single.free.misfit else "fits"
-        if a.single.free.lack_p is None:
-            fit = "not testable"
-        note = "; ".join((fit, *a.problems))
+        note = "; ".join((fit_in_words(a.single), *a.problems))
         rows.append([a.group.key.label(), str(len(a.group.cells)), str(a.group.n_seeds), prices, note])
     caption = "Every group of comparable scores. Scores of different groups never meet in one fit."
     return table(caption, ["group", "cells", "seeds", "price 1/c", "notes"], rows, folded=True)
@@ -208,7 +204,7 @@ def _data_section(a: GroupAnalysis, plates: Sequence[Plate], i: int) -> dict[str
     tables = []
     if a.single is not None:
         intro.append(tell_apart(a.single))
-        tables += [price_table(a), law_table(a)]
+        tables += [price_table(a)] + ([] if a.single.all_alike else [law_table(a)])
     if a.rows:
         rows = [[r.row, f"{r.sigma:g}", r.kind, number(r.c)] for r in a.rows]
         caption = "By arithmetic: a power law through the two clean-only cells, c from each other cell (no interval)."

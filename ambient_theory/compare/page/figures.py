@@ -175,7 +175,8 @@ def price_figure(analysis: GroupAnalysis, printed: Sequence[PublishedPrice] = ()
         price = 1 / np.maximum(c, 1e-12)
         ax.plot(grid, price, linestyle=law.line, color=law.colour, linewidth=1.2, label=name + mark)
     prices = {s: single.worth[s].inverse() for s in sigmas}
-    top = 3 * max(p.high if p.high is not None and math.isfinite(p.high) else p.value for p in prices.values())
+    ends = [p.high if p.high is not None and math.isfinite(p.high) else p.value for p in prices.values()]
+    top = 3 * max((x for x in ends if math.isfinite(x)), default=10.0)
     bottom = 0.8
     if analysis.pairwise is not None:
         for i, bound in enumerate(analysis.pairwise.bounds):
@@ -196,16 +197,18 @@ def price_figure(analysis: GroupAnalysis, printed: Sequence[PublishedPrice] = ()
     for i, (sigma, p) in enumerate(prices.items()):
         if not math.isfinite(p.value):
             continue
-        ends = [[p.value - (p.low or p.value)], [min(p.high or p.value, top * 4) - p.value]]
+        low = p.value if p.low is None else max(p.low, bottom / 2)  # to the edge of the axis, which shows no 0
+        high = p.value if p.high is None else min(p.high, top * 4)
+        bar = [[max(p.value - low, 0.0)], [max(high - p.value, 0.0)]]
         label = f"fit, {100 * single.confidence:g} % interval" if i == 0 else None
         ax.errorbar(
-            [sigma], [p.value], yerr=ends, fmt="o", color=BLACK, capsize=4, markersize=6.5, label=label, zorder=5
+            [sigma], [p.value], yerr=bar, fmt="o", color=BLACK, capsize=4, markersize=6.5, label=label, zorder=5
         )
     for stated in printed:
-        ends = [[stated.value - stated.low], [stated.high - stated.value]]
+        bar = [[stated.value - stated.low], [stated.high - stated.value]]
         label = f"printed, {stated.dataset}"
         beside = stated.sigma + 0.02 * grid[-1]
-        ax.errorbar([beside], [stated.value], yerr=ends, fmt="d", color=PURPLE, capsize=3, label=label, zorder=4)
+        ax.errorbar([beside], [stated.value], yerr=bar, fmt="d", color=PURPLE, capsize=3, label=label, zorder=4)
     log_axis(ax, "y", fine="y")
     ax.set_ylim(bottom, max(top, 2))
     ax.set_xlim(0, grid[-1])

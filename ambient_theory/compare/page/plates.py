@@ -11,6 +11,7 @@ from ambient_theory.compare.analysis import GroupAnalysis
 from ambient_theory.compare.findings import Findings
 from ambient_theory.compare.page import captions, figures, figures_simulation
 from ambient_theory.shared import plotting
+from ambient_theory.simulation.figures import w1_figure
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def plates_of(findings: Findings) -> dict[str, list[Plate]]:
         out["laws"].append(plate("separation", "Worth against separation", captions.separation_caption(), figure))
         shown = captions.shown_panels(findings.simulation)
         if shown:
-            figure = figures_simulation.simulation_figure(shown)
+            figure = w1_figure(shown)
             out["simulation"] = [
                 plate("simulation", "W1 against n and n_l", captions.simulation_caption(shown), figure),
             ]

@@ -71,6 +71,7 @@ def test_the_page_prints_the_formula_of_every_law(steep, tmp_path):
 
 def test_a_figure_whose_fits_are_of_another_table_is_refused_and_not_cut(monkeypatch):
     found = analyse_group(group_records(sweep(np.random.default_rng(0)))[0], deep=False)
+    assert len(found.single.laws) == len(LAWS)
     monkeypatch.setitem(LAWS, "steep", STEEP)
     with pytest.raises(ValueError, match="shorter"):
         price_figure(found)

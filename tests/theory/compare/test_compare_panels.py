@@ -10,7 +10,7 @@ import pytest
 from compare_sweeps import record
 
 from ambient_theory.bounds.sizes import n_l
-from ambient_theory.compare.panels import panels
+from ambient_theory.compare.panels import panels_of
 
 MIXES = {"clean": (1.0, 0.0), "noisy": (0.0, 1.0), "10:90": (0.1, 0.9)}
 
@@ -31,14 +31,14 @@ def simulated(k, family, risk, *, scatter=0.01, estimator="dmm", seed=0):
 
 
 def test_a_risk_in_n_l_alone_collapses_on_n_l_and_not_on_n():
-    (panel,) = panels(simulated(2, "hard", lambda a, b, size: size ** (-1 / 6)))
+    (panel,) = panels_of(simulated(2, "hard", lambda a, b, size: size ** (-1 / 6)))
     assert panel.scatter["n_l"] < 0.02
     assert panel.scatter["n"] > 0.2
     assert panel.transfer[0] < 0.02
 
 
 def test_a_risk_in_n_alone_fails_the_transfer():
-    (panel,) = panels(simulated(2, "separated", lambda a, b, size: (a + b) ** -0.5))
+    (panel,) = panels_of(simulated(2, "separated", lambda a, b, size: (a + b) ** -0.5))
     assert panel.scatter["n"] < 0.02
     assert panel.transfer[0] > math.log(2)
 
@@ -46,27 +46,27 @@ def test_a_risk_in_n_alone_fails_the_transfer():
 def test_the_curve_is_learned_from_clean_samples_only():
     rows = simulated(2, "hard", lambda a, b, size: size ** (-1 / 6))
     spoiled = [replace(r, value=2 * r.value) if r.n_noisy else r for r in rows]
-    first, second = panels(rows)[0], panels(spoiled)[0]
+    first, second = panels_of(rows)[0], panels_of(spoiled)[0]
     seen = np.isfinite(first.predicted)
     assert first.predicted[seen] == pytest.approx(second.predicted[seen])
     assert second.transfer[0] == pytest.approx(math.log(2), abs=0.05)
 
 
 def test_nothing_is_predicted_outside_the_clean_range():
-    (panel,) = panels(simulated(2, "hard", lambda a, b, size: size ** (-1 / 6)))
-    least = panel.n_l[np.array(panel.mixes) == "clean"].min()
-    assert np.all(np.isnan(panel.predicted[panel.n_l < least * (1 - 1e-9)]))
+    (panel,) = panels_of(simulated(2, "hard", lambda a, b, size: size ** (-1 / 6)))
+    least = panel.effective[np.array(panel.mixes) == "clean"].min()
+    assert np.all(np.isnan(panel.predicted[panel.effective < least * (1 - 1e-9)]))
 
 
 def test_the_one_atom_control_is_no_part_of_the_verdict():
     rows = simulated(2, "hard", lambda a, b, size: size ** (-1 / 6))
     control = simulated(2, "hard", lambda a, b, size: 1.0, estimator="mean-only")
-    assert panels(rows + control)[0].scatter == pytest.approx(panels(rows)[0].scatter)
-    assert panels(control) == []
+    assert panels_of(rows + control)[0].scatter == pytest.approx(panels_of(rows)[0].scatter)
+    assert panels_of(control) == []
 
 
 def test_hard_families_come_first():
     rows = simulated(2, "separated", lambda a, b, s: (a + b) ** -0.5) + simulated(
         2, "hard", lambda a, b, s: s ** (-1 / 6)
     )
-    assert [p.family for p in panels(rows)] == ["hard", "separated"]
+    assert [p.family for p in panels_of(rows)] == ["hard", "separated"]

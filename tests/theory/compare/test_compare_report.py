@@ -1,4 +1,4 @@
-"""The page and the commands: self-contained, readable by program and person, the same each time, clear when refused."""
+"""The page: self-contained, readable by program and person, the same each time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import numpy as np
 import pytest
 from compare_sweeps import TRUTH, record, sweep
 from test_compare_panels import simulated
-from typer.testing import CliRunner
 
 from ambient_theory.compare.findings import gather_findings
 from ambient_theory.compare.page.build import build_report
 from ambient_theory.compare.tables import shipped_records
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import finite
-from ambient_theory.shared.records import write_records
-from cli import app
 
 # One pixel, transparent.
 PIXEL = bytes.fromhex(
@@ -146,8 +143,11 @@ def test_the_same_records_give_the_same_numbers():
 
 
 def test_noisy_only_models_are_on_the_page_and_in_no_fit(report):
-    first = report.findings.leading[0]
-    assert len(first.group.noisy_only) == 2 or any(a.group.noisy_only for a in report.findings.analyses)
+    (alone,) = [a.group for a in report.findings.analyses if a.group.key.source == "train" and a.group.noisy_only]
+    assert sorted(c.sigma for c in alone.noisy_only) == sorted(TRUTH)
+    rows = list(csv.DictReader((report.outdir / "table.csv").open(encoding="utf-8")))
+    shown = [r for r in rows if r["source"] == "train" and r["n_clean"] == "0"]
+    assert [(r["n_noisy"], r["predicted_fit"]) for r in shown] == [("60000", "")] * 2
     for a in report.findings.analyses:
         if a.single is not None:
             assert np.all(a.single.free.table.n_clean > 0)
@@ -179,74 +179,3 @@ def test_clean_only_records_say_why_nothing_is_priced():
     found = gather_findings([r for r in sweep(np.random.default_rng(1)) if not r.n_noisy])
     assert "price nothing" in found.to_dict()["answers"][0]
     assert any("nothing prices a noisy one" in p for p in found.analyses[0].problems)
-
-
-# ------------------------------------------------------------------------------------------------------------- commands
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("records") / "sweep.jsonl"
-    write_records(path, sweep(np.random.default_rng(0)))
-    return str(path)
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def test_compare_without_arguments_answers_from_what_ships(tmp_path):
-    result = run("compare", "--outdir", tmp_path / "report", "--json", "--quiet")
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert found["answers"]
-    assert (tmp_path / "report" / "index.html").exists()
-
-
-def test_compare_prints_its_answer_and_where_the_page_is(file, tmp_path):
-    result = run("compare", file, "--outdir", tmp_path / "r")
-    assert result.exit_code == 0, result.output
-    assert "one clean image is worth" in result.stdout
-    assert str(tmp_path / "r" / "index.html") in result.stderr
-
-
-def test_price_marks_what_was_not_measured(file):
-    measured, other = (json.loads(run("price", "--sigma", s, file, "--json").stdout)["prices"][0] for s in (0.2, 0.4))
-    assert measured["measured"] is True
-    assert other["measured"] is False
-    assert other["laws"]
-
-
-def test_budget_recommends_a_mix_for_each_measured_level(file):
-    result = run("budget", "--price-clean", 1, "--price-noisy", 0.3, "--budget", 20_000, file, "--json")
-    answers = json.loads(result.stdout)["answers"]
-    assert [a["sigma"] for a in answers] == [0.2, 0.6]
-    assert answers[0]["best"]["n_noisy"] > 0
-    assert answers[1]["best"]["n_noisy"] == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (("compare", "nowhere.jsonl"), 3),
-        (("compare", "--confidence", "2"), 2),
-        (("compare", "--metric", "nonsense"), 3),
-        (("price", "--sigma", "-1"), 2),
-        (("budget", "--price-clean", "1", "--price-noisy", "0", "--budget", "5"), 2),
-        (("budget", "--price-clean", "1", "--price-noisy", "1"), 2),
-    ],
-)
-def test_bad_input_is_one_sentence_and_the_documented_exit_code(arguments, code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    result = run(*arguments)
-    assert result.exit_code == code
-    assert "Traceback" not in result.output
-    assert len(result.stderr.strip().splitlines()[-1]) > 20
-
-
-def test_a_damaged_line_is_named(tmp_path):
-    path = tmp_path / "bad.jsonl"
-    path.write_text("{}\n")
-    result = run("compare", path, "--outdir", tmp_path / "r")
-    assert result.exit_code == 3
-    assert "bad.jsonl:1" in result.stderr

@@ -187,6 +187,12 @@ def test_uneven_scatter_is_noticed_and_even_scatter_is_not():
     assert uneven_scatter(group_records(rough)[0]) < 1e-4
 
 
+def test_uneven_scatter_is_bartletts_test():
+    group = group_records(sweep(np.random.default_rng(6), seeds=5))[0]
+    expected = stats.bartlett(*(np.log(c.values) for c in group.price_cells)).pvalue
+    assert uneven_scatter(group) == pytest.approx(expected, rel=1e-9)
+
+
 def test_noisy_images_without_a_noise_level_are_an_error():
     with pytest.raises(DataError, match="no sigma_n"):
         group_records([record(600, 600, None, 1.0)])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from ambient_theory.bounds import sizes as bounds
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.reading import read_records
 from ambient_theory.simulation.cells import COLUMNS, in_plan_order, run_cell, simulate, to_records
+from ambient_theory.simulation.collapse import collapse_table
 from ambient_theory.simulation.envelope import worst_of_grid
 from ambient_theory.simulation.exchange import ExchangeConfig, equal_error_rate, plan_exchange
 from ambient_theory.simulation.grid import Mix, SimulationConfig, parse_mix, parse_sizes, plan
 from ambient_theory.simulation.ledger import Ledger
-from ambient_theory.simulation.slopes import collapse_table, slope_table
+from ambient_theory.simulation.slopes import slope_table
 from cli import app
 
 SMALL = SimulationConfig(n=(1000, 10_000), reps=20, bins=150)
@@ -27,7 +29,7 @@ def test_results_depend_neither_on_order_nor_on_what_else_runs():
     forward = in_plan_order(CELLS, simulate(CELLS))
     backward = in_plan_order(CELLS, simulate(CELLS[::-1]))
     assert forward == backward
-    alone = run_cell(CELLS[5].config)["rows"]
+    alone = run_cell(CELLS[5])["rows"]
     assert alone == [r for r in forward if all(r[c] == alone[0][c] for c in ("family", "mix", "n"))]
 
 
@@ -37,11 +39,11 @@ def test_results_do_not_depend_on_workers():
 
 
 def test_another_estimator_or_weight_changes_no_draw():
-    config = dict(CELLS[0].config)
-    rows = run_cell(config)["rows"]
-    more = run_cell(config | {"estimators": [["dmm", "order"], *config["estimators"]]})["rows"]
+    cell = CELLS[0]
+    rows = run_cell(cell)["rows"]
+    more = run_cell(replace(cell, estimators=(("dmm", "order"), *cell.estimators)))["rows"]
     assert more[1:] == rows
-    other_seed = run_cell(config | {"seed": 1})["rows"]
+    other_seed = run_cell(replace(cell, seed=1))["rows"]
     assert other_seed[0]["w1_mean"] != rows[0]["w1_mean"]
 
 
@@ -58,7 +60,7 @@ def test_finished_cells_are_not_run_again_and_damaged_ones_are(tmp_path):
 
 
 def test_rows_have_the_documented_columns_and_the_bounds_numbers():
-    row = run_cell(CELLS[-1].config)["rows"][0]
+    row = run_cell(CELLS[-1])["rows"][0]
     assert set(row) == set(COLUMNS)
     assert (row["n_clean"], row["n_noisy"]) == (1000, 9000)
     assert row["n_l"] == pytest.approx(1000 + 9000 / 64)
@@ -68,7 +70,7 @@ def test_rows_have_the_documented_columns_and_the_bounds_numbers():
 
 
 def test_records_carry_every_column():
-    rows = run_cell(CELLS[-1].config)["rows"]
+    rows = run_cell(CELLS[-1])["rows"]
     record = to_records(rows)[0]
     assert (record.source, record.metric, record.extractor, record.reference) == ("simulate", "w1", "none", "truth")
     assert (record.dataset, record.n_eval, record.regime) == ("gmm-k2-hard", 20, "10:90")
@@ -81,7 +83,7 @@ def test_records_carry_every_column():
 def test_cells_in_space_report_the_overlap(engine):
     config = SimulationConfig(dim=4, families=("pca-strong",), n=(400,), mixes=("10:90",), reps=6, engine=engine)
     (cell,) = plan(config).cells
-    dmm, control = run_cell(cell.config)["rows"]
+    dmm, control = run_cell(cell)["rows"]
     assert dmm["overlap"] > 0.8
     assert control["w1_mean"] == pytest.approx(3.0, rel=0.05)
     assert dmm["w1_mean"] < 0.4 * control["w1_mean"]
@@ -90,7 +92,7 @@ def test_cells_in_space_report_the_overlap(engine):
 @pytest.mark.parametrize("estimator", ["mle", "em", "npmle"])
 def test_likelihood_estimators_run_on_bin_counts(estimator):
     config = SimulationConfig(families=("separated",), n=(3000,), mixes=("clean",), reps=4, estimators=(estimator,))
-    (row,) = run_cell(plan(config).cells[0].config)["rows"]
+    (row,) = run_cell(plan(config).cells[0])["rows"]
     assert row["w1_mean"] < 0.4
 
 
@@ -99,17 +101,20 @@ def test_cells_outside_the_ball_are_named_and_skipped():
     assert len(planned.cells) == 1
     assert planned.skipped[0].name == "hard-k3-d1-noisy-n1000"
     assert "outside the ball of radius R = 2" in planned.skipped[0].reason
-    inside = plan(SimulationConfig(k=(3,), families=("hard",), mixes=("clean",), n=(30_000,), radius=1.0))
-    assert inside.cells == () or inside.cells[0].config["delta"] <= 1.0
+    # The pair at n = 30,000 has half-width 1.003: it fits a ball of radius 1.01 and not one of radius 1.
+    hard = {"k": (3,), "families": ("hard",), "mixes": ("clean",), "n": (30_000,)}
+    assert plan(SimulationConfig(**hard, radius=1.0)).cells == ()
+    (inside,) = plan(SimulationConfig(**hard, radius=1.01)).cells
+    assert 1.0 < inside.delta <= 1.01
 
 
 def test_both_laws_of_the_hard_pair_are_drawn_and_delta_follows_n_l():
-    cell = next(c for c in CELLS if c.config["family"] == "hard" and c.config["mix"] == "10:90")
-    assert len(cell.config["laws"]) == 2
-    n_l = bounds.n_l(2, cell.config["levels"], cell.config["counts"])
+    cell = next(c for c in CELLS if c.family == "hard" and c.mix == "10:90")
+    assert len(cell.laws) == 2
+    n_l = bounds.n_l(2, cell.levels, cell.counts)
     from ambient_theory.mixtures.laws import hard_delta
 
-    assert cell.config["delta"] == pytest.approx(hard_delta(2, n_l))
+    assert cell.delta == pytest.approx(hard_delta(2, n_l))
 
 
 def test_envelope_keeps_the_worst_delta_and_names_those_at_the_end():
@@ -187,7 +192,7 @@ def test_exchange_plan_spans_the_reference_curve():
     config = ExchangeConfig(deltas=(0.5, 2.0), reps=10)
     assert config.noisy == 2 * 64 * 100_000
     cells = plan_exchange(config)
-    sizes = [c.config["n"] for c in cells if c.config["mix"] == "clean" and c.config["delta"] == 0.5]
+    sizes = [c.n for c in cells if c.mix == "clean" and c.delta == 0.5]
     assert sizes == config.reference_sizes()
     assert (sizes[0], sizes[-1]) == (config.n_clean, config.n_clean + config.noisy)
     assert len({c.hash for c in cells}) == len(cells)
