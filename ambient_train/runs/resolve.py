@@ -60,7 +60,8 @@ class Job:
         added = [self.config.sigma_n] if self.config.n_noisy > came else []
         if came == 0 or self.source.sigma is None:
             return tuple(added)
-        return tuple(float(s) for s in sorted({*self.training_set().sigma_n.unique().tolist()} - {0.0}))
+        every = self.training_set().sigma_n.unique().tolist()
+        return tuple(sorted({float(f"{s:.6g}") for s in every} - {0.0}))  # stated levels come as float32
 
     def came_noisy(self) -> str:
         """A sentence on the noise that came with the data; empty where none came."""

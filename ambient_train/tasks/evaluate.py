@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.options import Given
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_theory.shared.records import Record, write_records
+from ambient_train.data.builtin import BUILT_IN
 from ambient_train.data.load import load_images
 from ambient_train.diffusion.generate import generate
 from ambient_train.diffusion.sampler_settings import AnySampler
@@ -249,12 +251,8 @@ class _OwnData:
         """`heldout-clean` and `train-clean`."""
         c = self.config()
         if c is not None:
-            try:
+            with _moved(c):
                 return own_references.references(c.data, resolution or c.resolution, c.holdout, c.max_images)
-            except DataError as error:
-                if Path(c.data).expanduser().exists():
-                    raise
-                raise DataError(f"{error}; if the run's data moved, give --data with their new place") from None
         if self.question.data is not None:
             return own_references.references(self.question.data, resolution or side, None, None)
         return {}
@@ -264,9 +262,20 @@ class _OwnData:
         c = self.config()
         if c is None:
             return None
-        source = load_training_images(c.data, c.resolution, c.holdout, c.max_images)
-        mixture = make_training_set(c, source)
+        with _moved(c):
+            mixture = make_training_set(c, load_training_images(c.data, c.resolution, c.holdout, c.max_images))
         return own_references.clean_uint8(mixture.clean_images()) if mixture.n_clean else None
+
+
+@contextlib.contextmanager
+def _moved(config: TrainConfig) -> Iterator[None]:
+    """Where the run's data are not where they were, say how to name their new place."""
+    try:
+        yield
+    except DataError as error:
+        if config.data in BUILT_IN or Path(config.data).expanduser().exists():
+            raise
+        raise DataError(f"{error}; if the run's data moved, give --data with their new place") from None
 
 
 def _same_images(config: TrainConfig) -> bool:

@@ -94,6 +94,14 @@ def test_the_trainer_knows_only_the_shared_part_of_the_theory_and_is_not_known_t
     ] == []
 
 
+def test_the_theory_imports_no_torch() -> None:
+    for file in modules("ambient_theory").values():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [n for n in names if n.split(".")[0] in ("torch", "torchvision")], file
+
+
 def test_there_is_no_circle_between_modules() -> None:
     assert circle(ARROWS) == []
 

@@ -1,0 +1,206 @@
+"""What people do with data and results, each once found to go wrong: noise that came with the data, data that move,
+sets without a floor."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from cli import app
+
+TINY = [
+    "--width",
+    "8",
+    "--channel-mult",
+    "1,1",
+    "--batch",
+    "32",
+    "--device",
+    "cpu",
+    "--n-eval",
+    "64",
+    "--n-denoise",
+    "8",
+]
+
+
+def ambient(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def answer(*arguments: object) -> dict:
+    result = ambient(*arguments, "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def records(path: Path) -> list[dict]:
+    return [json.loads(line) for line in (path / "records.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    """120 images of which half came with noise .2, stated with the data."""
+    rng = np.random.default_rng(8)
+    x = rng.uniform(-0.5, 0.5, (120, 1, 1)) + np.zeros((120, 8, 8))
+    sigma = np.repeat([0, 0.2], 60)
+    np.savez(
+        tmp_path / "given.npz",
+        images=(x + rng.normal(0, 1, x.shape) * sigma[:, None, None]).astype(np.float32),
+        sigma=sigma,
+    )
+    return tmp_path / "given.npz"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(path / f"{i}.png")
+    return path
+
+
+def test_the_records_of_evaluate_are_those_of_train(given: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained = answer("train", "--data", given, *TINY, "--duration", 256, "--outdir", run)["records"]
+    answer("evaluate", run, "--outdir", tmp_path / "scores")
+    scored = records(tmp_path / "scores")
+    assert {r["sigma_n"] for r in scored} == {0.2}
+    mine = [r for r in trained if r["checkpoint"] == "last"]
+    assert len(scored) == len(mine) > 10
+    for a, b in zip(scored, mine, strict=True):
+        assert a["value"] == pytest.approx(b["value"], rel=1e-5)  # the same weights, in another memory format
+        for name in set(a) - {"value", "stderr", "wall_s", "extra"}:
+            assert a[name] == b[name], name
+        assert a["extra"].keys() == b["extra"].keys()
+
+
+def test_noise_that_came_with_the_data_is_recorded_whatever_is_added(given: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    half = ambient("train", "--data", given, "--sigma", 0.5, *TINY, "--duration", 256, "--outdir", run)
+    assert (half.exit_code, "adds noise to no image" in half.stderr) == (2, True)
+    assert not run.exists()
+    trained = answer(
+        "train", "--data", given, "--sigma", 0.5, "--corruption", 0.9, *TINY, "--duration", 256, "--outdir", run
+    )
+    assert {tuple(r["sigma_n"]) for r in trained["records"]} == {(0.2, 0.5)}
+    said = ambient("train", "--data", given, *TINY, "--duration", 64, "--outdir", tmp_path / "other")
+    assert "came with noise: 5" in said.stderr
+    assert "at 0.2" in said.stderr
+
+
+def test_data_may_move_and_be_spelled_otherwise(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer("train", "--data", "data", *TINY, "--duration", 256, "--outdir", "run")
+    assert answer("train", "--data", folder.resolve(), *TINY, "--duration", 512, "--outdir", "run")["nimg"] == 512
+    shutil.move("data", "elsewhere")
+    assert answer("train", "--data", "elsewhere", *TINY, "--duration", 768, "--outdir", "run")["nimg"] == 768
+    assert answer("evaluate", "run")["scores"]
+    shutil.move("elsewhere", "third")
+    lost = ambient("evaluate", "run")
+    assert (lost.exit_code, "give --data" in lost.stderr) == (3, True)
+    assert answer("evaluate", "run", "--data", "third")["scores"]
+    shutil.move("run", "archive")  # the run itself may move, too
+    assert answer("evaluate", "archive", "--data", "third")["scores"]
+    # other images are other data
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "third" / "60.png")
+    other = ambient("train", "--data", "third", *TINY, "--duration", 768, "--outdir", "archive")
+    assert (other.exit_code, "data_hash" in other.stderr) == (2, True)
+
+
+def test_two_folders_of_one_law_have_a_floor_or_a_word(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, n in (("a", 60), ("b", 200)):
+        (tmp_path / name).mkdir()
+        for i in range(n):
+            Image.fromarray(rng.integers(0, 255, (28, 28), dtype=np.uint8)).save(tmp_path / name / f"{i}.png")
+    found = answer("evaluate", tmp_path / "a", "--reference", tmp_path / "b", "--extractor", "pixels")
+    score = next(s for s in found["scores"] if s["metric"] == "fd")
+    assert score["floor"] > 0.5 * score["value"]
+    assert any("784 dimensions" in c for c in found["cautions"])
+
+
+def test_a_damaged_held_out_image_is_found_before_training(tmp_path: Path) -> None:
+    for split, n in (("train", 12), ("test", 4)):
+        (tmp_path / "d" / split).mkdir(parents=True)
+        for i in range(n):
+            pixels = np.random.default_rng(i).integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "d" / split / f"{i}.png")
+    bad = tmp_path / "d" / "test" / "0.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    result = ambient("train", "--data", tmp_path / "d", *TINY, "--duration", 64, "--outdir", tmp_path / "run")
+    assert result.exit_code == 3
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--micro-batch", "5"], ["--lr", "0"], ["--sigma", "0.2"], ["--cond"], ["--stop-sigma", "-1"]]
+)
+def test_a_refused_command_leaves_nothing_behind(folder: Path, tmp_path: Path, wrong: list[str]) -> None:
+    run = tmp_path / "run"
+    result = ambient("train", "--data", folder, *TINY, "--duration", 64, "--outdir", run, *wrong)
+    assert result.exit_code == 2
+    assert not run.exists()
+
+
+def test_a_run_is_sampled_and_scored_as_it_remembers(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    own = ["--steps", 5, "--sigma-min", 0.05, "--sigma-max", 20, "--eval-seed", 7]
+    answer("train", "--data", folder, *TINY, *own, "--duration", 64, "--outdir", run)
+    made = answer("generate", run, "--seeds", "0-3", "--outdir", tmp_path / "images")
+    assert {k: made["sampler"][k] for k in ("steps", "sigma_min", "sigma_max")} == {
+        "steps": 5,
+        "sigma_min": 0.05,
+        "sigma_max": 20.0,
+    }
+    scored = answer("evaluate", run)["evaluation"]
+    assert (scored["n"], scored["seed"], scored["sampler"]["steps"]) == (64, 7, 5)
+    assert answer("evaluate", run, "--steps", 3, "--n", 50)["evaluation"]["sampler"]["steps"] == 3
+    shown = ambient("evaluate", run, "--quiet").stdout
+    assert "5 steps from sigma 20.0 to 0.05" in shown
+    # an export remembers, too
+    assert ambient("export", run, tmp_path / "exported", "--quiet").exit_code == 0
+    again = answer("generate", tmp_path / "exported", "--seeds", "0-3", "--outdir", tmp_path / "again")
+    assert again["sampler"] == made["sampler"]
+
+
+def test_a_folder_with_other_results_is_refused(folder: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        answer(
+            "train",
+            "--data",
+            folder,
+            *TINY,
+            "--duration",
+            64,
+            "--seed",
+            len(name) + ord(name[0]),
+            "--outdir",
+            tmp_path / name,
+        )
+    for command, place in (("generate", "images"), ("evaluate", "scores")):
+        assert ambient(command, tmp_path / "one", "--outdir", tmp_path / place, "--quiet").exit_code == 0
+        assert ambient(command, tmp_path / "one", "--outdir", tmp_path / place, "--quiet").exit_code == 0
+        other = ambient(command, tmp_path / "two", "--outdir", tmp_path / place, "--quiet")
+        assert (other.exit_code, "choose another --outdir" in other.stderr) == (2, True)
+
+
+def test_a_noisy_only_run_says_that_its_samples_go_below_its_data(tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).normal(0, 0.6, (80, 1, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "scans.npz", images=noisy, sigma=np.full(80, 0.3, np.float32))
+    said = ambient("train", "--data", tmp_path / "scans.npz", *TINY, "--duration", 64, "--outdir", tmp_path / "run")
+    assert said.exit_code == 0, said.output
+    assert "give --stop-sigma 0.3" in said.stderr
+    assert "heldout-noisy" in (tmp_path / "run" / "result.json").read_text()  # the proximal score
+    loud = ambient("generate", tmp_path / "run", "--seeds", "0-1", "--outdir", tmp_path / "a")
+    assert "give --stop-sigma 0.3" in loud.stderr
+    still = ambient("generate", tmp_path / "run", "--seeds", "0-1", "--stop-sigma", 0.3, "--outdir", tmp_path / "b")
+    assert "note:" not in still.stderr
