@@ -88,7 +88,19 @@ def test_a_circle_and_a_hidden_import_would_be_seen():
     assert imports_of(hidden) == {"ambient_theory.compare.fits", "torch.nn"}
 
 
-LEAN = ("tables", "curves", "fits", "analysis", "budget", "prices", "words", "terminal", "findings", "commands")
+LEAN = (
+    "tables",
+    "grouping",
+    "curves",
+    "fits",
+    "analysis",
+    "budget",
+    "prices",
+    "words",
+    "terminal",
+    "findings",
+    "commands",
+)
 
 
 @pytest.mark.parametrize("name", LEAN)
