@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ambient_theory.compare.curves import LawWorth, SingleIndex
 from ambient_theory.compare.fits import Fit, SingleC, fit_single_c, resample
-from ambient_theory.compare.tables import Group, group_records, select, table_of
+from ambient_theory.compare.grouping import group_records, select
+from ambient_theory.compare.tables import Group, table_of
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.records import Record
 

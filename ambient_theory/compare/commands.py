@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ambient_theory.shared.console import command, print_json, talk
-from ambient_theory.shared.plain_text import plain_output
 
 if TYPE_CHECKING:
     from ambient_theory.shared.reading import Reading
@@ -34,7 +33,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.")
 
 def _load(records: list[Path] | None, shipped: bool = False) -> Reading:
     """The records asked for; the shipped ones if none is, or with them if `shipped`."""
-    from ambient_theory.compare.tables import read_shipped
+    from ambient_theory.compare.grouping import read_shipped
     from ambient_theory.shared.reading import Reading, read
 
     own = read(*records) if records else Reading((), 0, 0)
@@ -42,8 +41,7 @@ def _load(records: list[Path] | None, shipped: bool = False) -> Reading:
 
 
 def _begin(quiet: bool) -> None:
-    """Before anything heavy is imported: streams that cannot fail on a character, and a sign of life on a terminal."""
-    plain_output()
+    """Before anything heavy is imported: a sign of life on a terminal."""
     talk("reading records ...", quiet=quiet or not sys.stderr.isatty())
 
 
@@ -115,8 +113,8 @@ def price(
     """How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked)."""
     _begin(quiet)
     from ambient_theory.compare.analysis import analyse_group, price_at
+    from ambient_theory.compare.grouping import group_records, select
     from ambient_theory.compare.published import published_prices
-    from ambient_theory.compare.tables import group_records, select
     from ambient_theory.compare.terminal import price_rows, price_sentences, print_table, say
     from ambient_theory.shared.files import finite
 

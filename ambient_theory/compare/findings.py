@@ -8,9 +8,9 @@ from typing import Any
 
 import ambient_theory
 from ambient_theory.compare.analysis import GroupAnalysis, analyse_group
+from ambient_theory.compare.grouping import group_records, select
 from ambient_theory.compare.panels import panels_of
 from ambient_theory.compare.published import PublishedPrice, published_prices
-from ambient_theory.compare.tables import group_records, select
 from ambient_theory.compare.words import answers
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record

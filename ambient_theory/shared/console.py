@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import typer
 
 from ambient_theory.shared.errors import AmbientError
+from ambient_theory.shared.plain_text import plain_output
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +30,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        plain_output()
         try:
             return function(*args, **kwargs)
         except AmbientError as error:

@@ -48,6 +48,13 @@ def progress_listener(quiet: bool = False, every_s: float = EVERY_S) -> Iterator
         yield _lines(every_s)
 
 
+@contextlib.contextmanager
+def stage_listener(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """The same as a function (stage, done, total) of images, whose rate is measured here."""
+    with progress_listener(quiet) as listener:
+        yield lambda stage, done, total: listener(Progress(stage, done, total))
+
+
 class _Rates:
     """Units per second of each phase since it was first heard of; what was done before does not count."""
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from ambient_theory.shared.console import command, print_json, talk
-from ambient_theory.shared.plain_text import plain_output
 
 EXAMPLE = "Example: ambient simulate-gmm --outdir simulation"
 
@@ -68,7 +67,6 @@ def simulate_gmm(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Check the theory's rates: W1 of estimators of k-atomic mixtures against n, n_l and the bound."""
-    plain_output()
     from ambient_theory.shared.errors import UsageError
     from ambient_theory.simulation.exchange import DEFAULT_DELTAS, ExchangeConfig
     from ambient_theory.simulation.grid import SimulationConfig, parse_sizes, whole

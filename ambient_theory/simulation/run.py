@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import RenderableType
 
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, content_hash
+from ambient_theory.shared.progress import Progress, progress_listener
 from ambient_theory.shared.records import write_records
 from ambient_theory.simulation.cells import CellDone, in_plan_order, simulate, to_records
 from ambient_theory.simulation.collapse import collapse_table, panels
@@ -113,27 +112,12 @@ def run_exchange(
 
 
 def run_cells(cells: tuple[SimulationCell, ...], ledger: Ledger | None, workers: int, quiet: bool) -> list[CellDone]:
-    """`simulate` with a progress bar on a terminal, a line every 10 % elsewhere."""
-    if quiet or not cells:
-        return list(simulate(cells, ledger, workers))
+    """`simulate` with its progress on stderr."""
     done: list[CellDone] = []
-    console = Console(file=sys.stderr)
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task("cells", total=len(cells))
-            for item in simulate(cells, ledger, workers):
-                done.append(item)
-                progress.advance(task)
-        return done
-    step = max(1, len(cells) // 10)
-    start = time.perf_counter()
-    for item in simulate(cells, ledger, workers):
-        done.append(item)
-        if item.number % step == 0 or item.number == item.total:
-            elapsed = time.perf_counter() - start
-            left = elapsed / item.number * (item.total - item.number)
-            talk(f"{item.number}/{item.total} cells, {elapsed:.1f} s, about {left:.0f} s left")
+    with progress_listener(quiet or not cells) as listener:
+        for item in simulate(cells, ledger, workers):
+            done.append(item)
+            listener(Progress("cells", item.number, item.total, unit="cells"))
     return done
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ambient_theory.shared.console import command, print_json, talk
+from ambient_theory.shared.progress import stage_listener
 from ambient_train.data.formats.columns import FILE_COLUMNS, LABEL_COLUMNS, SIGMA_COLUMNS, TABLE_STEMS, TABLE_SUFFIXES
 from ambient_train.data.readers import source_help
 
@@ -93,7 +94,6 @@ def prepare(
     from ambient_train.data.prepare.geometry import Geometry
     from ambient_train.data.prepare.prepare import PrepareConfig, partial_path
     from ambient_train.data.prepare.prepare import prepare as run
-    from ambient_train.data.prepare.progress import reporter
 
     config = PrepareConfig(
         source=source,
@@ -106,7 +106,7 @@ def prepare(
         strict=strict,
     )
     try:
-        with reporter(quiet) as progress:
+        with stage_listener(quiet) as progress:
             result = run(config, workers=workers, overwrite=overwrite, progress=progress)
     except KeyboardInterrupt:
         if partial_path(dest).exists():
@@ -150,9 +150,8 @@ def corrupt(
     Training on DEST is training on SOURCE with the same --seed, --sigma and --corruption.
     """
     from ambient_train.data.prepare.corrupt import write_corrupted
-    from ambient_train.data.prepare.progress import reporter
 
-    with reporter(quiet) as progress:
+    with stage_listener(quiet) as progress:
         result = write_corrupted(
             source,
             dest,
@@ -184,9 +183,8 @@ def check(
 ) -> None:
     from ambient_theory.shared.errors import DataError
     from ambient_train.data.prepare.check import check as run
-    from ambient_train.data.prepare.progress import reporter
 
-    with reporter(quiet) as progress:
+    with stage_listener(quiet) as progress:
         report = run(source, workers=workers, progress=progress)
     if json_output:
         print_json(report.to_dict())

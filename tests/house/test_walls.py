@@ -102,6 +102,24 @@ def test_the_theory_imports_no_torch() -> None:
             assert not [n for n in names if n.split(".")[0] in ("torch", "torchvision")], file
 
 
+@pytest.mark.parametrize("start", ["ambient_theory.compare.findings", "ambient_theory.compare.terminal"])
+def test_only_the_page_draws(start: str) -> None:
+    """`price` and `budget` do not wait for Matplotlib: what they stand on does not reach it."""
+    every = modules("ambient_theory")
+    graph: dict[str, set[str]] = {}
+    for a, b in ARROWS:
+        graph.setdefault(a, set()).add(b)
+    seen, todo = set(), [start]
+    while todo:
+        module = todo.pop()
+        seen.add(module)
+        if module in every:
+            assert "import matplotlib" not in every[module].read_text(encoding="utf-8"), module
+            assert "from matplotlib" not in every[module].read_text(encoding="utf-8"), module
+        todo += sorted(graph.get(module, set()) - seen)
+    assert len(seen) > 5
+
+
 def test_there_is_no_circle_between_modules() -> None:
     assert circle(ARROWS) == []
 

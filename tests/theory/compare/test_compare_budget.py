@@ -9,8 +9,8 @@ from compare_sweeps import TRUTH, record, sweep
 from ambient_theory.bounds.laws import law_named
 from ambient_theory.compare.analysis import analyse_group, price_at, price_from_print
 from ambient_theory.compare.budget import answer_budget
+from ambient_theory.compare.grouping import group_records, shipped_records
 from ambient_theory.compare.published import PublishedPrice, published_prices
-from ambient_theory.compare.tables import group_records, shipped_records
 from ambient_theory.shared.errors import DataError, UsageError
 
 

@@ -14,7 +14,8 @@ from ambient_theory.compare import fits, least_squares
 from ambient_theory.compare.analysis import analyse_group, tell_apart
 from ambient_theory.compare.curves import FreeWorth, LawWorth, SingleIndex, TwoTerm, law_worth
 from ambient_theory.compare.fits import Interval, fit_single_c
-from ambient_theory.compare.tables import group_records, table_of
+from ambient_theory.compare.grouping import group_records
+from ambient_theory.compare.tables import table_of
 from ambient_theory.shared.errors import DataError, UsageError
 
 

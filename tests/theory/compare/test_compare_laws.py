@@ -9,11 +9,11 @@ from compare_sweeps import sweep
 from ambient_theory.bounds.laws import LAWS, Law, identifiability_band, laws_for_atoms
 from ambient_theory.compare import heldout
 from ambient_theory.compare.analysis import analyse_group, price_from_print
+from ambient_theory.compare.grouping import group_records
 from ambient_theory.compare.page.build import build_report
 from ambient_theory.compare.page.figures import identifiability_figure, price_figure
 from ambient_theory.compare.page.figures_simulation import separation_figure
 from ambient_theory.compare.published import PublishedPrice
-from ambient_theory.compare.tables import group_records
 from ambient_theory.simulation.cells import in_plan_order, simulate
 from ambient_theory.simulation.exchange import ExchangeConfig, exchange_table, plan_exchange
 from ambient_theory.simulation.figures import exchange_figure

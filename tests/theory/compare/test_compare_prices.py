@@ -9,8 +9,9 @@ import pytest
 from compare_sweeps import TRUTH, power_law, record, sweep
 from scipy import stats
 
+from ambient_theory.compare.grouping import group_records
 from ambient_theory.compare.prices import certain_order, price_bounds
-from ambient_theory.compare.tables import group_records, table_of
+from ambient_theory.compare.tables import table_of
 
 
 def table(rows):

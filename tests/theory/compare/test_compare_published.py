@@ -8,8 +8,8 @@ import pytest
 from compare_sweeps import record
 
 from ambient_theory.compare.analysis import analyse_group
+from ambient_theory.compare.grouping import group_records, shipped_records
 from ambient_theory.compare.published import worth_of_rows
-from ambient_theory.compare.tables import group_records, shipped_records
 
 
 def rows_of(dataset):

@@ -13,8 +13,8 @@ from compare_sweeps import TRUTH, record, sweep
 from test_compare_panels import simulated
 
 from ambient_theory.compare.findings import gather_findings
+from ambient_theory.compare.grouping import shipped_records
 from ambient_theory.compare.page.build import build_report
-from ambient_theory.compare.tables import shipped_records
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import finite
 

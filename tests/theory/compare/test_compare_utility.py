@@ -9,7 +9,8 @@ import pytest
 from compare_sweeps import TRUTH, record, sweep
 from scipy import stats
 
-from ambient_theory.compare.tables import group_records, table_of
+from ambient_theory.compare.grouping import group_records
+from ambient_theory.compare.tables import table_of
 from ambient_theory.compare.utility import equivalents, exchange_rates, fieller
 
 

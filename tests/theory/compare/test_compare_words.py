@@ -10,9 +10,10 @@ from compare_sweeps import record, sweep
 
 from ambient_theory.compare.analysis import analyse_group
 from ambient_theory.compare.fits import Interval
+from ambient_theory.compare.grouping import group_records
 from ambient_theory.compare.page.context import pair_table, price_table
 from ambient_theory.compare.page.figures import price_figure
-from ambient_theory.compare.tables import group_records, scores_alike, table_of
+from ambient_theory.compare.tables import scores_alike, table_of
 from ambient_theory.compare.words import between, number, span, what_to_buy
 from ambient_theory.shared.plain_text import plain, printable
 

@@ -10,7 +10,8 @@ import pytest
 from compare_sweeps import record, sweep
 from scipy import stats
 
-from ambient_theory.compare.tables import group_records, select, shipped_records, table_of, uneven_scatter
+from ambient_theory.compare.grouping import group_records, select, shipped_records
+from ambient_theory.compare.tables import table_of, uneven_scatter
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record
 
