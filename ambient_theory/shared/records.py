@@ -22,7 +22,10 @@ from ambient_theory.shared.files import atomic_write_text
 
 SCHEMA = "ambient.result/2"
 SOURCES = ("train", "simulate", "published")
-CHECKPOINTS = ("last", "heldout-best")
+HELDOUT_BEST = "heldout-best"
+"""Checkpoint rule: of the candidates on the way, the one that did best on held-out images."""
+
+CHECKPOINTS = ("last", HELDOUT_BEST)
 
 NATS = "nats"
 """Metric of the total held-out denoising error, in nats an image; `denoise` is the error at one level."""

@@ -28,7 +28,7 @@ class ImageSet:
     """Images [N, C, H, W], uint8 or float32 (float32 is in units of [-1, 1] and may exceed it for noisy data).
 
     labels int64 [N] or None. ids int64 [N]: stable identity of each image, its index in the sorted full source; every
-    random draw that belongs to an image is keyed by it. sigma float32 [N]: standard deviation of the noise that is
+    random draw that belongs to an image is keyed by it. sigma_n float32 [N]: standard deviation of the noise that is
     already in each image, in units of [-1, 1] (None = all clean). classes: name of each label, where they have names.
     notes: what was seen and not read, or changed on the way, one sentence each; print them. The name, classes and notes
     are no content: they are not hashed.
@@ -38,7 +38,7 @@ class ImageSet:
     images: np.ndarray
     labels: np.ndarray | None
     ids: np.ndarray
-    sigma: np.ndarray | None = None
+    sigma_n: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
@@ -47,7 +47,7 @@ class ImageSet:
         assert not {"/", "\\"} & set(self.name), self.name  # a set is known by its content, not by a path
         assert self.images.ndim == 4, self.images.shape
         assert self.images.dtype in (np.uint8, np.float32), self.images.dtype
-        for name, dtype in (("ids", np.int64), ("labels", np.int64), ("sigma", np.float32)):
+        for name, dtype in (("ids", np.int64), ("labels", np.int64), ("sigma_n", np.float32)):
             column = getattr(self, name)
             assert (column is None and name != "ids") or (column.shape == (n,) and column.dtype == dtype), name
 
@@ -75,8 +75,8 @@ class ImageSet:
     def content_hash(self) -> str:
         """SHA-256 (hex) of pixels, labels, ids and noise levels; the name does not count."""
         digest = hashlib.sha256()
-        for field in ("images", "labels", "ids", "sigma"):
-            array = getattr(self, field)
+        for field in ("images", "labels", "ids", "sigma"):  # the names that hashes on record were made with
+            array = self.sigma_n if field == "sigma" else getattr(self, field)
             digest.update(f"{field} {None if array is None else (array.dtype.str, array.shape)}\n".encode())
             if array is not None:
                 digest.update(np.ascontiguousarray(array).data)
@@ -91,9 +91,9 @@ class ImageSet:
 
         As in `492 of 547 images came with noise: 362 at 0.05, 130 at 0.2`.
         """
-        if self.sigma is None or not self.sigma.any():
+        if self.sigma_n is None or not self.sigma_n.any():
             return ""
-        noisy = self.sigma[self.sigma > 0]
+        noisy = self.sigma_n[self.sigma_n > 0]
         levels, counts = np.unique(noisy, return_counts=True)
         text = ", ".join(f"{n:,} at {level:.3g}" for level, n in zip(levels, counts, strict=True))
         if len(levels) > _SHOWN_LEVELS:
@@ -107,7 +107,7 @@ class ImageSet:
             images=self.images[index],
             labels=None if self.labels is None else self.labels[index],
             ids=self.ids[index],
-            sigma=None if self.sigma is None else self.sigma[index],
+            sigma_n=None if self.sigma_n is None else self.sigma_n[index],
         )
 
 

@@ -51,9 +51,9 @@ def load_images(
     ids = subset_ids(split_ids(source, split, holdout), max_images)
     images, size = _read(source, ids, resolution, spec)
     notes = [*source.notes, *(f"{n:,} converted: {what}" for what, n in _converted(source).items())]
-    sigma = None if source.sigma is None else _resized_sigma(source.sigma[ids], size, images.shape[-1], spec)
-    if source.sigma is not None and sigma is not None and sigma.any():
-        notes += _noise_notes(source.sigma[ids], sigma, images)
+    sigma = None if source.sigma_n is None else _resized_sigma(source.sigma_n[ids], size, images.shape[-1], spec)
+    if source.sigma_n is not None and sigma is not None and sigma.any():
+        notes += _noise_notes(source.sigma_n[ids], sigma, images)
     labels = None if source.labels is None else source.labels[ids]
     if labels is not None and (labels < 0).any():
         notes.append(f"{int((labels < 0).sum()):,} of {len(labels):,} images have no label, so no labels are used")
@@ -73,7 +73,7 @@ def check_heldout(spec: str, *, holdout: float | None = None, resolution: int | 
         return 0
     ids = split_ids(source, "heldout", holdout)
     _, size, side = _geometry(source, ids, resolution, spec)
-    _resized_sigma(None if source.sigma is None else source.sigma[ids], size, side, spec)
+    _resized_sigma(None if source.sigma_n is None else source.sigma_n[ids], size, side, spec)
     if source.tree is not None:
         for start in range(0, len(ids), _CHECKED_AT_ONCE):
             source.read(ids[start : start + _CHECKED_AT_ONCE])

@@ -97,17 +97,17 @@ class TrainingSet:
         return None if self.source.labels is None else torch.from_numpy(self.source.labels[index.numpy()])
 
 
-def check_amounts(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float) -> None:
+def check_amounts(source: ImageSet, *, n_clean: int, n_noisy: int, sigma_n: float) -> None:
     """Raise UsageError unless the data set can give so many clean and noisy images.
 
     The one definition of a possible mixture. `corrupt` asks it, and so does whoever must refuse a wish before anything
     is written, which is earlier than the mixture is made.
     """
-    if not (math.isfinite(sigma) and sigma >= 0):
-        raise UsageError(f"sigma {sigma} is not a standard deviation: give a finite number >= 0 in units of [-1, 1]")
+    if not (math.isfinite(sigma_n) and sigma_n >= 0):
+        raise UsageError(f"sigma {sigma_n} is not a standard deviation: give a finite number >= 0 in units of [-1, 1]")
     if n_clean < 0 or n_noisy < 0 or n_clean + n_noisy == 0:
         raise UsageError(f"{n_clean} clean and {n_noisy} noisy images: both must be >= 0 and one of them > 0")
-    given = 0 if source.sigma is None else int((np.asarray(source.sigma) > 0).sum())
+    given = 0 if source.sigma_n is None else int((np.asarray(source.sigma_n) > 0).sum())
     pure = len(source) - given
     if n_clean > pure or n_clean + max(n_noisy - given, 0) > pure:
         extra = f", {given} of them noisy already" if given else ""
@@ -117,29 +117,29 @@ def check_amounts(source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float)
 
 
 def corrupt(
-    source: ImageSet, *, n_clean: int, n_noisy: int, sigma: float, seed: int, noise: str = "white"
+    source: ImageSet, *, n_clean: int, n_noisy: int, sigma_n: float, seed: int, noise: str = "white"
 ) -> TrainingSet:
-    """Choose n_clean clean and n_noisy noisy images; sigma is the strength of the noise of the noisy ones.
+    """Choose n_clean clean and n_noisy noisy images; sigma_n is the strength of the noise of the noisy ones.
 
     noise: a member of the table of noise models, the kind of the noise added here and of that which came with images.
 
     One random order of the ids, keyed by `seed`, decides: the first n_clean images stay clean, the n_noisy from the
     other end become noisy. So clean subsets are nested across budgets, noisy sets across shares, the two are disjoint,
-    and which images are used never depends on sigma. Images that came with noise (`source.sigma > 0`) are taken as
+    and which images are used never depends on sigma_n. Images that came with noise (`source.sigma_n > 0`) are taken as
     they are and count as noisy first; they are never noised again.
     Raises UsageError on an impossible request.
     """
-    check_amounts(source, n_clean=n_clean, n_noisy=n_noisy, sigma=sigma)
-    given = np.zeros(len(source.ids), dtype=bool) if source.sigma is None else np.asarray(source.sigma) > 0
+    check_amounts(source, n_clean=n_clean, n_noisy=n_noisy, sigma_n=sigma_n)
+    given = np.zeros(len(source.ids), dtype=bool) if source.sigma_n is None else np.asarray(source.sigma_n) > 0
     rank = stateless.order(seed, "subset", torch.from_numpy(source.ids)).numpy()
     pure, noisy_given = rank[~given[rank]], rank[given[rank]]
     clean = pure[:n_clean]
     already = noisy_given[:n_noisy]
     fresh = pure[len(pure) - (n_noisy - len(already)) :] if n_noisy > len(already) else pure[:0]
-    fresh_sigma = np.full(len(fresh), float(sigma))
+    fresh_sigma = np.full(len(fresh), float(sigma_n))
     chosen = np.concatenate([clean, fresh, already])
     level = np.concatenate(
-        [np.zeros(len(clean)), fresh_sigma, source.sigma[already] if source.sigma is not None else np.zeros(0)]
+        [np.zeros(len(clean)), fresh_sigma, source.sigma_n[already] if source.sigma_n is not None else np.zeros(0)]
     ).astype(np.float64)
     added = np.concatenate([np.zeros(len(clean), bool), fresh_sigma > 0, np.zeros(len(already), bool)])
     by_level = np.argsort(level, kind="stable")

@@ -18,7 +18,7 @@ class Source:
     """A set of images that is not decoded yet.
 
     count: images in the full, sorted source; ids are 0 .. count - 1. read(ids) decodes those images to [m, C, H, W],
-    uint8 or float32. labels int64 [count], sigma float32 [count] (noise already in the image, 0 = clean), or None.
+    uint8 or float32. labels int64 [count], sigma_n float32 [count] (noise already in the image, 0 = clean), or None.
     heldout: bool [count] where the source comes with a held-out part of its own. regions(share) -> (train, heldout)
     bool [count] each, where images overlap and a split by image would leak. group int64 [count]: images of one scene
     (clean and noisy) share the smallest of their ids, and are held out together.
@@ -31,7 +31,7 @@ class Source:
     count: int
     read: Callable[[np.ndarray], np.ndarray]
     labels: np.ndarray | None = None
-    sigma: np.ndarray | None = None
+    sigma_n: np.ndarray | None = None
     heldout: np.ndarray | None = None
     regions: Callable[[float], tuple[np.ndarray, np.ndarray]] | None = None
     group: np.ndarray | None = None

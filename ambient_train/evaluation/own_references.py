@@ -51,16 +51,16 @@ def heldout_images(data: str, resolution: int | None, holdout: float | None) -> 
 
 def clean_part(images: ImageSet) -> ImageSet:
     """The images without noise of their own."""
-    return images if images.sigma is None else images.subset(images.sigma == 0)
+    return images if images.sigma_n is None else images.subset(images.sigma_n == 0)
 
 
 def noisy_part(images: ImageSet) -> ImageSet | None:
     """The images with noise of their own; None where there is none."""
-    return None if images.sigma is None or not (images.sigma > 0).any() else images.subset(images.sigma > 0)
+    return None if images.sigma_n is None or not (images.sigma_n > 0).any() else images.subset(images.sigma_n > 0)
 
 
 def clean_uint8(images: ImageSet) -> np.ndarray:
     """The images without noise of their own, as uint8."""
-    keep = slice(None) if images.sigma is None else images.sigma == 0
+    keep = slice(None) if images.sigma_n is None else images.sigma_n == 0
     chosen = images.images[keep]
     return chosen if chosen.dtype == np.uint8 else to_uint8(chosen)

@@ -140,7 +140,7 @@ def open_reference(
             raise UsageError(f"{spec} holds statistics, not images: split, resolution and max_images cannot be applied")
         return Reference.from_file(spec, extractor, name)
     found = load_images(spec, split=split, resolution=resolution, max_images=max_images)
-    images = found.images if found.sigma is None else found.images[found.sigma == 0]
+    images = found.images if found.sigma_n is None else found.images[found.sigma_n == 0]
     return Reference(name or found.name, to_uint8(images))
 
 

@@ -161,7 +161,7 @@ class HeldOut:
         self, generated: np.ndarray, extractors: Sequence[Extractor], metrics: Sequence[str]
     ) -> list[Score]:
         """Scores of generated images, noised as the data are, against held-out noisy ones; empty without such."""
-        if self.noisy is None or self.noisy_reference is None or self.noisy.sigma is None:
+        if self.noisy is None or self.noisy_reference is None or self.noisy.sigma_n is None:
             return []
         seed = self.evaluation.seed
-        return proximal_scores(generated, self.noisy_reference, self.noisy.sigma, extractors, metrics, seed=seed)
+        return proximal_scores(generated, self.noisy_reference, self.noisy.sigma_n, extractors, metrics, seed=seed)

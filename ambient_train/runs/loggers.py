@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import content_hash
-from ambient_theory.shared.records import Record
+from ambient_theory.shared.records import HELDOUT_BEST, Record
 
 
 class Logger(Protocol):
@@ -37,8 +37,16 @@ class Logger(Protocol):
 
 
 def score_values(records: Sequence[Record]) -> dict[str, float]:
-    """`score/<metric>/<extractor>/<reference>` -> value."""
-    return {f"score/{r.metric}/{r.extractor.split(':')[0]}/{r.reference}": r.value for r in records}
+    """`score/<metric>/<extractor>/<reference>` -> value; by level `score/denoise/<level>/<reference>`.
+
+    Scores of the held-out best checkpoint begin with `score-heldout-best/`.
+    """
+    out = {}
+    for r in records:
+        what = r.extractor.split(":")[0] if r.level is None else f"{r.level:.3g}"
+        head = "score-heldout-best" if r.checkpoint == HELDOUT_BEST else "score"
+        out[f"{head}/{r.metric}/{what}/{r.reference}"] = r.value
+    return out
 
 
 def train_values(line: Mapping[str, float]) -> dict[str, float]:

@@ -58,7 +58,7 @@ class Job:
         """Distinct noise levels of the noisy images that are used, ascending, in units of [-1, 1]."""
         came = already_noisy(self.source)
         added = [self.config.sigma_n] if self.config.n_noisy > came else []
-        if came == 0 or self.source.sigma is None:
+        if came == 0 or self.source.sigma_n is None:
             return tuple(added)
         every = self.training_set().sigma_n.unique().tolist()
         return tuple(sorted({float(f"{s:.6g}") for s in every} - {0.0}))  # stated levels come as float32
@@ -114,7 +114,7 @@ def resolve(settings: TrainSettings, *, load: Loader | None = None) -> Job:
 
 def already_noisy(source: ImageSet) -> int:
     """Number of images that came with noise."""
-    return 0 if source.sigma is None else int((source.sigma > 0).sum())
+    return 0 if source.sigma_n is None else int((source.sigma_n > 0).sum())
 
 
 def make_training_set(config: TrainConfig, source: ImageSet) -> TrainingSet:
@@ -123,7 +123,7 @@ def make_training_set(config: TrainConfig, source: ImageSet) -> TrainingSet:
         raise DataError(
             f"{config.data}: the images have changed (hash {source.content_hash[:16]}, the run has {config.data_hash})"
         )
-    return corrupt(source, n_clean=config.n_clean, n_noisy=config.n_noisy, sigma=config.sigma_n, seed=config.seed)
+    return corrupt(source, n_clean=config.n_clean, n_noisy=config.n_noisy, sigma_n=config.sigma_n, seed=config.seed)
 
 
 def load_training_images(data: str, resolution: int | None, holdout: float | None, max_images: int | None) -> ImageSet:

@@ -26,9 +26,6 @@ from ambient_train.runs.resolve import Job
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 
-HELDOUT_BEST = "heldout-best"
-"""Checkpoint rule: of the candidates on the way, the one that did best on held-out images."""
-
 Floors = Mapping[tuple[str, str, str], float]
 """(metric, extractor label, reference) -> the score of real images."""
 

@@ -18,7 +18,7 @@ import torch
 
 from ambient_theory.shared.errors import DataError, StoppedError
 from ambient_theory.shared.progress import Listener, Progress, ignore
-from ambient_theory.shared.records import NATS, Record
+from ambient_theory.shared.records import HELDOUT_BEST, NATS, Record
 from ambient_theory.shared.signals import StopRequest
 from ambient_train.data.images import save_grid
 from ambient_train.data.mixture import TrainingSet
@@ -27,7 +27,7 @@ from ambient_train.evaluation.denoising import DenoisingError
 from ambient_train.runs.directory import RunDirectory
 from ambient_train.runs.heldout import HeldOut, candidate_points
 from ambient_train.runs.resolve import Job
-from ambient_train.runs.score import HELDOUT_BEST, Subject, denoise_records, score_run
+from ambient_train.runs.score import Subject, denoise_records, score_run
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.run_options import RunOptions
@@ -167,12 +167,13 @@ class Session:
         for end in steps:
             done = end.nimg >= target
             rate = (end.nimg - before) / max(time.monotonic() - clock, 1e-9)
-            if done or end.nimg // tick != (end.nimg - batch) // tick:
-                self._write_metrics(end, rate)
+            heldout = self._compare() if end.nimg in candidates else None
+            if done or heldout is not None or end.nimg // tick != (end.nimg - batch) // tick:
+                self._write_metrics(end, rate, heldout)
             self.listener(Progress("training", end.nimg, target, rate, end.loss))
             *signals, late = end.votes if self.world.size > 1 else self._flags()
             asked = any((*signals, late))
-            better = end.nimg in candidates and self._compare()
+            better = heldout is not None and self.state.best == (end.nimg, heldout)
             if done or better or end.nimg // every != (end.nimg - batch) // every or asked:
                 self._save()
             if not done and asked:
@@ -186,19 +187,13 @@ class Session:
         scored = (-(-n // batch) * batch for n in self.job.schedule.scored if n <= target)
         return (*candidate_points(batch, target), *scored)
 
-    def _compare(self) -> bool:
-        """Measure the averaged weights on held-out images; whether they are the best so far."""
+    def _compare(self) -> float | None:
+        """The criterion of the averaged weights on held-out images, remembered if it is the best so far."""
         with self._averaged():
             value = self._on_leader(lambda: self.heldout.quick(self.state.network, self.world.device))
-        if value is None:
-            return False
-        nimg = self.state.nimg
-        line = {"nimg": nimg, f"heldout_{self.heldout.criterion}": value}
-        self.world.by_leader(lambda: self.directory.append_metrics(line))
-        if self.state.best is not None and self.state.best[1] <= value:
-            return False
-        self.state.best = (nimg, value)
-        return True
+        if value is not None and (self.state.best is None or value < self.state.best[1]):
+            self.state.best = (self.state.nimg, value)
+        return value
 
     def _on_leader(self, measure: Callable[[], float | None]) -> float | None:
         """A number that the leader measures, on every rank; with weights that are split every rank takes part."""
@@ -236,8 +231,8 @@ class Session:
         self.stop.check(saved)
         raise StoppedError(f"the time limit is reached: {saved}; the same command continues")
 
-    def _write_metrics(self, end: StepEnd, rate: float) -> None:
-        """A line of means since the last one."""
+    def _write_metrics(self, end: StepEnd, rate: float, heldout: float | None) -> None:
+        """A line of means since the last one, with what was measured on held-out images."""
         sums = self.state.sums
         line = {
             "nimg": end.nimg,
@@ -246,6 +241,7 @@ class Session:
             "lr": end.lr,
             "img_per_s": round(rate, 1),
             "wall_s": round(time.monotonic() - self.started, 2),
+            **({} if heldout is None else {f"heldout_{self.heldout.criterion}": heldout}),
         }
         self.world.by_leader(lambda: self.directory.append_metrics(line))
         self.state.sums = dict.fromkeys(sums, 0.0)

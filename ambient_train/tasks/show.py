@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ambient_theory.shared.records import NATS, Record
+from ambient_theory.shared.records import HELDOUT_BEST, NATS, Record
 
 Floors = Mapping[tuple[str, str, str], float | None]
 
@@ -47,7 +47,7 @@ def denoise_sentences(records: Sequence[Record]) -> list[str]:
     """The held-out denoising error, and what the held-out best checkpoint scores where it is not the last one."""
     out = []
     last = [r for r in records if r.checkpoint in (None, "last")]
-    best = [r for r in records if r.checkpoint == "heldout-best"]
+    best = [r for r in records if r.checkpoint == HELDOUT_BEST]
     if total := next((r for r in last if r.metric == NATS), None):
         levels = [r for r in last if r.metric == "denoise" and r.level is not None]
         shown = ", ".join(f"{r.value:.3g} at sigma {r.level:.2g}" for r in levels[2::4])

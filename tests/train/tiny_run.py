@@ -82,7 +82,7 @@ def final(path: Path) -> dict[str, torch.Tensor]:
 def metrics(path: Path) -> list[tuple[float, ...]]:
     """The columns of metrics.jsonl that do not depend on the clock."""
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [(line["nimg"], line["loss"], line["grad_norm"], line["lr"]) for line in lines]
+    return [tuple(v for k, v in line.items() if k not in ("img_per_s", "wall_s")) for line in lines]
 
 
 def score(path: Path) -> list[float]:

@@ -41,7 +41,7 @@ class Known:
     """Columns for the images of a tree, in its order; a label of -1 says that it is unknown for that image."""
 
     labels: np.ndarray | None = None
-    sigma: np.ndarray | None = None
+    sigma_n: np.ndarray | None = None
     heldout: np.ndarray | None = None
     group: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
@@ -53,7 +53,7 @@ class _Gathered:
     """What the tables have said so far: text or number of each image's label and level, and which file said it."""
 
     labels: list[Any]
-    sigma: list[float | None]
+    sigma_n: list[float | None]
     classes: tuple[str, ...] | None = None
     group: np.ndarray | None = None
     label_file: str | None = None
@@ -196,7 +196,7 @@ def _take_table(tree: Tree, file: str, table: Table, found: _Gathered) -> None:
 
 def _put(found: _Gathered, what: str, file: str, index: Sequence[int], values: Sequence[Any]) -> None:
     """Take a column, unless a table before has said it of one of these images: then a note says which one counts."""
-    column, place = (found.labels, "label_file") if what == "label" else (found.sigma, "sigma_file")
+    column, place = (found.labels, "label_file") if what == "label" else (found.sigma_n, "sigma_file")
     if any(column[i] is not None for i in index):
         found.notes.append(f"{file}: its {what}s are not used, those of {getattr(found, place)} are")
         return
@@ -266,13 +266,13 @@ def _labels(tree: Tree, found: _Gathered, folders: Folders) -> tuple[np.ndarray 
 def _sigma(tree: Tree, found: _Gathered) -> np.ndarray | None:
     if found.sigma_file is None:
         return None
-    missing = [name for name, level in zip(tree.images, found.sigma, strict=True) if level is None]
+    missing = [name for name, level in zip(tree.images, found.sigma_n, strict=True) if level is None]
     if missing:
         raise DataError(
             f"{tree.where(missing[0])}: no noise level ({len(missing)} of {len(tree.images)} images have none, where "
             f"{found.sigma_file} gives one to the others; 0 is clean)"
         )
-    return np.array(found.sigma, np.float32)
+    return np.array(found.sigma_n, np.float32)
 
 
 def _noise_folders(folders: Folders, sigma: np.ndarray | None) -> list[str]:

@@ -219,7 +219,7 @@ def _numbers(classes: int | None) -> list[str]:
 def _levels(source: Source, total: _Part) -> list[dict[str, float | int | None]]:
     """One row for each noise level that the source states, with the level that its images themselves suggest."""
     noise = np.array(total.noise)
-    stated = np.zeros(len(noise)) if source.sigma is None else source.sigma[np.array(total.ids, np.int64)]
+    stated = np.zeros(len(noise)) if source.sigma_n is None else source.sigma_n[np.array(total.ids, np.int64)]
     rows: list[dict[str, float | int | None]] = []
     values, counts = np.unique(stated, return_counts=True)
     for value, count in zip(values[:20], counts[:20], strict=True):
@@ -238,7 +238,7 @@ def _levels(source: Source, total: _Part) -> list[dict[str, float | int | None]]
 def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
     notes = list(source.notes)
     notes += [f"{count:,} converted: {what}" for what, count in total.converted.items()]
-    stated = np.zeros(source.count) if source.sigma is None else source.sigma
+    stated = np.zeros(source.count) if source.sigma_n is None else source.sigma_n
     notes += unit_notes(stated, report.dtype == "uint8")
     if len(total.shapes) == 1:
         channels, height, width = next(iter(total.shapes))
@@ -253,13 +253,13 @@ def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
         notes.append("the patches overlap, so they are not independent images; the held-out part is cut out by place")
     if source.labels is not None and report.unlabelled:
         notes.append(f"{report.unlabelled} images have no label")
-    noisy = source.sigma is not None and bool(source.sigma.any())
+    noisy = source.sigma_n is not None and bool(source.sigma_n.any())
     if report.dtype == "uint8" and noisy:
         notes.append(
             "noisy images stored in 8 bits: their noise is rounded and clipped; npz with float32 keeps it whole"
         )
     if report.labels is not None and source.classes is None and list(report.labels) != _numbers(report.classes):
         notes.append("the labels are not 0, 1, ..., classes - 1; class-conditional training counts up to the largest")
-    if source.sigma is not None and len(np.unique(source.sigma)) > 20:
+    if source.sigma_n is not None and len(np.unique(source.sigma_n)) > 20:
         notes.append("more than 20 noise levels; the table shows the lowest 20")
     return notes

@@ -80,12 +80,12 @@ def write_corrupted(
             "source: use one without overlapping images"
         )
     n_clean, n_noisy = counts(len(part), keep=1.0, corruption=share)
-    mixture = corrupt(part, n_clean=n_clean, n_noisy=n_noisy, sigma=sigma, seed=seed)
+    mixture = corrupt(part, n_clean=n_clean, n_noisy=n_noisy, sigma_n=sigma, seed=seed)
     columns: dict[str, np.ndarray] = {"sigma": np.zeros(count, np.float32), "heldout": np.zeros(count, bool)}
     columns["sigma"][mixture.source.ids] = mixture.sigma_n.numpy()
     columns["heldout"][heldout.ids] = True
-    if heldout.sigma is not None:
-        columns["sigma"][heldout.ids] = heldout.sigma
+    if heldout.sigma_n is not None:
+        columns["sigma"][heldout.ids] = heldout.sigma_n
     if part.labels is not None and heldout.labels is not None:
         columns["labels"] = np.zeros(count, np.int64)
         columns["labels"][part.ids], columns["labels"][heldout.ids] = part.labels, heldout.labels

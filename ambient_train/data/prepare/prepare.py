@@ -123,7 +123,7 @@ def fingerprint(source: Source, spec: str) -> str:
 def known_hash(source: Source) -> str:
     """Hash of labels, noise levels and held-out part: a table may change without a change of any size."""
     digest = hashlib.sha256()
-    for column in (source.labels, source.sigma, source.heldout, source.group):
+    for column in (source.labels, source.sigma_n, source.heldout, source.group):
         digest.update(b"none" if column is None else column.dtype.str.encode() + column.tobytes())
     return digest.hexdigest()
 
@@ -185,7 +185,7 @@ class Preparation:
                 converted["enlarged"] += len(index)
             pixels.append(self.config.geometry.apply(stack, where))
             factor = 1.0
-            if self.source.sigma is not None and self.source.sigma[index].any():
+            if self.source.sigma_n is not None and self.source.sigma_n[index].any():
                 factor = self.config.geometry.noise_factor(height, width, where)
             kept.append(index)
             noise.append(np.full(len(index), factor))
@@ -403,7 +403,7 @@ def _summary(work: Preparation, journal: Journal) -> dict[str, Any]:
     ids = np.concatenate([np.array(line["ids"], np.int64) for line in journal.lines])
     noise = np.concatenate([np.array(line["noise"] or [1.0] * len(line["ids"])) for line in journal.lines])
     labels = None if work.source.labels is None else work.source.labels[ids]
-    sigma = None if work.source.sigma is None else (work.source.sigma[ids] * noise).astype(np.float32)
+    sigma = None if work.source.sigma_n is None else (work.source.sigma_n[ids] * noise).astype(np.float32)
     converted: Counter[str] = Counter()
     for line in journal.lines:
         converted.update(line["converted"])

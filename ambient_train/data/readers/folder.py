@@ -26,7 +26,7 @@ def open_folder_or_zip(spec: str) -> Source:
         count=len(tree.images),
         read=stacked_reader(tree),
         labels=known.labels,
-        sigma=known.sigma,
+        sigma_n=known.sigma_n,
         heldout=known.heldout,
         group=known.group,
         classes=known.classes,

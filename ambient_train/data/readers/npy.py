@@ -21,7 +21,7 @@ def _open(spec: str) -> Source:
         count=count,
         read=lambda ids: images[ids],
         labels=as_labels(load_npy(label_file), count, str(label_file)) if label_file.is_file() else None,
-        sigma=sigma,
+        sigma_n=sigma,
         notes=float_notes(images, sigma),
     )
 

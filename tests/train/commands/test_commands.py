@@ -253,10 +253,17 @@ def test_help_answers_without_heavy_imports() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_data_that_is_noisy_throughout_trains_and_says_that_it_has_no_scores(tmp_path: Path, tiny_config: Path) -> None:
+def test_data_that_is_noisy_throughout_is_scored_by_its_held_out_noisy_images(
+    tmp_path: Path, tiny_config: Path
+) -> None:
     noisy = np.random.default_rng(0).normal(0, 0.6, (40, 1, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "scans.npz", images=noisy, sigma=np.full(40, 0.3, np.float32))
     result = train(tiny_config, tmp_path / "run", "--data", tmp_path / "scans.npz")
     assert result.exit_code == 0, result.output
-    assert "no scores" in result.stdout
+    stored = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert {r["reference"] for r in stored["points"][0]["records"]} == {"heldout-noisy"}
+    assert "heldout-no" in result.stdout
+    alone = train(tiny_config, tmp_path / "all", "--data", tmp_path / "scans.npz", "--holdout", 0)
+    assert alone.exit_code == 0, alone.output
+    assert "no scores" in alone.stdout  # nothing is held out, and nothing is clean
     assert (tmp_path / "run" / "result.json").exists()

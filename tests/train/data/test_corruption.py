@@ -29,20 +29,20 @@ def ids_with(data: TrainingSet, noisy: bool) -> set[int]:
 
 
 def test_each_image_has_one_noise_for_ever() -> None:
-    first = corrupt(images(), n_clean=20, n_noisy=180, sigma=0.3, seed=1)
-    again = corrupt(images(), n_clean=20, n_noisy=180, sigma=0.3, seed=1)
+    first = corrupt(images(), n_clean=20, n_noisy=180, sigma_n=0.3, seed=1)
+    again = corrupt(images(), n_clean=20, n_noisy=180, sigma_n=0.3, seed=1)
     scattered = torch.tensor([7, 150, 7, 3])
     assert torch.equal(first.batch(scattered), again.batch(torch.arange(200))[scattered])
-    other_share = corrupt(images(), n_clean=100, n_noisy=100, sigma=0.6, seed=1)
+    other_share = corrupt(images(), n_clean=100, n_noisy=100, sigma_n=0.6, seed=1)
     a, b = noise_of(first), noise_of(other_share)
     for image in ids_with(other_share, True):
         np.testing.assert_allclose(2 * a[image], b[image], atol=1e-6)
-    other_seed = noise_of(corrupt(images(), n_clean=0, n_noisy=200, sigma=0.3, seed=2))
+    other_seed = noise_of(corrupt(images(), n_clean=0, n_noisy=200, sigma_n=0.3, seed=2))
     assert not np.allclose(next(iter(a.values())), other_seed[next(iter(a))])
 
 
 def test_noise_is_white_gaussian_and_never_clipped() -> None:
-    data = corrupt(images(2000), n_clean=0, n_noisy=2000, sigma=0.5, seed=0)
+    data = corrupt(images(2000), n_clean=0, n_noisy=2000, sigma_n=0.5, seed=0)
     z = np.stack(list(noise_of(data).values())).reshape(2000, 16) / 0.5
     n = z.size
     assert abs(z.mean()) < 4 / np.sqrt(n)
@@ -53,17 +53,17 @@ def test_noise_is_white_gaussian_and_never_clipped() -> None:
 
 
 def test_subsets_are_nested_across_budgets_and_disjoint() -> None:
-    small = corrupt(images(), n_clean=10, n_noisy=50, sigma=0.2, seed=3)
-    large = corrupt(images(), n_clean=40, n_noisy=160, sigma=0.6, seed=3)
+    small = corrupt(images(), n_clean=10, n_noisy=50, sigma_n=0.2, seed=3)
+    large = corrupt(images(), n_clean=40, n_noisy=160, sigma_n=0.6, seed=3)
     assert ids_with(small, False) < ids_with(large, False)
     assert ids_with(small, True) < ids_with(large, True)
     assert not ids_with(large, True) & ids_with(large, False)
-    clean_only = corrupt(images(), n_clean=10, n_noisy=0, sigma=0.0, seed=3)
+    clean_only = corrupt(images(), n_clean=10, n_noisy=0, sigma_n=0.0, seed=3)
     assert ids_with(clean_only, False) == ids_with(small, False)
 
 
 def test_levels_are_sorted_and_counts_are_exact() -> None:
-    data = corrupt(images(), n_clean=30, n_noisy=70, sigma=0.2, seed=0)
+    data = corrupt(images(), n_clean=30, n_noisy=70, sigma_n=0.2, seed=0)
     assert (data.n_clean, data.n_noisy, len(data)) == (30, 70, 100)
     assert (data.sigma_n.diff() >= 0).all()
     assert len(data.clean_images()) == 30
@@ -71,7 +71,7 @@ def test_levels_are_sorted_and_counts_are_exact() -> None:
 
 def test_images_that_came_with_noise_are_never_noised_again() -> None:
     given = np.where(np.arange(200) % 4 == 0, 0.3, 0.0).astype(np.float32)
-    data = corrupt(images(sigma=given), n_clean=100, n_noisy=80, sigma=0.2, seed=0)
+    data = corrupt(images(sigma=given), n_clean=100, n_noisy=80, sigma_n=0.2, seed=0)
     noise = noise_of(data)
     already = {i + 1000 for i in range(0, 200, 4)}
     assert already < ids_with(data, True)
@@ -105,4 +105,4 @@ def test_impossible_shares_are_refused(keep: float, corruption: float) -> None:
 )
 def test_impossible_mixtures_are_refused(n_clean: int, n_noisy: int, sigma: float) -> None:
     with pytest.raises(UsageError):
-        corrupt(images(), n_clean=n_clean, n_noisy=n_noisy, sigma=sigma, seed=0)
+        corrupt(images(), n_clean=n_clean, n_noisy=n_noisy, sigma_n=sigma, seed=0)

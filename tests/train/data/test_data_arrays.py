@@ -28,8 +28,8 @@ def load(tmp_path: Path, split: Any = "all", **arrays: Any) -> ImageSet:
 def test_one_level_an_image_may_keep_axes_of_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
     levels = np.full(shape, 0.25) if np.prod(shape) != N else np.arange(N).reshape(shape) / 8
     loaded = load(tmp_path, images=GREY, sigma=levels)
-    assert loaded.sigma is not None
-    assert loaded.sigma.tolist() == np.broadcast_to(levels.reshape(-1), N).tolist()
+    assert loaded.sigma_n is not None
+    assert loaded.sigma_n.tolist() == np.broadcast_to(levels.reshape(-1), N).tolist()
 
 
 @pytest.mark.parametrize("shape", [(N, 8, 8), (N, 1, 8, 8), (N, 2)])
@@ -58,7 +58,7 @@ def test_arrays_that_are_not_read_are_named_and_hinder_nothing(
     tmp_path: Path, name: str, array: np.ndarray, what: str
 ) -> None:
     loaded = load(tmp_path, images=GREY, **{name: array})
-    assert loaded.sigma is None
+    assert loaded.sigma_n is None
     np.testing.assert_array_equal(loaded.images[:, 0], GREY)
     assert len(loaded.notes) == 1
     assert loaded.notes[0].startswith(f"not read: the array {name} ({what})")

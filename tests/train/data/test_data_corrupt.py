@@ -56,7 +56,7 @@ def test_images_noise_held_out_part_and_order_are_those_of_training(tmp_path: Pa
     ours, theirs = (load_images(name, split="heldout") for name in (str(tmp_path / "noisy.npz"), "digits"))
     assert (ours.ids == theirs.ids).all()
     assert (ours.pixels() == theirs.pixels()).all()
-    assert not ours.sigma.any()
+    assert not ours.sigma_n.any()
     assert np.abs(written.source.images).max() > 1 + sigma  # not clipped
 
 

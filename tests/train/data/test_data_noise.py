@@ -38,8 +38,8 @@ def test_levels_of_images_that_came_noisy_are_read_summarised_and_rescaled(tmp_p
     x = rng.uniform(-0.5, 0.5, (2 * N, 1, 1)) + level[:, None, None] * rng.standard_normal((2 * N, 8, 8))
     np.savez(tmp_path / "given.npz", images=x.astype(np.float32), sigma=level)
     given = load_images(str(tmp_path / "given.npz"))
-    assert given.sigma is not None
-    assert given.sigma.tolist() == level.astype(np.float32).tolist()
+    assert given.sigma_n is not None
+    assert given.sigma_n.tolist() == level.astype(np.float32).tolist()
     assert (given.noise_summary(), given.notes) == ("60 of 120 images came with noise: 60 at 0.2", ())
     half = load_images(str(tmp_path / "given.npz"), resolution=4)
     assert half.noise_summary() == "60 of 120 images came with noise: 60 at 0.1"

@@ -102,8 +102,8 @@ def test_noise_levels_travel_and_floats_stay_floats(tmp_path: Path) -> None:
     result = prepare(_config(tmp_path / "n.npz", tmp_path / "half.npz", geometry=Geometry("resize", 4)))
     loaded = load_images(str(tmp_path / "half.npz"))
     assert result.noisy == 4
-    assert loaded.sigma is not None
-    np.testing.assert_array_equal(loaded.sigma, levels / 2)
+    assert loaded.sigma_n is not None
+    np.testing.assert_array_equal(loaded.sigma_n, levels / 2)
     np.testing.assert_allclose(loaded.images, noisy.reshape(6, 3, 4, 2, 4, 2).mean((3, 5)), atol=1e-6)
     with pytest.raises(DataError, match=r"\.npz"):
         prepare(_config(tmp_path / "n.npz", tmp_path / "n.zip"))

@@ -150,7 +150,7 @@ def test_content_hash_sees_pixels_labels_ids_and_noise_but_not_the_name() -> Non
         replace(base, labels=labels),
         replace(base, labels=None),
         replace(base, ids=base.ids + 1),
-        replace(base, sigma=np.zeros(20, np.float32)),
+        replace(base, sigma_n=np.zeros(20, np.float32)),
         base.subset(slice(0, 19)),
     ]
     assert len({s.content_hash for s in [base, *changed]}) == 7
@@ -214,8 +214,8 @@ def test_noise_levels_come_from_csv_sigma_npy_dataset_json_and_npz(tmp_path: Pat
     np.savez(tmp_path / "a.npz", images=images, sigma=np.array([0, 0.25, 0.5]))
     by_npz = load_images(str(tmp_path / "a.npz"))
     for loaded in (by_csv, by_npy, by_json, by_npz):
-        assert loaded.sigma is not None
-        assert loaded.sigma.tolist() == [0, 0.25, 0.5]
+        assert loaded.sigma_n is not None
+        assert loaded.sigma_n.tolist() == [0, 0.25, 0.5]
         np.testing.assert_array_equal(loaded.images, images)
 
 
@@ -224,15 +224,15 @@ def test_floats_are_taken_as_they_are_beyond_minus_one_and_one(tmp_path: Path) -
     np.savez(tmp_path / "n.npz", images=noisy, sigma=np.float32(0.5))
     loaded = load_images(str(tmp_path / "n.npz"))
     np.testing.assert_array_equal(loaded.pixels(), noisy)
-    assert loaded.sigma is not None
-    assert (loaded.sigma == 0.5).all()
+    assert loaded.sigma_n is not None
+    assert (loaded.sigma_n == 0.5).all()
 
 
 def test_resizing_noisy_images_scales_their_noise_level_or_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "n.npz", images=rgb(4, 8), sigma=np.array([0, 0.2, 0.2, 0.4]))
     halved = load_images(str(tmp_path / "n.npz"), resolution=4)
-    assert halved.sigma is not None
-    np.testing.assert_allclose(halved.sigma, [0, 0.1, 0.1, 0.2], rtol=1e-6)
+    assert halved.sigma_n is not None
+    np.testing.assert_allclose(halved.sigma_n, [0, 0.1, 0.1, 0.2], rtol=1e-6)
     with pytest.raises(DataError, match="correlate"):
         load_images(str(tmp_path / "n.npz"), resolution=6)
 

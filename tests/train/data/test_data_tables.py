@@ -61,8 +61,8 @@ def load(root: Path, files: dict[str, bytes], **options: int) -> ImageSet:
 def test_levels_are_read_from_tables_as_people_write_them(tmp_path: Path, kind: str) -> None:
     name, data = READ[kind]
     loaded = load(tmp_path / "set", {name: data})
-    assert loaded.sigma is not None
-    np.testing.assert_allclose(loaded.sigma, LEVELS, rtol=1e-6)
+    assert loaded.sigma_n is not None
+    np.testing.assert_allclose(loaded.sigma_n, LEVELS, rtol=1e-6)
     archive = load_images(str(write_zip(tmp_path / "set.zip", {**IMAGES, name: data})))
     assert archive.content_hash == loaded.content_hash
     assert any(name in note for note in loaded.notes) == kind.startswith("another")
@@ -125,7 +125,7 @@ def test_rows_that_name_no_image_and_columns_that_are_not_read_are_named(tmp_pat
 )
 def test_a_table_that_is_not_read_is_named_with_what_is(tmp_path: Path, name: str, data: bytes, words: str) -> None:
     loaded = load(tmp_path / "set", {name: data})
-    assert loaded.sigma is None
+    assert loaded.sigma_n is None
     assert len(loaded.notes) == 1
     assert re.match(words, loaded.notes[0])
     assert "sigma" in loaded.notes[0]
@@ -135,8 +135,8 @@ def test_two_tables_of_levels_never_mix_and_the_one_left_out_is_named(tmp_path: 
     np.save(tmp_path / "s.npy", np.full(6, 0.5))
     files = {"dataset.csv": TABLE.encode(), "sigma.npy": (tmp_path / "s.npy").read_bytes(), "other.csv": TABLE.encode()}
     loaded = load(tmp_path / "set", files)
-    assert loaded.sigma is not None
-    np.testing.assert_allclose(loaded.sigma, LEVELS)
+    assert loaded.sigma_n is not None
+    np.testing.assert_allclose(loaded.sigma_n, LEVELS)
     assert loaded.notes[0] == "sigma.npy: its sigmas are not used, those of dataset.csv are"
     assert loaded.notes[1].startswith("not read: other.csv")
 
@@ -146,7 +146,7 @@ def test_labels_and_levels_may_stand_in_two_tables(tmp_path: Path) -> None:
     loaded = load(tmp_path / "set", {"labels.csv": labels.encode(), "noise.csv": TABLE.encode()})
     assert loaded.labels is not None
     assert (loaded.labels.tolist(), loaded.classes, loaded.label_dim) == ([0, 1, 0, 1, 0, 1], ("cat", "dog"), 2)
-    assert loaded.sigma is not None
+    assert loaded.sigma_n is not None
 
 
 def test_tables_in_sub_folders_speak_of_the_images_below_them(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_tables_in_sub_folders_speak_of_the_images_below_them(tmp_path: Path) ->
     }
     root = write_folder(tmp_path / "set", {**files, **tables})
     train, test = (load_images(str(root), split=split) for split in ("train", "heldout"))
-    assert (float(train.sigma[3]), float(test.sigma[3])) == (np.float32(0.3), np.float32(0.4))
+    assert (float(train.sigma_n[3]), float(test.sigma_n[3])) == (np.float32(0.3), np.float32(0.4))
     os.remove(root / "train" / "metadata.csv")
     with pytest.raises(DataError, match=r"train/000.png: no noise level \(6 of 12 images"):
         load_images(str(root))

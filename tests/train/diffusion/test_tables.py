@@ -61,7 +61,7 @@ def images() -> ImageSet:
 
 
 def losses_of(config: TrainConfig, nimg: int = 16) -> list[float]:
-    data = corrupt(images(), n_clean=config.n_clean, n_noisy=config.n_noisy, sigma=config.sigma_n, seed=config.seed)
+    data = corrupt(images(), n_clean=config.n_clean, n_noisy=config.n_noisy, sigma_n=config.sigma_n, seed=config.seed)
     state = TrainState(config, (1, 8, 8), 0, torch.device("cpu"))
     return [end.loss for end in train(state, data, nimg)]
 
@@ -83,7 +83,7 @@ def test_a_draw_is_one_file(tmp_path: Path) -> None:
 
 def test_a_noise_model_is_one_file(tmp_path: Path) -> None:
     with member(NOISE_MODELS, "constant", CONSTANT, tmp_path / "constant"):
-        data = corrupt(images(), n_clean=0, n_noisy=64, sigma=0.5, seed=0, noise="constant")
+        data = corrupt(images(), n_clean=0, n_noisy=64, sigma_n=0.5, seed=0, noise="constant")
         added = data.batch(torch.arange(64)).numpy() - data.source.pixels()
         np.testing.assert_allclose(added, 0.5, atol=1e-6)
 

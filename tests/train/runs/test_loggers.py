@@ -87,8 +87,9 @@ def expected(run: Path) -> dict[tuple[str, int], float]:
         out |= {(f"train/{k}", line["nimg"]): v for k, v in line.items() if k != "nimg"}
     for point in json.loads((run / "result.json").read_text())["points"]:
         for r in point["records"]:
-            name = f"score/{r['metric']}/{r['extractor'].split(':')[0]}/{r['reference']}"
-            out[name, point["nimg"]] = r["value"]
+            head = "score-heldout-best" if r["checkpoint"] == "heldout-best" else "score"
+            what = r["extractor"].split(":")[0] if r["level"] is None else f"{r['level']:.3g}"
+            out[f"{head}/{r['metric']}/{what}/{r['reference']}", point["nimg"]] = r["value"]
     return out
 
 
@@ -99,7 +100,9 @@ def test_both_loggers_get_every_metric_and_score(
     result = train(tiny_config, out, "--log", "tensorboard", "--log", "wandb", "--log", "wandb")
     assert result.exit_code == 0, result.output
     wanted = expected(out)
-    assert sum(name.startswith("score/") for name, _ in wanted) == 2
+    for head in ("score/", "score-heldout-best/"):
+        assert sum(name.startswith(f"{head}fd/") for name, _ in wanted) == 2
+        assert sum(name.startswith(f"{head}denoise/") for name, _ in wanted) == 16
     assert sum(name == "train/loss" for name, _ in wanted) == 6
     (writer,) = tensorboard
     assert {(tag, step): value for tag, value, step in writer.scalars} == wanted
@@ -131,8 +134,8 @@ def test_a_continued_run_purges_what_lies_beyond_its_checkpoint_and_keeps_its_id
     out, both = tmp_path / "run", ("--log", "tensorboard", "--log", "wandb")
     leave = session.Session._write_metrics
 
-    def stop(self: session.Session, end: Any, rate: float) -> None:
-        leave(self, end, rate)
+    def stop(self: session.Session, end: Any, rate: float, heldout: float | None) -> None:
+        leave(self, end, rate, heldout)
         if end.nimg == 64:  # before the first checkpoint
             raise StoppedError("enough")
 

@@ -22,9 +22,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("arch", NETWORKS)
 def test_resume_with_dropout_and_augmentation_is_bitwise_equal(arch: str) -> None:
-    settings = {"dropout": 0.2, "augment": 0.3, "xflip": True, "batch": 8, "n_clean": 20, "n_noisy": 20, "sigma": 0.2}
+    settings = {"dropout": 0.2, "augment": 0.3, "xflip": True, "batch": 8, "n_clean": 20, "n_noisy": 20, "sigma_n": 0.2}
     config = TrainConfig(arch=arch, network=NETWORKS[arch], **settings)
-    data = corrupt(load_images("digits"), n_clean=20, n_noisy=20, sigma=0.2, seed=0)
+    data = corrupt(load_images("digits"), n_clean=20, n_noisy=20, sigma_n=0.2, seed=0)
 
     def fresh() -> TrainState:
         return TrainState(config, data.shape, 0, torch.device("cpu"))

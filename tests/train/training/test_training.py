@@ -31,7 +31,7 @@ TINY = TrainConfig(
 def data(config: TrainConfig = TINY) -> TrainingSet:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8)).astype(np.uint8)
     source = ImageSet("test", pixels, np.arange(64, dtype=np.int64) % 3, np.arange(64, dtype=np.int64))
-    return corrupt(source, n_clean=config.n_clean, n_noisy=config.n_noisy, sigma=config.sigma_n, seed=config.seed)
+    return corrupt(source, n_clean=config.n_clean, n_noisy=config.n_noisy, sigma_n=config.sigma_n, seed=config.seed)
 
 
 def trained(config: TrainConfig, nimg: int, **options: object) -> tuple[TrainState, list[float]]:
@@ -99,7 +99,7 @@ def test_training_draws_nothing_from_the_global_generator() -> None:
 def test_training_learns() -> None:
     constant = np.full((64, 1, 8, 8), 200, np.uint8)
     source = ImageSet("flat", constant, None, np.arange(64, dtype=np.int64))
-    mixture = corrupt(source, n_clean=4, n_noisy=60, sigma=0.5, seed=0)
+    mixture = corrupt(source, n_clean=4, n_noisy=60, sigma_n=0.5, seed=0)
     state = TrainState(replace(TINY, lr=5e-3), (1, 8, 8), 0, CPU)
     losses = [end.loss for end in train(state, mixture, 3200)]
     x = torch.full((1, 1, 8, 8), 200 / 127.5 - 1)
