@@ -86,6 +86,11 @@ class ImageSet:
         """float32 [n, C, H, W] in units of [-1, 1], of all images or of those at `index`."""
         return to_pixels(self.images if index is None else self.images[index])
 
+    @property
+    def already_noisy(self) -> int:
+        """Number of images that came with noise."""
+        return 0 if self.sigma_n is None else int((self.sigma_n > 0).sum())
+
     def noise_summary(self) -> str:
         """How many images came with noise and at which levels, in units of [-1, 1]; "" where all are clean.
 

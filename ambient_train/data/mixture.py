@@ -7,7 +7,6 @@ same in every epoch, process and run (Daras, Cherapanamjeri, Daskalakis 2024, ar
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,29 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ambient_theory.shared.errors import UsageError
 from ambient_train import stateless
-from ambient_train.data.load import ImageSet
+from ambient_train.data.counts import check_counts
+from ambient_train.data.images import ImageSet
 from ambient_train.data.noise_models import TABLE as NOISE_MODELS
 
 if TYPE_CHECKING:
     from ambient_train.data.noise_models._base import NoiseModel
-
-
-def counts(n_images: int, *, keep: float, corruption: float) -> tuple[int, int]:
-    """(n_clean, n_noisy) when a share `keep` of the images is used and a share `corruption` of these is noisy.
-
-    Raises UsageError unless 0 < keep <= 1, 0 <= corruption <= 1 and at least one image is kept.
-    """
-    if not (math.isfinite(keep) and 0 < keep <= 1):
-        raise UsageError(f"keep {keep} is not in (0, 1]: give the share of the data set to use")
-    if not (math.isfinite(corruption) and 0 <= corruption <= 1):
-        raise UsageError(f"corruption {corruption} is not in [0, 1]: give the share of noisy images")
-    kept = round(n_images * keep)
-    if kept == 0:
-        raise UsageError(f"keep {keep} of {n_images} images leaves none")
-    noisy = round(kept * corruption)
-    return kept - noisy, noisy
 
 
 @dataclass(frozen=True)
@@ -97,25 +80,6 @@ class TrainingSet:
         return None if self.source.labels is None else torch.from_numpy(self.source.labels[index.numpy()])
 
 
-def check_amounts(source: ImageSet, *, n_clean: int, n_noisy: int, sigma_n: float) -> None:
-    """Raise UsageError unless the data set can give so many clean and noisy images.
-
-    The one definition of a possible mixture. `corrupt` asks it, and so does whoever must refuse a wish before anything
-    is written, which is earlier than the mixture is made.
-    """
-    if not (math.isfinite(sigma_n) and sigma_n >= 0):
-        raise UsageError(f"sigma {sigma_n} is not a standard deviation: give a finite number >= 0 in units of [-1, 1]")
-    if n_clean < 0 or n_noisy < 0 or n_clean + n_noisy == 0:
-        raise UsageError(f"{n_clean} clean and {n_noisy} noisy images: both must be >= 0 and one of them > 0")
-    given = 0 if source.sigma_n is None else int((np.asarray(source.sigma_n) > 0).sum())
-    pure = len(source) - given
-    if n_clean > pure or n_clean + max(n_noisy - given, 0) > pure:
-        extra = f", {given} of them noisy already" if given else ""
-        raise UsageError(
-            f"{n_clean} clean and {n_noisy} noisy images were asked for, but the data set has {len(source)}{extra}"
-        )
-
-
 def corrupt(
     source: ImageSet, *, n_clean: int, n_noisy: int, sigma_n: float, seed: int, noise: str = "white"
 ) -> TrainingSet:
@@ -129,7 +93,7 @@ def corrupt(
     they are and count as noisy first; they are never noised again.
     Raises UsageError on an impossible request.
     """
-    check_amounts(source, n_clean=n_clean, n_noisy=n_noisy, sigma_n=sigma_n)
+    check_counts(len(source), source.already_noisy, n_clean=n_clean, n_noisy=n_noisy, sigma_n=sigma_n)
     given = np.zeros(len(source.ids), dtype=bool) if source.sigma_n is None else np.asarray(source.sigma_n) > 0
     rank = stateless.order(seed, "subset", torch.from_numpy(source.ids)).numpy()
     pure, noisy_given = rank[~given[rank]], rank[given[rank]]

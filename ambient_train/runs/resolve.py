@@ -56,7 +56,7 @@ class Job:
     @property
     def levels(self) -> tuple[float, ...]:
         """Distinct noise levels of the noisy images that are used, ascending, in units of [-1, 1]."""
-        came = already_noisy(self.source)
+        came = self.source.already_noisy
         added = [self.config.sigma_n] if self.config.n_noisy > came else []
         if came == 0 or self.source.sigma_n is None:
             return tuple(added)
@@ -65,7 +65,7 @@ class Job:
 
     def came_noisy(self) -> str:
         """A sentence on the noise that came with the data; empty where none came."""
-        return self.source.noise_summary() if already_noisy(self.source) else ""
+        return self.source.noise_summary() if self.source.already_noisy else ""
 
     def describe_data(self) -> dict[str, Any]:
         """The data in a few facts that a manifest keeps, so that later commands need not read it."""
@@ -101,7 +101,7 @@ def resolve(settings: TrainSettings, *, load: Loader | None = None) -> Job:
     """
     asked = settings.train
     source = (load or load_training_images)(asked.data, asked.resolution, asked.holdout, asked.max_images)
-    n_clean, n_noisy = settings.amounts.of(len(source), already_noisy(source), asked.sigma_n)
+    n_clean, n_noisy = settings.amounts.of(len(source), source.already_noisy, asked.sigma_n)
     config = replace(asked, n_clean=n_clean, n_noisy=n_noisy, data_hash=source.content_hash[:16])
     evaluation = settings.evaluation
     if not evaluation.extractors:
@@ -110,11 +110,6 @@ def resolve(settings: TrainSettings, *, load: Loader | None = None) -> Job:
     job = Job(config, source, evaluation, settings.schedule, settings.preset)
     _check_network(job)
     return job
-
-
-def already_noisy(source: ImageSet) -> int:
-    """Number of images that came with noise."""
-    return 0 if source.sigma_n is None else int((source.sigma_n > 0).sum())
 
 
 def make_training_set(config: TrainConfig, source: ImageSet) -> TrainingSet:

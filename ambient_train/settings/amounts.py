@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Checked, option
+from ambient_train.data.counts import check_counts, counts
 
 _PANEL = "Data and noise"
 
@@ -71,18 +72,10 @@ class Amounts(Checked):
         if self.n_clean is not None or self.n_noisy is not None:
             clean, noisy = self.n_clean or 0, self.n_noisy or 0
         else:
-            used = round(n_images * (1.0 if self.keep is None else self.keep))
-            if used == 0:
-                raise UsageError(f"keep {self.keep} of {n_images} images leaves none")
-            noisy = round(used * (self.corruption or 0.0))
-            clean = used - noisy
+            keep = 1.0 if self.keep is None else self.keep
+            clean, noisy = counts(n_images, keep=keep, corruption=self.corruption or 0.0)
         if noisy > already_noisy and not sigma_n > 0:
             came = f", and {already_noisy} came noisy" if already_noisy else ""
             raise UsageError(f"{noisy} noisy images are asked for{came}: add --sigma LEVEL, the noise to add")
-        pure = n_images - already_noisy
-        if clean > pure or clean + max(noisy - already_noisy, 0) > pure:
-            extra = f", {already_noisy} of them noisy already" if already_noisy else ""
-            raise UsageError(
-                f"{clean} clean and {noisy} noisy images were asked for, but the data set has {n_images}{extra}"
-            )
+        check_counts(n_images, already_noisy, n_clean=clean, n_noisy=noisy, sigma_n=sigma_n)
         return clean, noisy

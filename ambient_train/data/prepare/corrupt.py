@@ -19,9 +19,10 @@ import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_file
+from ambient_train.data.counts import counts
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images
-from ambient_train.data.mixture import TrainingSet, corrupt, counts
+from ambient_train.data.mixture import TrainingSet, corrupt
 from ambient_train.data.prepare.archives import npy_stream, write_npy
 
 _BLOCK = 1024

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from invoke import ambient
 from PIL import Image
-from typer.testing import CliRunner, Result
-
-from cli import app
 
 TINY = [
     "--width",
@@ -28,10 +26,6 @@ TINY = [
     "--n-denoise",
     "8",
 ]
-
-
-def ambient(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def answer(*arguments: object) -> dict:

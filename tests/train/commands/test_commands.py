@@ -10,14 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from invoke import ambient
 from PIL import Image
-from typer.testing import CliRunner, Result
-
-from cli import app
-
-
-def ambient(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
+from typer.testing import Result
 
 
 def train(config: Path, out: Path, *more: object) -> Result:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from invoke import ambient
 
 from ambient_theory.shared.options import Given
 from ambient_train.diffusion.ablation_sampler import GeneralSamplerConfig, general_sampler
@@ -17,11 +17,6 @@ from ambient_train.diffusion.sampling import SamplerConfig
 from ambient_train.interchange.load import load_trained
 from ambient_train.stateless import normal
 from ambient_train.tasks.generate import sampler_for
-from cli import app
-
-
-def ambient(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture(scope="module")

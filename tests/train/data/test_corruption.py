@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ambient_theory.shared.errors import UsageError
+from ambient_train.data.counts import counts
 from ambient_train.data.images import ImageSet
-from ambient_train.data.mixture import TrainingSet, corrupt, counts
+from ambient_train.data.mixture import TrainingSet, corrupt
 
 
 def images(n: int = 200, side: int = 4, sigma: np.ndarray | None = None) -> ImageSet:

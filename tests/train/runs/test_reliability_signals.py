@@ -11,19 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from invoke import ambient
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from ambient_theory.simulation.ledger import Ledger
 from ambient_train.diffusion import generate as generating_images
 from ambient_train.tasks import evaluate as evaluating
-from cli import app
 
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR2, 75)]
-
-
-def ambient(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def signalled(function: Callable[..., Any], number: signal.Signals, call: int) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from invoke import ambient
 
 from ambient_theory.shared.errors import PartialError, StoppedError, UsageError
 from ambient_train.runs import run as running
@@ -22,7 +22,6 @@ from ambient_train.sweep import slurm
 from ambient_train.sweep.grid import read_grid
 from ambient_train.sweep.pool import CellOutcome
 from ambient_train.sweep.slurm import Submission, SweepWorker, submit_sweep, wait_for_grid
-from cli import app
 
 GRID = """
 name = "tiny"
@@ -45,10 +44,6 @@ n_clean = 10
 n_noisy = 86
 sigma = [0.2, 0.6]
 """
-
-
-def ambient(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def values(path: Path) -> list[dict[str, Any]]:

@@ -7,11 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from invoke import ambient
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.sweep.grid import read_grid
-from cli import app
 
 GRID = """
 name = "tiny"
@@ -34,10 +33,6 @@ name = "mixed"
 corruption = 0.9
 sigma = [0.2, 0.6]
 """
-
-
-def ambient(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture
