@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.console import talk
+from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.reading import read_records
 from ambient_theory.shared.records import Record, write_records
 from ambient_train.sweep.grid import Grid, read_grid
 from ambient_train.sweep.pool import CellOutcome, check, run_sweep
@@ -67,6 +69,8 @@ def run_grid(
 ) -> SweepResult:
     """Run what is not done of a grid and write `records.jsonl` and `table.csv` of all that is done."""
     grid = read_grid(path)
+    where = sweep_folder(grid, runs, outdir)
+    check_folder(where, grid)
     kind = choose_device(device).type
     started = time.monotonic()
 
@@ -81,12 +85,25 @@ def run_grid(
         )
 
     outcomes = run_sweep(grid, runs, workers=workers, device=kind, threads=threads, listener=listen)
-    return report(grid, outcomes, sweep_folder(grid, runs, outdir), time.monotonic() - started)
+    return report(grid, outcomes, where, time.monotonic() - started)
 
 
 def sweep_folder(grid: Grid, runs: Path, outdir: Path | None) -> Path:
     """Where the records and the table of a grid go: `outdir`, else beside its runs."""
     return outdir or runs / f"sweep-{grid.name}"
+
+
+def check_folder(where: Path, grid: Grid) -> None:
+    """Raise UsageError where the folder holds the results of another grid; nothing is written."""
+    table = where / "records.jsonl"
+    if not table.is_file():
+        return
+    cells = {record.cell for record in read_records(table)}
+    if others := sorted(str(c) for c in cells - {*grid.order}):
+        raise UsageError(
+            f"{where} holds results of other cells ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}): "
+            "choose another --outdir, or the grid that has them"
+        )
 
 
 def report(grid: Grid, outcomes: list[CellOutcome], where: Path, wall_s: float) -> SweepResult:

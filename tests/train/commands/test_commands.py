@@ -92,10 +92,27 @@ def test_train_on_a_folder_of_images_resized(tmp_path: Path, tiny_config: Path) 
     assert grid.ndim == 3
 
 
-@pytest.mark.parametrize("extra", [["--compat", "paper"], ["--weight", "optimal"], ["--draw", "image-first"]])
-def test_every_loss_and_draw_trains(tmp_path: Path, tiny_config: Path, extra: list[str]) -> None:
-    result = train(tiny_config, tmp_path / "run", "--sigma", 0.3, "--corruption", 0.5, *extra)
-    assert result.exit_code == 0, result.output
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--compat", "paper"], {"weight": "y", "draw": "paper", "buffer": 1.0}),
+        (["--weight", "optimal"], {"weight": "optimal", "draw": "sigma-first", "buffer": 1.05}),
+        (["--draw", "image-first", "--buffer", "1.5"], {"weight": "x0", "draw": "image-first", "buffer": 1.5}),
+    ],
+)
+def test_the_loss_and_the_draw_that_are_asked_for_are_used(
+    tmp_path: Path, tiny_config: Path, extra: list[str], said: dict[str, object]
+) -> None:
+    losses = []
+    for name, options in (("plain", []), ("asked", extra)):
+        out = tmp_path / name
+        result = train(tiny_config, out, "--sigma", 0.3, "--corruption", 0.5, "--json", *options)
+        assert result.exit_code == 0, result.output
+        losses.append([json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()])
+    config = json.loads((tmp_path / "asked" / "manifest.json").read_text())["config"]
+    assert {key: config[key] for key in said} == said
+    assert json.loads(result.stdout)["records"][0]["method"] == said
+    assert losses[0] != losses[1]  # a flag that is dropped on the way would train the same
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, tiny_config: Path) -> None:
@@ -203,9 +220,17 @@ def test_conditional_network_generates_the_class_asked_for(tmp_path: Path, tiny_
     run = tmp_path / "run"
     result = train(tiny_config, run, "--cond", "--augment", 0.2, "--xflip")
     assert result.exit_code == 0, result.output
-    for label, code in ((3, 0), (10, 2)):
-        out = ambient("generate", run, "--outdir", tmp_path / "x", "--seeds", "0-3", "--class", label, "--quiet")
-        assert out.exit_code == code, out.output
+    made = {}
+    for label in (3, 4, None):
+        out, asked = tmp_path / f"class-{label}", [] if label is None else ["--class", label]
+        shown = ambient("generate", run, "--outdir", out, "--seeds", "0-9", "--format", "npz", "--quiet", *asked)
+        assert shown.exit_code == 0, shown.output
+        made[label] = np.load(out / "images.npz")["images"]
+    assert (made[3] != made[4]).any()  # a class that is dropped on the way would give the same images
+    assert (made[None][3] == made[3][3]).all()  # without one, image k has class k mod 10
+    assert (made[None][4] == made[4][4]).all()
+    refused = ambient("generate", run, "--outdir", tmp_path / "x", "--seeds", "0-3", "--class", 10, "--quiet")
+    assert (refused.exit_code, "classes 0 to 9" in refused.stderr) == (2, True)
 
 
 def test_evaluate_a_run_and_the_same_images_agree(tmp_path: Path, tiny_config: Path) -> None:

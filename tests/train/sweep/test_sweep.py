@@ -91,6 +91,21 @@ def test_a_failing_cell_does_not_stop_the_others(tmp_path: Path, grid: Path) -> 
     assert "999999" in answer["failed"][0]["message"]
 
 
+def test_a_folder_with_the_results_of_another_grid_is_refused_before_anything_is_run(
+    tmp_path: Path, grid: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    record = {"source": "train", "dataset": "digits", "n_clean": 3, "n_noisy": 0, "sigma_n": None, "metric": "fd"}
+    more = {"extractor": "pixels:0", "value": 1.0, "stderr": None, "n_eval": 40, "seed": 0, "config_hash": "x"}
+    line = json.dumps({"schema": "ambient.result/2", **record, **more, "cell": "theirs"}) + "\n"
+    (out / "records.jsonl").write_text(line)
+    result = ambient("sweep", "run", grid, "--runs", tmp_path / "runs", "--outdir", out, "--quiet")
+    assert (result.exit_code, "theirs" in result.stderr) == (2, True)
+    assert (out / "records.jsonl").read_text() == line
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.multiproc
 def test_workers_give_the_records_of_one_process(tmp_path: Path, grid: Path) -> None:
     answers = []
