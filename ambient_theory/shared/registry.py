@@ -20,6 +20,7 @@ from typing import Generic, TypeVar, cast
 from ambient_theory.shared.errors import UsageError
 
 T = TypeVar("T")
+QUOTES = '"""'
 
 
 @dataclass(frozen=True)
@@ -65,5 +66,7 @@ class Registry(Generic[T]):
 
 
 def _first_line(file: Path) -> str:
-    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return text.split("\n")[0].rstrip(".")
+    text = file.read_text(encoding="utf-8")
+    if text.startswith(QUOTES):  # as all of ours do; parsing every member would cost the start of each command
+        return text.removeprefix(QUOTES).split("\n")[0].split(QUOTES)[0].rstrip(".")
+    return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0].rstrip(".")

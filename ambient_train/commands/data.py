@@ -46,7 +46,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no t
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
-@app.command()
+@app.command(epilog="Example: ambient data prepare photos/ photos32.zip --resolution 32")
 @command
 def prepare(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
@@ -132,7 +132,7 @@ def prepare(
     print(f"sha256 {result.sha256}")
 
 
-@app.command()
+@app.command(epilog="Example: ambient data corrupt digits noisy.npz --sigma 0.2 --share 0.9")
 @command
 def corrupt(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],

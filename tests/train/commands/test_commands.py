@@ -287,3 +287,17 @@ def test_data_that_is_noisy_throughout_is_scored_by_its_held_out_noisy_images(
     assert alone.exit_code == 0, alone.output
     assert "no scores" in alone.stdout  # nothing is held out, and nothing is clean
     assert (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    "train generate evaluate sweep_run sweep_plan sweep_status simulate-gmm compare price budget data_prepare data_check "
+    "data_corrupt export".split(),
+)
+def test_every_help_ends_with_an_example_of_options_that_exist(command: str) -> None:
+    words = command.split("_")
+    shown = " ".join(ambient(*words, "--help").stdout.split())
+    example = shown.rsplit("Example: ", 1)[1]
+    assert example.startswith(" ".join(["ambient", *words]))
+    flags = [w for w in example.split() if w.startswith("--")]
+    assert all(shown.count(flag) > 1 for flag in flags)
