@@ -35,8 +35,7 @@ CHECK_HELP = (
     "Or sigma.npy holds one level an image, in the sorted order of their names. A table of another name is read if it "
     "has a level for every image. An .npz holds the arrays images, labels and sigma. What is not read is named in a "
     "note, and so is a level that the pixels contradict.\n\n"
-    "Exit code 3 if training could not read the source as it is.\n\n"
-    "Example: ambient data check photos/"
+    "Exit code 3 if training could not read the source as it is."
 )
 Workers = Annotated[
     int | None,
@@ -173,7 +172,7 @@ def corrupt(
     )
 
 
-@app.command(help=CHECK_HELP)
+@app.command(help=CHECK_HELP, epilog="Example: ambient data check photos/")
 @command
 def check(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],

@@ -289,11 +289,11 @@ def test_data_that_is_noisy_throughout_is_scored_by_its_held_out_noisy_images(
     assert (tmp_path / "run" / "result.json").exists()
 
 
-@pytest.mark.parametrize(
-    "command",
-    "train generate evaluate sweep_run sweep_plan sweep_status simulate-gmm compare price budget data_prepare data_check "
-    "data_corrupt export".split(),
-)
+COMMANDS = """train generate evaluate sweep_run sweep_plan sweep_status simulate-gmm compare price budget data_prepare
+data_check data_corrupt export"""
+
+
+@pytest.mark.parametrize("command", COMMANDS.split())
 def test_every_help_ends_with_an_example_of_options_that_exist(command: str) -> None:
     words = command.split("_")
     shown = " ".join(ambient(*words, "--help").stdout.split())
