@@ -64,7 +64,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     result = ambient("sweep", "run", folder / "grid.toml", "--runs", folder / "runs", "--device", "cpu", "--quiet")
     assert result.exit_code == 0, result.output
     records = values(folder / "runs" / "sweep-tiny" / "records.jsonl")
-    assert len(records) == 3 * 2  # cells, references
+    assert len(records) == 3 * (2 + 17)  # cells, references
     return records
 
 
