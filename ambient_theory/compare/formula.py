@@ -96,9 +96,10 @@ class Scatters:
 class Calibration:
     """Measured worth on predicted, `measured = intercept + slope predicted`, over some mixtures and levels.
 
-    The formula says slope 1 and intercept 0. Where the predictions do not differ there is no slope, and the intercept is
-    the mean of measured - predicted. points: how many; left_out: mixtures and levels off the clean-only curve. misfit:
-    residuals exceed the scatter over seeds (p), so the intervals rest on them. Intervals are None without replicated seeds.
+    The formula says slope 1 and intercept 0. Where the predictions do not differ there is no slope, and the intercept
+    is the mean of measured - predicted. points: how many; left_out: mixtures and levels off the clean-only curve.
+    misfit: p value of residuals as large as chance makes them; below .05 the intervals rest on the residuals. Without
+    replicated seeds there is no interval.
     """
 
     what: str
@@ -131,7 +132,7 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Mixtures at levels as one long list: predicted, measured [n], their level's number and mixture, covariance [n, n].
+    """Mixtures at levels as one long list [n]: predicted, measured, number of the level, sigma_n; covariance [n, n].
 
     The covariance follows from that of log E over seeds: errors of one cell at two levels are correlated, and so are
     two mixtures that are read on one clean-only curve.

@@ -13,28 +13,26 @@ w is the worth below the noise at r*, the mixtures' typical ratio. q = 0 adds; q
 `1 + w (1 + q r*)/q`, so noisy images multiply the clean ones by a factor that no number of them exceeds.
 
 Fits are exact profiles (`compare.varpro`). Residuals `sqrt(seeds) (E - model)/(E s(level))` are weighed as if levels
-were independent; they are not (one seed moves all its levels), so what is compared with chance are quadratic forms whose
-mean and degrees of freedom follow from the correlation between levels, estimated over seeds (`compare.quadratic`).
-Interval: all values whose profile lies within `lambda t^2` of the minimum (magnitude-adjusted composite likelihood,
-Chandler and Bate 2007), lambda the mean of the one-parameter form; where a law misfits, by its residual scatter.
+were independent; they are not (one seed moves all its levels), so what is compared with chance are quadratic forms
+whose mean and degrees of freedom follow from the correlation between levels, estimated over seeds
+(`compare.quadratic`). Interval (`compare.potency`): all values whose profile lies within `lambda t^2` of the minimum
+(magnitude-adjusted composite likelihood, Chandler and Bate 2007), lambda the mean of the one-parameter form.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from ambient_theory.compare import varpro
-from ambient_theory.compare.fits import Interval
 from ambient_theory.compare.levels import LevelCell, LevelTable, check_priceable
-from ambient_theory.compare.quadratic import Form, basis, form
+from ambient_theory.compare.quadratic import Test, basis, form
 from ambient_theory.shared.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -53,6 +51,7 @@ CLEAN_ONLY, NAIVE, ONE, NOTHING_BELOW, ADDITIVE, TWO, FREE = (
     "two goods",
     "free worths",
 )
+LAWS = (CLEAN_ONLY, NAIVE, ONE, NOTHING_BELOW, ADDITIVE, TWO, FREE)
 
 
 def worth_of(u: Any) -> Any:
@@ -84,7 +83,7 @@ class Market:
 
     @classmethod
     def of(cls, table: LevelTable, sigma: float, cells: tuple[LevelCell, ...] | None = None) -> Market:
-        """cells: a part of the table's (held-out cells left out). Raises DataError where they cannot determine a law."""
+        """cells: a part of the table's, the others held out. Raises DataError where they cannot determine a law."""
         check_priceable(table)
         mixtures = tuple(c for c in table.mixtures if c.sigma == sigma)
         if not mixtures:
@@ -232,67 +231,51 @@ class LawFit:
         return np.hstack([self.nuisance, self.tangent()])
 
 
-@dataclass(frozen=True)
-class Test:
-    """A quadratic form against chance: F = value / (its mean), with its own degrees of freedom; p None if untestable."""
-
-    __test__ = False  # not a test of pytest
-
-    f: float | None
-    p: float | None
-
-    @property
-    def verdict(self) -> str:
-        if self.p is None:
-            return "not testable"
-        return "rejected" if self.p < 0.05 else "not rejected"
-
-    @classmethod
-    def of(cls, value: float, against: Form, dof: int) -> Test:
-        if dof < 1 or against.mean < 1e-8:
-            return cls(None, None)
-        f = max(value, 0.0) / against.mean
-        return cls(f, float(stats.f.sf(f, against.dof, dof)))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"F": self.f, "p": self.p, "verdict": self.verdict}
-
-
 # --------------------------------------------------------------------------------------------------------------- search
 
 
-def _zoom(total: Callable[[Floats], Floats], low: float, high: float, points: int, rounds: int = 6) -> float:
-    """Minimiser of `total` (values at coordinates [B]) on [low, high]: a grid, refined around its best point."""
-    grid = np.linspace(low, high, points)
+Total = Callable[[Floats, int], Floats]
+"""Sums of squares at coordinates [B], with the refinements of p that `varpro.fit` is to make."""
+
+
+def _zoom(total: Total, low: float, high: float, points: int, rounds: int = 6) -> float:
+    """Minimiser of `total` on [low, high]: a rough grid, refined around its best point."""
+    grid, effort = np.linspace(low, high, points), varpro.ROUGH
     for _ in range(rounds + 1):
-        k = int(np.argmin(total(grid)))
+        k = int(np.argmin(total(grid, effort)))
         step = grid[1] - grid[0]
         grid = np.linspace(max(grid[k] - step, low), min(grid[k] + step, high), 9)
-    return float(grid[np.argmin(total(grid))])
+        effort = varpro.ROUNDS
+    return float(grid[np.argmin(total(grid, effort))])
 
 
 def _shared(market: Market, part: Mask, q: float = 0.0) -> float:
     """The one worth of all levels of `part` at saturation q."""
     errors = market.errors.at(part)
-    total = lambda u: varpro.fit(market.size(worth_of(u)[:, None], q), errors).sse.sum(axis=1)  # noqa: E731
+
+    def total(u: Floats, effort: int) -> Floats:
+        return np.asarray(varpro.fit(market.size(worth_of(u)[:, None], q), errors, effort).sse.sum(axis=1))
+
     return float(worth_of(_zoom(total, 0.0, U_MAX, C_POINTS)))
 
 
 def _below(market: Market, part: Mask) -> tuple[float, float]:
-    """(w, q): the worth of all levels of `part` and its saturation, on a grid of both, refined around its best point."""
+    """(w, q): the worth of all levels of `part` and its saturation, on a grid of both, refined around the best."""
     errors = market.errors.at(part)
     spans = [(0.0, U_MAX), (0.0, U_Q_MAX)]
     axes = [np.linspace(0.0, U_MAX, C_POINTS), np.linspace(0.0, U_Q_MAX, Q_POINTS)]
+    effort = varpro.ROUGH
     for _ in range(6):
         u, v = (x.ravel() for x in np.meshgrid(*axes, indexing="ij"))
         size = market.size(worth_of(u)[:, None], saturation_of(v)[:, None])
-        k = int(np.argmin(varpro.fit(size, errors).sse.sum(axis=1)))
+        k = int(np.argmin(varpro.fit(size, errors, effort).sse.sum(axis=1)))
         best = (u[k], v[k])
         steps = [x[1] - x[0] for x in axes]
         axes = [
             np.linspace(max(b - s, low), min(b + s, high), 7)
             for b, s, (low, high) in zip(best, steps, spans, strict=True)
         ]
+        effort = varpro.ROUNDS
     return float(worth_of(best[0])), float(saturation_of(best[1]))
 
 
@@ -300,7 +283,7 @@ def _each(market: Market, part: Mask, q: float) -> Floats:
     """The worth of each level of `part` at saturation q, [levels of the part]."""
     errors = market.errors.at(part)
     grid = np.linspace(0.0, U_MAX, C_POINTS)
-    sse = varpro.fit(market.size(worth_of(grid)[:, None], q), errors).sse
+    sse = varpro.fit(market.size(worth_of(grid)[:, None], q), errors, varpro.ROUGH).sse
     best = grid[np.argmin(sse, axis=0)]
     step = grid[1] - grid[0]
     for _ in range(6):
@@ -316,12 +299,13 @@ def _each_saturating(market: Market, part: Mask, start: float) -> tuple[Floats, 
     errors = market.errors.at(part)
     grid = np.linspace(0.0, U_MAX, C_POINTS)
 
-    def total(v: Floats) -> Floats:
+    def total(v: Floats, effort: int) -> Floats:
         u, w = (x.ravel() for x in np.meshgrid(grid, v, indexing="ij"))
-        sse = varpro.fit(market.size(worth_of(u)[:, None], saturation_of(w)[:, None]), errors).sse
+        size = market.size(worth_of(u)[:, None], saturation_of(w)[:, None])
+        sse = varpro.fit(size, errors, varpro.ROUGH).sse
         return np.asarray(sse.reshape(len(grid), len(v), -1).min(axis=0).sum(axis=1))
 
-    candidates = [start, float(saturation_of(_zoom(total, 0.0, U_Q_MAX, Q_POINTS, rounds=2)))]
+    candidates = [start, float(saturation_of(_zoom(total, 0.0, U_Q_MAX, Q_POINTS, rounds=1)))]
     found = [_each(market, part, q) for q in candidates]
     sse = [
         varpro.fit(market.size(c[None, :, None], q), errors).sse.sum() for c, q in zip(found, candidates, strict=True)
@@ -349,8 +333,8 @@ def _law(market: Market, name: str, worth: Floats, q: float, pattern: Floats, sa
     return LawFit(name, market, worth, q, pattern, saturates, curves, Test.of(law.sse, residual, market.dof))
 
 
-def fit_laws(market: Market) -> dict[str, LawFit]:
-    """Every law by name, the controls first, each nested in the next from `one worth` on.
+def fit_laws(market: Market, names: Collection[str] = LAWS) -> dict[str, LawFit]:
+    """The laws of these names, the controls first, each nested in the next from `one worth` on.
 
     Without a level above the noise, or none below, two goods are one. With all mixtures at one ratio, saturation cannot
     be seen and stays 0.
@@ -358,157 +342,33 @@ def fit_laws(market: Market) -> dict[str, LawFit]:
     above, below = market.above, ~market.above
     count = len(market.levels)
     both = bool(above.any() and below.any())
-    ones = np.ones((count, 1))
-    apart = np.stack([above, below], axis=1).astype(float) if both else ones
-    c = _shared(market, above) if above.any() else 0.0
-    additive = _shared(market, below) if below.any() else 0.0
-    w, q = (additive, 0.0) if market.one_ratio or not below.any() else _below(market, below)
-    free = np.zeros(count)
-    free[above] = _each(market, above, 0.0) if above.any() else 0.0
-    q_free = 0.0
-    if below.any():
-        free[below], q_free = (
-            (_each(market, below, 0.0), 0.0) if market.one_ratio else _each_saturating(market, below, q)
-        )
     saturates = bool(below.any() and not market.one_ratio)
-    made = [
-        fixed_law(market, CLEAN_ONLY, np.zeros(count)),
-        fixed_law(market, NAIVE, np.ones(count)),
-        _law(market, ONE, np.full(count, _shared(market, np.ones(count, bool))), 0.0, ones, False),
-    ]
+    apart = np.stack([above, below], axis=1).astype(float) if both else np.ones((count, 1))
+    c = _shared(market, above) if above.any() else 0.0
+    w, q = _below(market, below) if saturates else (_shared(market, below) if below.any() else 0.0, 0.0)
+    makers: dict[str, Callable[[], LawFit]] = {
+        CLEAN_ONLY: lambda: fixed_law(market, CLEAN_ONLY, np.zeros(count)),
+        NAIVE: lambda: fixed_law(market, NAIVE, np.ones(count)),
+        ONE: lambda: _law(
+            market, ONE, np.full(count, _shared(market, np.ones(count, bool))), 0.0, np.ones((count, 1)), False
+        ),
+    }
     if both:
-        made += [
-            _law(market, NOTHING_BELOW, np.where(above, c, 0.0), 0.0, apart[:, :1], False),
-            _law(market, ADDITIVE, np.where(above, c, additive), 0.0, apart, False),
-        ]
-    made += [
-        _law(market, TWO, np.where(above, c, w), q, apart, saturates),
-        _law(market, FREE, free, q_free, np.eye(count), saturates),
-    ]
-    return {law.name: law for law in made}
+        makers[NOTHING_BELOW] = lambda: _law(market, NOTHING_BELOW, np.where(above, c, 0.0), 0.0, apart[:, :1], False)
+        makers[ADDITIVE] = lambda: _law(market, ADDITIVE, np.where(above, c, _shared(market, below)), 0.0, apart, False)
+    makers[TWO] = lambda: _law(market, TWO, np.where(above, c, w), q, apart, saturates)
+    makers[FREE] = lambda: _free(market, q, saturates)
+    return {name: make() for name, make in makers.items() if name in names}
 
 
-def compare_laws(nested: LawFit, full: LawFit) -> Test:
-    """Is `nested`, a case of `full`, enough? Linearised at the nested law, under which the test is made."""
-    m = nested.market
-    if not m.dof:
-        return Test(None, None)
-    at = nested if nested.name != CLEAN_ONLY and nested.curves.a.any() else full
-    smaller = basis(np.hstack([at.nuisance, at.tangent(nested.pattern, nested.saturates)]))
-    larger = basis(np.hstack([at.nuisance, at.tangent(full.pattern, full.saturates)]))
-    return Test.of(nested.sse - full.sse, form(larger, smaller, m.correlation), m.dof)
-
-
-def parallelism(law: LawFit, level: int | None = None) -> Test:
-    """Do all mixtures agree on the law's worth (at one level, or at all)? Against a size of its own for each mixture.
-
-    In bioassay the test that one preparation is a dilution of the other, whatever the dose.
-    """
-    m = law.market
-    mixed = np.nonzero(m.n_noisy > 0)[0]
-    if not m.dof or len(mixed) < 2:
-        return Test(None, None)
-    only_clean = varpro.fit(m.n_clean[None, m.n_noisy == 0], m.errors.of(m.n_noisy == 0))
-    chosen = np.arange(len(m.levels)) if level is None else np.array([level])
-    value = float(law.curves.sse[0, chosen].sum() - only_clean.sse[0, chosen].sum())
-    rows = np.zeros((len(m.levels), len(m.cells)), bool)
-    rows[chosen] = True
-    keep = rows.ravel()
-    indicators = np.zeros((len(chosen), len(mixed), len(m.levels), len(m.cells)))
-    for i, k in enumerate(chosen):
-        for j, cell in enumerate(mixed):
-            indicators[i, j, k, cell] = 1.0
-    indicators = indicators.reshape(-1, keep.size).T
-    smaller = law.jacobian * keep[:, None]
-    larger = np.hstack([law.nuisance * keep[:, None], indicators])
-    return Test.of(value, form(basis(larger), basis(smaller), m.correlation), m.dof)
-
-
-# ------------------------------------------------------------------------------------------------------------ intervals
-
-
-def inflation(law: LawFit) -> tuple[float, float]:
-    """(factor, degrees of freedom) by which chance is widened where the law misfits; (1, those of seeds) where not."""
-    m = law.market
-    if law.lack is None or law.lack.p is None or law.lack.f is None or law.lack.p >= 0.05:
-        return 1.0, float(m.dof)
-    return max(law.lack.f, 1.0), max(1.0, min(float(m.dof), form(None, basis(law.jacobian), m.correlation).dof))
-
-
-def worth_interval(law: LawFit, column: int, confidence: float = 0.95) -> Interval:
-    """Profile interval of the worth that the levels of one column of the law's pattern share.
-
-    Of the whole range below the noise it is profiled over the saturation too. An end at C_MAX is open (infinite), one at 0 is 0. No
-    interval from one seed a cell.
-    """
-    m = law.market
-    part = law.pattern[:, column] > 0
-    best = float(law.worth[part][0])
-    if not m.dof:
-        return Interval(best, None, None)
-    rest = np.delete(law.pattern, column, axis=1)
-    full, nested = basis(law.jacobian), basis(np.hstack([law.nuisance, law.tangent(rest)]))
-    scale = form(full, nested, m.correlation).mean
-    if scale < 1e-8:
-        return Interval(best, 0.0, math.inf)
-    factor, dof = inflation(law)
-    limit = scale * factor * float(stats.t.ppf(0.5 + confidence / 2, dof)) ** 2
-    errors = m.errors.at(part)
-    whole = law.saturates and np.array_equal(part, ~m.above)  # else q is held: w at r* hardly depends on it
-    q = np.append(saturation_of(np.linspace(0.0, U_Q_MAX, 2 * Q_POINTS)), law.q) if whole else np.array([law.q])
-    q = np.zeros(1) if m.above[part].any() else q
-    least = float(law.curves.sse[0, part].sum())
-
-    def height(u: Floats) -> Floats:
-        """Root of the profile above its minimum at coordinates u."""
-        a, b = (x.reshape(-1, 1) for x in np.meshgrid(worth_of(u), q, indexing="ij"))
-        sse = varpro.fit(m.size(a, b), errors).sse.sum(axis=1)
-        return np.asarray(np.sqrt(np.maximum(sse.reshape(len(u), -1).min(axis=1) - least, 0.0)))
-
-    centre = math.log1p(best / C_UNIT)
-    low, high = (_crossing(height, centre, end, math.sqrt(limit)) for end in (0.0, U_MAX))
-    return Interval(
-        best, 0.0 if low is None else float(worth_of(low)), math.inf if high is None else float(worth_of(high))
-    )
-
-
-def _crossing(height: Callable[[Floats], Floats], centre: float, end: float, goal: float) -> float | None:
-    """Where `height` first exceeds `goal` on the way from `centre` to `end`; None if it does not."""
-    inside, outside = centre, end
-    for steps in (np.concatenate([[0.0], np.geomspace(2e-3, 1.0, 24)]), np.linspace(0.0, 1.0, 9)):
-        grid = inside + (outside - inside) * steps
-        found = height(grid)
-        over = np.nonzero(found > goal)[0]
-        if not len(over):
-            return None
-        k = max(int(over[0]), 1)
-        inside, outside = float(grid[k - 1]), float(grid[k])
-        share = (goal - found[k - 1]) / max(found[k] - found[k - 1], 1e-300)
-    return inside + (outside - inside) * min(max(share, 0.0), 1.0)
-
-
-def falls_with_size(market: Market) -> Test:
-    """Does the clean-only error fall with the number of images at all? Without that nothing can be priced.
-
-    Against an error that is the same at every size, of the clean-only cells alone.
-    """
-    if not market.dof:
-        return Test(None, None)
-    clean = market.n_noisy == 0
-    errors = market.errors.of(clean)
-    curves = varpro.fit(market.n_clean[None, clean], errors)
-    w2 = errors.weight**2
-    flat = np.sum(w2 * errors.error, axis=1) / w2.sum(axis=1)
-    value = float(np.sum(w2 * (errors.error - flat[:, None]) ** 2) - curves.sse.sum())
-    count, cells = len(market.levels), int(clean.sum())
-    constant = np.zeros((count, count, cells))
-    constant[np.arange(count), np.arange(count)] = errors.weight
-    trend = constant * np.log(market.n_clean[clean])
-    smaller = basis(constant.reshape(count, -1).T)
-    larger = basis(np.vstack([constant.reshape(count, -1), trend.reshape(count, -1)]).T)
-    residual = form(None, larger, market.correlation)
-    against = form(larger, smaller, market.correlation)
-    if residual.mean > 1e-8:  # a curve that misfits the clean-only cells is no trend: judge by its residual scatter
-        factor = max(1.0, float(curves.sse.sum()) / residual.mean)
-        against = Form(against.mean * factor, against.dof)
-    return Test.of(value, against, market.dof)
+def _free(market: Market, start: float, saturates: bool) -> LawFit:
+    """A worth at each level; start: the saturation of two goods, which it must not fall behind."""
+    above, below = market.above, ~market.above
+    worth, q = np.zeros(len(market.levels)), 0.0
+    if above.any():
+        worth[above] = _each(market, above, 0.0)
+    if saturates:
+        worth[below], q = _each_saturating(market, below, start)
+    elif below.any():
+        worth[below] = _each(market, below, 0.0)
+    return _law(market, FREE, worth, q, np.eye(len(worth)), saturates)

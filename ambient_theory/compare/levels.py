@@ -138,7 +138,8 @@ class LevelTable:
 class Scatter:
     """Covariance over levels [L, L] of log E of one seed, pooled: `sum_cells sum_seeds d d' / dof`.
 
-    dof = sum_cells (seeds - 1) is 0, and the covariance zero, from one seed a cell and where the seeds agree to the last digit (copies).
+    dof = sum_cells (seeds - 1) is 0, and the covariance zero, from one seed a cell and where the seeds agree to the
+    last digit (copies).
     """
 
     covariance: Floats

@@ -13,9 +13,11 @@ as many degrees of freedom as columns were dropped.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -49,3 +51,29 @@ def form(larger: Floats | None, smaller: Floats, correlation: Floats) -> Form:
     mean = float(np.trace(product))
     second = float(np.sum(product * product.T))
     return Form(max(mean, 0.0), mean**2 / second if second > 1e-16 else 1.0)
+
+
+@dataclass(frozen=True)
+class Test:
+    """A quadratic form against chance: F = value / mean, with its own degrees of freedom. p is None if untestable."""
+
+    __test__ = False  # not a test of pytest
+
+    f: float | None
+    p: float | None
+
+    @property
+    def verdict(self) -> str:
+        if self.p is None:
+            return "not testable"
+        return "rejected" if self.p < 0.05 else "not rejected"
+
+    @classmethod
+    def of(cls, value: float, against: Form, dof: int) -> Test:
+        if dof < 1 or against.mean < 1e-8:
+            return cls(None, None)
+        f = max(value, 0.0) / against.mean
+        return cls(f, float(stats.f.sf(f, against.dof, dof)))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"F": self.f, "p": self.p, "verdict": self.verdict}

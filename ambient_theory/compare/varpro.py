@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 EXPONENTS = (0.05, 4.0)
 """Range of p that is searched."""
-COARSE, FINE, ROUNDS = 36, 7, 4
+COARSE, FINE, ROUNDS, ROUGH = 36, 7, 4, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +55,11 @@ class Curves:
         n = np.log((size if size.ndim == 3 else size[:, None, :]) / self.unit)
         return self.floor[..., None] + self.a[..., None] * np.exp(-np.exp(self.log_p)[..., None] * n)
 
-    def take(self, rows: NDArray[np.intp]) -> Curves:
-        """One row for each level: rows [L] -> curves [1, L]."""
-        at = (rows, np.arange(len(rows)))
-        return Curves(*(x[at][None] for x in (self.sse, self.floor, self.a, self.log_p)), unit=self.unit)
 
-
-def fit(size: Floats, errors: Errors, around: Floats | None = None) -> Curves:
+def fit(size: Floats, errors: Errors, rounds: int = ROUNDS) -> Curves:
     """Least squares over (E_inf, a, p) for every row of sizes [B, R], or [B, L, R] where they differ between levels.
 
-    around: log p [B, L] from which to start (of neighbouring rows); the whole range is searched without it.
+    rounds: refinements of p, each three times as fine; `ROUGH` is enough to find where to look closer.
     """
     low, high = np.log(EXPONENTS)
     n = np.log(np.maximum(size, 1e-9) / errors.unit)
@@ -72,14 +67,11 @@ def fit(size: Floats, errors: Errors, around: Floats | None = None) -> Curves:
         n = n[:, None, :]
     levels = len(errors.error)
     step = (high - low) / (COARSE - 1)
-    if around is None:
-        grid = np.linspace(low, high, COARSE)
-        shared = n.shape[1] == 1
-        centre = _coarse(n[:, 0], errors, grid) if shared else _best(n, errors, np.tile(grid, (len(n), levels, 1)))[3]
-    else:
-        centre = around
+    grid = np.linspace(low, high, COARSE)
+    shared = n.shape[1] == 1
+    centre = _coarse(n[:, 0], errors, grid) if shared else _best(n, errors, np.tile(grid, (len(n), levels, 1)))[3]
     curves = None
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         offsets = np.linspace(-step, step, FINE)
         found = _best(n, errors, np.clip(centre[..., None] + offsets, low, high))
         curves, centre, step = found, found[3], step / (FINE - 1) * 2

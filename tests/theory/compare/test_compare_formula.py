@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from level_sweeps import LEVELS, S0, SIGMA, bayes_error, formula, level_sweep, one_good
+from level_sweeps import LEVELS, SIGMA, bayes_error, formula, level_sweep, one_good
 
 from ambient_theory.bounds.laws import LAWS
 from ambient_theory.compare.bands import bands
