@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_theory.compare.tables import is_control, same_value
+from ambient_theory.compare.tables import is_control
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.records import Record
@@ -40,6 +40,8 @@ RULES = {
     LEVEL_BEST: "at each level's best duration",
 }
 """Checkpoint rules in words."""
+SAME = 1e-6
+"""Two errors of one seed are one measurement if their logarithms differ by no more: sums are taken in any order."""
 
 
 @dataclass(frozen=True, order=True)
@@ -256,13 +258,18 @@ def _curves(records: Iterable[Record]) -> Curves:
     for (key, mixture, seed), by_level in models.items():
         levels = tuple(sorted(by_level))
         rows = [by_level[s] for s in levels]
-        first = np.log([r[0].value for r in rows])
         found = out[CurveKey(*key), levels][mixture][seed]
-        found.append(first)
-        other = [next((x for x in r if not same_value(r[0], x)), r[0]) for r in rows]
-        if any(x is not r[0] for x, r in zip(other, rows, strict=True)):
-            found.append(np.log([x.value for x in other]))
+        found.append(np.log([r[0].value for r in rows]))
+        other = np.log([_other_value(r) for r in rows])
+        if np.any(np.abs(other - found[0]) > SAME):
+            found.append(other)
     return dict(out)
+
+
+def _other_value(records: Sequence[Record]) -> float:
+    """The value that differs most from the first."""
+    first = records[0].value
+    return max((r.value for r in records), key=lambda x: abs(x - first))
 
 
 def _words(method: Mapping[str, Any] | str | None) -> str:
