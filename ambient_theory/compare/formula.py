@@ -134,8 +134,9 @@ class Calibration:
 class Points:
     """Mixtures at levels as one long list [n]: predicted, measured, number of the level, sigma_n; covariance [n, n].
 
-    The covariance follows from that of log E over seeds: errors of one cell at two levels are correlated, and so are
-    two mixtures that are read on one clean-only curve.
+    weight: inverse variance of each worth as it would be at the predicted size, so that a worth that came out small by
+    chance does not weigh more. The covariance follows from that of log E over seeds: errors of one cell at two levels
+    are correlated, and so are two mixtures that are read on one clean-only curve.
     """
 
     predicted: Floats
@@ -143,6 +144,7 @@ class Points:
     level: NDArray[np.intp]
     sigma: Floats
     covariance: Floats
+    weight: Floats
     left_out: NDArray[np.intp] = field(repr=False)
     left_out_sigma: Floats = field(repr=False)
 
@@ -151,7 +153,7 @@ def points_of(found: Bands, v_clean: Floats) -> Points:
     """Every mixture with clean images, controls left out, beside the prediction from V(s) [L]."""
     levels = found.table.levels
     chosen = [m for m in found.mixtures if m.cell.n_clean and not m.cell.control]
-    predicted, measured, level, sigma, gradients = [], [], [], [], []
+    predicted, measured, level, sigma, gradients, ratio = [], [], [], [], [], []
     out_level, out_sigma = [], []
     for m in chosen:
         assert m.cell.sigma is not None
@@ -166,14 +168,22 @@ def points_of(found: Bands, v_clean: Floats) -> Points:
             level.append(k)
             sigma.append(m.cell.sigma)
             gradients.append(m.gradient[k])
+            ratio.append((m.cell.n_clean + float(expected[k]) * m.cell.n_noisy) / band.equivalent.value)
     at = np.array(level, dtype=int)
     g = np.array(gradients).reshape(len(at), len(found.cells))
     seeds = np.array([float(len(c.seeds)) for c in found.cells])
     covariance = ((g / seeds) @ g.T) * found.table.scatter.covariance[np.ix_(at, at)]
+    spread = np.diag(covariance) * np.square(ratio)
     return Points(
-        np.array(predicted), np.array(measured), at, np.array(sigma), covariance, np.array(out_level, dtype=int),
-        np.array(out_sigma),
-    )  # fmt: skip
+        predicted=np.array(predicted),
+        measured=np.array(measured),
+        level=at,
+        sigma=np.array(sigma),
+        covariance=covariance,
+        weight=1 / np.where(spread > 0, spread, 1.0),
+        left_out=np.array(out_level, dtype=int),
+        left_out_sigma=np.array(out_sigma),
+    )
 
 
 def _usable(m: MixtureBands, k: int) -> bool:
@@ -183,7 +193,7 @@ def _usable(m: MixtureBands, k: int) -> bool:
 def calibrate(points: Points, dof: int, what: str, chosen: Mask, left_out: int, confidence: float) -> Calibration:
     """Weighted least squares of measured on predicted over `chosen` points, with the covariance of the measured.
 
-    Weights are the inverse variances of single points; the interval uses the full covariance and Student's quantile.
+    Weights are those of the points; the interval uses the full covariance and Student's quantile.
     """
     n = int(chosen.sum())
     if n == 0:
@@ -191,7 +201,7 @@ def calibrate(points: Points, dof: int, what: str, chosen: Mask, left_out: int, 
     x, y = points.predicted[chosen], points.measured[chosen]
     cov = points.covariance[np.ix_(chosen, chosen)]
     known = dof > 0 and bool(np.all(np.diag(cov) > 0))
-    weight = 1 / np.diag(cov) if known else np.ones(n)
+    weight = points.weight[chosen] if known else np.ones(n)
     sloped = n > 2 and float(np.ptp(x)) > 0.02
     design = np.stack([np.ones(n), x], axis=1) if sloped else np.ones((n, 1))
     y = y if sloped else y - x

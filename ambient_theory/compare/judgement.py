@@ -21,6 +21,7 @@ from ambient_theory.compare.levels import LevelTable
 from ambient_theory.compare.potency import compare_laws, falls_with_size, parallelism, worth_interval
 from ambient_theory.compare.quadratic import Test
 from ambient_theory.compare.tables import CLEAN_LIKE, is_control
+from ambient_theory.compare.words import number
 
 FORMULA = "V/(V + v)"
 NESTED = (
@@ -120,8 +121,9 @@ class Judgement:
         if self.undetermined:
             return f"σ {self.sigma:g}: no price; {self.undetermined}."
         law = self.surviving
+        price = self._price()
         if law == "":
-            return f"σ {self.sigma:g}: every measured level lies on one side of the noise, so the laws are one."
+            return f"σ {self.sigma:g}: {price}every measured level lies on one side of the noise, so the laws are one."
         if law == ONE:
             text = "one worth at every level and two goods cannot be told apart"
             if self.rejected(NOTHING_BELOW, TWO):
@@ -140,11 +142,29 @@ class Judgement:
         if self.rejected(FORMULA, FREE) is False:
             text += f"; {FORMULA}, without a fitted constant, is not rejected"
         elif self.rejected(FORMULA, FREE):
-            text += f"; {FORMULA} is rejected"
+            largest = int(max(self.market.n_clean[self.market.n_noisy == 0]))
+            text += f"; {FORMULA} with V of the model of {largest:,} clean images is rejected"
         lack = self.laws[FREE].lack
         if lack is not None and lack.p is not None and lack.p < 0.05:
             text += "; no law fits all mixtures, and intervals are widened to what is left"
-        return f"σ {self.sigma:g}: {text}."
+        return f"σ {self.sigma:g}: {price}{text}."
+
+    def _price(self) -> str:
+        """The price above the noise with its interval, for the start of a sentence."""
+        worth = self.coarse or self.one
+        if self.undetermined or worth.low is None or worth.high is None:
+            return ""
+        where = "above the noise level " if self.coarse is not None else ""
+        where += "and on average " if where and self.surviving == FREE else ""
+        confidence = f"{100 * self.confidence:g} %"
+        if worth.value <= 0 or worth.low <= 0:
+            low = number(worth.inverse().low)
+            return f"{where}one clean image is worth at least {low} noisy ones ({confidence}); "
+        price = worth.inverse()
+        ends = f"{number(price.low)} to {number(price.high)}"
+        if math.isinf(worth.high):
+            return f"{where}one clean image is worth at most {number(price.high)} noisy ones ({confidence}); "
+        return f"{where}one clean image is worth {number(price.value)} noisy ones ({confidence} interval {ends}); "
 
     def to_dict(self) -> dict[str, Any]:
         return {

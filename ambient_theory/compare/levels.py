@@ -58,9 +58,14 @@ class CurveKey:
     dim: int
     evaluation: str
 
+    @property
+    def rule(self) -> str:
+        """The checkpoint rule in words."""
+        return RULES.get(self.checkpoint, self.checkpoint or "checkpoint unknown")
+
     def label(self) -> str:
         """In words, for tables and captions."""
-        parts = [self.dataset, RULES.get(self.checkpoint, self.checkpoint or "checkpoint unknown")]
+        parts = [self.dataset, self.rule]
         if self.duration_nimg:
             upto = "up to " if self.checkpoint != "last" else ""
             parts.append(f"{upto}{self.duration_nimg:,} training images")

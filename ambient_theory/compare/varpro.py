@@ -110,17 +110,17 @@ def _coarse(n: Floats, errors: Errors, grid: Floats) -> Floats:
 def _best(n: Floats, errors: Errors, log_p: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """(sse, E_inf, a, log p) [B, L], the best of log_p [B, L, P] for log sizes [B, L or 1, R]."""
     x = np.exp(-np.exp(log_p)[..., None] * n[:, :, None, :])
-    w2 = (errors.weight**2)[None, :, None, :]
-    y = errors.error[None, :, None, :]
-    wx = w2 * x
+    w2 = errors.weight**2
+    w2y = w2 * errors.error
+    column = lambda total: total[None, :, None]  # noqa: E731
     sse, e, a = _solve(
         (
-            w2.sum(axis=-1),
-            wx.sum(axis=-1),
-            (wx * x).sum(axis=-1),
-            (w2 * y).sum(axis=-1),
-            (wx * y).sum(axis=-1),
-            (w2 * y**2).sum(axis=-1),
+            column(w2.sum(axis=-1)),
+            np.einsum("blpr,lr->blp", x, w2),
+            np.einsum("blpr,lr->blp", x * x, w2),
+            column(w2y.sum(axis=-1)),
+            np.einsum("blpr,lr->blp", x, w2y),
+            column((w2y * errors.error).sum(axis=-1)),
         )
     )
     best = np.argmin(sse, axis=-1)[..., None]
