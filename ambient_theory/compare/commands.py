@@ -117,21 +117,40 @@ def price(
 ) -> None:
     """How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked)."""
     from ambient_theory.compare.analysis import analyse_group, price_at
+    from ambient_theory.compare.levels import DENOISE, has_levels
+    from ambient_theory.compare.price_bands import price_bands
     from ambient_theory.compare.published import published_prices
     from ambient_theory.compare.tables import group_records, select
     from ambient_theory.compare.terminal import price_rows
     from ambient_theory.shared.files import finite
 
     rows = _load(records)
-    groups = select(group_records(rows), metric=metric, extractor=extractor)
+    every = group_records(rows)
+    only_bands = metric == DENOISE or (not every and has_levels(rows))
+    by_level = metric in (None, DENOISE) and extractor is None
+    bands = price_bands(rows, sigma, confidence, required=only_bands) if by_level else []
+    groups = [] if only_bands else select(every, metric=metric, extractor=extractor)
     talk(f"{len(groups)} groups of comparable scores", quiet=quiet)
-    found = price_at([analyse_group(g, confidence, deep=False) for g in groups], published_prices(rows), sigma)
+    analyses = [analyse_group(g, confidence, deep=False) for g in groups]
+    found = [] if only_bands else price_at(analyses, published_prices(rows), sigma)
     if json:
-        print_json(finite({"schema": "ambient.price/1", "sigma": sigma, "prices": [p.to_dict() for p in found]}))
+        print_json(
+            finite(
+                {
+                    "schema": "ambient.price/1",
+                    "sigma": sigma,
+                    "prices": [p.to_dict() for p in found],
+                    "levels": [b.to_dict() for b in bands],
+                }
+            )
+        )
         return
     _print_table(
         f"Price of one clean image in noisy images, σ {sigma:g}", ["from", "price 1/c", "how"], price_rows(found)
     )
+    for b in bands:
+        print(b.sentence())
+        _print_table(b.title, b.columns, b.rows())
 
 
 @command
