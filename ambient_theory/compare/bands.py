@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import interpolate, optimize, stats
+from scipy import interpolate, optimize, special
 
 from ambient_theory.compare.fits import Interval
 from ambient_theory.compare.levels import LevelCell, LevelTable, check_priceable
@@ -186,7 +186,7 @@ def bands(table: LevelTable, confidence: float = 0.95) -> Bands:
     cells = (*table.clean, *table.mixtures, *table.noisy_only)
     curves = [clean_curve(table, k) for k in range(len(table.levels))]
     scatter = table.scatter
-    quantile = float(stats.t.ppf(0.5 + confidence / 2, scatter.dof)) if scatter.dof else math.nan
+    quantile = float(special.stdtrit(scatter.dof, 0.5 + confidence / 2)) if scatter.dof else math.nan
     found = []
     for position, cell in enumerate(cells):
         if not cell.n_noisy:

@@ -118,7 +118,6 @@ def price(
     """How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked)."""
     from ambient_theory.compare.analysis import analyse_group, price_at
     from ambient_theory.compare.levels import DENOISE, has_levels
-    from ambient_theory.compare.price_bands import price_bands
     from ambient_theory.compare.published import published_prices
     from ambient_theory.compare.tables import group_records, select
     from ambient_theory.compare.terminal import price_rows
@@ -127,8 +126,11 @@ def price(
     rows = _load(records)
     every = group_records(rows)
     only_bands = metric == DENOISE or (not every and has_levels(rows))
-    by_level = metric in (None, DENOISE) and extractor is None
-    bands = price_bands(rows, sigma, confidence, required=only_bands) if by_level else []
+    bands = []
+    if metric in (None, DENOISE) and extractor is None and (only_bands or has_levels(rows)):
+        from ambient_theory.compare.price_bands import price_bands
+
+        bands = price_bands(rows, sigma, confidence, required=only_bands)
     groups = [] if only_bands else select(every, metric=metric, extractor=extractor)
     talk(f"{len(groups)} groups of comparable scores", quiet=quiet)
     analyses = [analyse_group(g, confidence, deep=False) for g in groups]

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from ambient_theory.bounds.laws import Law, law_named
 from ambient_theory.compare.bands import Bands, MixtureBands
@@ -218,10 +218,10 @@ def calibrate(points: Points, dof: int, what: str, chosen: Mask, left_out: int, 
         factor, free = 1.0, float(dof)
         if n > len(beta) and mean > 1e-9 * n:
             f, h = float(weight @ rest**2) / mean, mean**2 / second
-            p = float(stats.f.sf(f, h, dof))
+            p = float(special.fdtrc(h, dof, f))
             if p < 0.05:
                 factor, free = max(f, 1.0), max(1.0, min(h, dof))
-        t = float(stats.t.ppf(0.5 + confidence / 2, free))
+        t = float(special.stdtrit(free, 0.5 + confidence / 2))
         half = t * np.sqrt(np.maximum(np.diag(spread), 0.0) * factor)
         ends = [(float(b - h), float(b + h)) for b, h in zip(beta, half, strict=True)]
     intercept = Interval(float(beta[0]), *ends[0])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from ambient_theory.compare import varpro
 from ambient_theory.compare.fits import Interval
@@ -97,7 +97,7 @@ def worth_interval(law: LawFit, column: int, confidence: float = 0.95) -> Interv
     if scale < 1e-8:
         return Interval(best, 0.0, math.inf)
     factor, dof = inflation(law)
-    limit = scale * factor * float(stats.t.ppf(0.5 + confidence / 2, dof)) ** 2
+    limit = scale * factor * float(special.stdtrit(dof, 0.5 + confidence / 2)) ** 2
     errors = m.errors.at(part)
     whole = law.saturates and np.array_equal(part, ~m.above)  # else q is held: w at r* hardly depends on it
     q = np.append(saturation_of(np.linspace(0.0, U_Q_MAX, 2 * Q_POINTS)), law.q) if whole else np.array([law.q])

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ class Test:
         if dof < 1 or against.mean < 1e-8:
             return cls(None, None)
         f = max(value, 0.0) / against.mean
-        return cls(f, float(stats.f.sf(f, against.dof, dof)))
+        return cls(f, float(special.fdtrc(against.dof, dof, f)))
 
     def to_dict(self) -> dict[str, Any]:
         return {"F": self.f, "p": self.p, "verdict": self.verdict}
