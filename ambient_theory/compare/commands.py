@@ -114,18 +114,28 @@ def price(
     _begin(quiet)
     from ambient_theory.compare.analysis import analyse_group, price_at
     from ambient_theory.compare.grouping import group_records, select
+    from ambient_theory.compare.levels import DENOISE, has_levels
     from ambient_theory.compare.published import published_prices
     from ambient_theory.compare.terminal import price_rows, price_sentences, print_table, say
     from ambient_theory.shared.files import finite
 
     found = _load(records)
-    groups = select(group_records(found.records), metric=metric, extractor=extractor)
+    rows = found.records
+    every = group_records(rows)
+    only_bands = metric == DENOISE or (not every and has_levels(rows))
+    bands = []
+    if metric in (None, DENOISE) and extractor is None and (only_bands or has_levels(rows)):
+        from ambient_theory.compare.price_bands import price_bands
+
+        bands = price_bands(rows, sigma, confidence, required=only_bands)
+    groups = [] if only_bands else select(every, metric=metric, extractor=extractor)
     talk(f"{found.sentence()}, {len(groups)} groups of comparable scores", quiet=quiet)
     analyses = [analyse_group(g, confidence, only_price=True) for g in groups]
-    prices = price_at(analyses, published_prices(found.records), sigma)
+    prices = [] if only_bands else price_at(analyses, published_prices(rows), sigma)
     if json:
         answer = {"schema": "ambient.price/1", "sigma": sigma, "prices": [p.to_dict() for p in prices]}
-        print_json(finite({**answer, "shipped": not records, "read": found.to_dict()}))
+        levels = [b.to_dict() for b in bands]
+        print_json(finite({**answer, "levels": levels, "shipped": not records, "read": found.to_dict()}))
         return
     if not records:
         say(NOT_YOURS)
@@ -134,6 +144,9 @@ def price(
     )
     for sentence in price_sentences(analyses, sigma):
         say(sentence)
+    for b in bands:
+        say(b.sentence())
+        print_table(b.title, b.columns, b.rows())
 
 
 @command

@@ -9,6 +9,8 @@ from typing import Any
 import ambient_theory
 from ambient_theory.compare.analysis import GroupAnalysis, analyse_group
 from ambient_theory.compare.grouping import group_records, select
+from ambient_theory.compare.level_findings import LevelFindings, analyse_levels
+from ambient_theory.compare.levels import DENOISE, has_levels
 from ambient_theory.compare.panels import panels_of
 from ambient_theory.compare.published import PublishedPrice, published_prices
 from ambient_theory.compare.words import answers
@@ -29,13 +31,24 @@ class Findings:
     printed: tuple[PublishedPrice, ...]
     second_hand: tuple[Record, ...]
     confidence: float
+    levels: tuple[LevelFindings, ...] = ()
+    level_problems: tuple[str, ...] = ()
+
+    @property
+    def answers(self) -> list[str]:
+        """The sentences on top: by level where that was measured, then one worth by score."""
+        by_level = [sentence for found in self.levels for sentence in found.sentences()]
+        scored = any(a.single is not None for a in self.leading) or bool(self.printed)
+        return by_level + (answers(self.leading, self.printed) if scored or not by_level else [])
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "version": ambient_theory.__version__,
             "confidence": self.confidence,
-            "answers": answers(self.leading, self.printed),
+            "answers": self.answers,
+            "levels": [f.to_dict() for f in self.levels],
+            "level_problems": list(self.level_problems),
             "groups": [a.to_dict() for a in self.analyses],
             "printed_prices": [p.to_dict() for p in self.printed],
             "simulation": [p.to_dict() for p in self.simulation],
@@ -57,7 +70,10 @@ def gather_findings(
     rows = list(records)
     if not rows:
         raise DataError("there is no record to compare: give JSONL files of records, or directories that hold some")
-    groups = select(group_records(rows), metric=metric, extractor=extractor)
+    every = group_records(rows)
+    by_level = metric in (None, DENOISE) and extractor is None and has_levels(rows)
+    levels, problems = analyse_levels(rows, confidence, groups=every) if by_level else ([], [])
+    groups = [] if metric == DENOISE and by_level else select(every, metric=metric, extractor=extractor)
     seen: set[tuple[str, str]] = set()
     analyses = []
     for group in groups:
@@ -77,4 +93,6 @@ def gather_findings(
         printed=tuple(published_prices(rows)),
         second_hand=tuple(r for r in rows if r.extra.get("grade") == "second-hand"),
         confidence=confidence,
+        levels=tuple(levels),
+        level_problems=tuple(problems),
     )

@@ -145,14 +145,17 @@ def _joined(names: Iterable[str | None]) -> str:
 def group_records(records: Iterable[Record]) -> list[Group]:
     """Comparable groups of the training and published records, those with most cells with clean samples first.
 
-    Simulations have panels of their own, published prices (metric `price`) are no scores, and second-hand numbers
-    (`extra.grade`) stay out of every analysis: these are passed over.
+    Simulations have panels of their own, published prices (metric `price`) are no scores, second-hand numbers
+    (`extra.grade`) stay out of every analysis, and errors at a diffusion level are curves, not scores (see
+    `compare.levels`): these are passed over.
     Raises DataError where a record has noisy samples and no noise level.
     """
     by_key: dict[GroupKey, dict[tuple[int, int, float | None], list[Record]]] = defaultdict(lambda: defaultdict(list))
     left_out: dict[GroupKey, list[str]] = defaultdict(list)
     for record in records:
         if record.source == "simulate" or record.metric == "price" or record.extra.get("grade") == "second-hand":
+            continue
+        if record.level is not None:
             continue
         key = key_of(record)
         sigma = record.sigma_n

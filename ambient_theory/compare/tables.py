@@ -78,7 +78,7 @@ def _thousands(n: int) -> str:
     return f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:g}k" if n >= 1e4 else str(n)
 
 
-METRIC_NAMES = {"fd": "Fréchet distance", "fid": "FID", "kid": "KID", "w1": "Wasserstein distance W1"}
+METRIC_NAMES = {"fd": "Fréchet distance", "fid": "FID", "kid": "KID", "w1": "Wasserstein distance W1", "nats": "nats"}
 
 
 #: Added noise below and above which a noise level is a control: c must be 1, or 0 (pixels in [-1, 1]).

@@ -13,7 +13,9 @@ from pathlib import Path
 from ambient_theory.compare.cell_table import csv_text, table_rows
 from ambient_theory.compare.findings import Findings, gather_findings
 from ambient_theory.compare.page.context import page_context
+from ambient_theory.compare.page.level_section import all_level_plates
 from ambient_theory.compare.page.plates import plates_of
+from ambient_theory.shared import plotting
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, finite
 from ambient_theory.shared.records import Record
@@ -62,7 +64,8 @@ def build_report(
 
     pictures = read_gallery(gallery)
     findings = gather_findings(records, confidence=confidence, metric=metric, extractor=extractor)
-    plates = plates_of(findings)
+    with plotting.styled():
+        plates = all_level_plates(findings.levels) | plates_of(findings)
     out = Path(outdir)
     files = []
     for section in plates.values():

@@ -12,8 +12,9 @@ from ambient_theory.bounds.laws import LAWS
 from ambient_theory.compare.analysis import GroupAnalysis, tell_apart
 from ambient_theory.compare.findings import Findings
 from ambient_theory.compare.fits import Comparison
+from ambient_theory.compare.page.level_section import level_sections
 from ambient_theory.compare.page.plates import Plate
-from ambient_theory.compare.words import QUESTION, answers, between, fit_in_words, number, p_value, span, what_to_buy
+from ambient_theory.compare.words import QUESTION, between, fit_in_words, number, p_value, span, what_to_buy
 
 # ------------------------------------------------------------------------------------------------------------- tables
 
@@ -134,7 +135,7 @@ def overview_table(findings: Findings) -> dict[str, Any]:
 
 def page_context(findings: Findings, plates: dict[str, list[Plate]], pictures: list[dict[str, str]]) -> dict[str, Any]:
     """Everything the template shows."""
-    sections = []
+    sections = level_sections(findings.levels, plates)
     training = [a for a in findings.leading if a.group.key.source == "train"]
     for i, a in enumerate(training):
         sections.append(_data_section(a, plates.get(f"data-{i}", []), i))
@@ -173,7 +174,7 @@ def page_context(findings: Findings, plates: dict[str, list[Plate]], pictures: l
         sections.append(_section("groups", "All groups", [], [], [overview_table(findings)]))
     return {
         "question": QUESTION,
-        "answers": answers(findings.leading, findings.printed),
+        "answers": findings.answers,
         "caveats": caveats(findings),
         "sections": sections,
         "gallery": pictures,
@@ -222,7 +223,7 @@ def calibration_sentence(c: Any) -> str:
 
 def caveats(findings: Findings) -> list[str]:
     """What the answer rests on, said once on top."""
-    out = []
+    out = list(findings.level_problems)
     priced = [a for a in findings.leading if a.single is not None]
     for a in priced:
         name = a.group.key.dataset

@@ -25,7 +25,7 @@ from ambient_theory.shared.records import Record
         {"n_eval": 5_000},
         {"duration_nimg": 1_600_000},
         {"dataset": "other"},
-        {"metric": "denoise", "level": 0.5},
+        {"metric": "nats"},
         {"method": {"loss": "x0"}},
         {"method": "distilled"},
         {"checkpoint": "heldout-best"},
@@ -62,10 +62,11 @@ def test_what_else_was_scored_beside_it_does_not_part_two_scores():
     assert len(group_records([*sweep(None, evaluation=one), *sweep(None, evaluation=other)])) == 1
 
 
-def test_levels_of_one_metric_are_groups_of_their_own():
-    groups = group_records([*sweep(None, metric="denoise", level=0.5), *sweep(None, metric="denoise", level=2.0)])
-    assert sorted(g.key.level for g in groups) == [0.5, 2.0]
-    assert all("diffusion level" in g.key.label() for g in groups)
+def test_errors_at_a_level_are_curves_and_make_no_groups():
+    levels = [r for s in (0.5, 2.0) for r in sweep(None, metric="denoise", level=s)]
+    assert group_records(levels) == []
+    (group,) = group_records([*levels, *sweep(None, metric="nats")])
+    assert group.key.metric == "nats"
 
 
 def test_records_of_schema_1_without_an_evaluation_still_group_together():

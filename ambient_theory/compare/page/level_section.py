@@ -1,0 +1,246 @@
+"""The section "Two goods" of the page: pictures, tables and captions of worth by level. It only reads findings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ambient_theory.bounds.laws import law_named
+from ambient_theory.compare.formula import BOUND_TERMS
+from ambient_theory.compare.judgement import FORMULA, Judgement
+from ambient_theory.compare.level_findings import LevelFindings, Worths
+from ambient_theory.compare.level_words import band_columns, band_rows, worth_text
+from ambient_theory.compare.page import level_figures
+from ambient_theory.compare.page.plates import Plate, plate
+from ambient_theory.compare.unseen import Unseen
+from ambient_theory.compare.words import number, p_value, span
+
+Table = dict[str, Any]
+HEADING = "Two goods: worth by level"
+
+
+def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, folded: bool = False) -> Table:
+    return {"caption": caption, "columns": list(columns), "rows": [list(r) for r in rows], "folded": folded}
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+def level_plates(found: LevelFindings, prefix: str) -> list[Plate]:
+    """The pictures of the leading table of one data set."""
+    key = found.table.key
+    out = []
+    if found.table.sigmas:
+        out.append(
+            plate(
+                f"{prefix}-goods",
+                "Equivalent clean images by level",
+                equivalents_caption(found),
+                level_figures.equivalents_figure(found),
+            )
+        )
+    if found.priced:
+        title = f"Worth of a noisy image by level, {key.rule}"
+        out.append(plate(f"{prefix}-worth", title, worth_caption(found), level_figures.worth_figure(found)))
+    if found.formula.above.points > 2:
+        title = f"The formula against what was measured, {key.rule}"
+        out.append(plate(f"{prefix}-formula", title, formula_caption(found), level_figures.formula_figure(found)))
+    return out
+
+
+def equivalents_caption(found: LevelFindings) -> str:
+    c = f"{100 * found.found.confidence:g}"
+    return (
+        f"{found.table.key.label()}. For each mixture (clean + noisy images) the number of clean images alone that "
+        "reaches its held-out denoising error at each diffusion level, read on the curve of the clean-only models; "
+        f"bars are {c} % intervals from the scatter over training seeds. Dotted: the mixture's own clean images. "
+        "Dashed: the noise level of the data; in the grey band below it, a noisy image's own noise hides what is to be "
+        "learnt. Hollow triangles lie off the clean-only curve, which is never extrapolated."
+    )
+
+
+def worth_caption(found: LevelFindings) -> str:
+    large, second = found.formula.scatters.sizes
+    return (
+        "Black: the worth of one noisy image at each level, all mixtures of the noise level together, with profile "
+        "intervals; below the noise at the mixtures' typical ratio of noisy to clean images. Blue: V/(V + v) with V(s) "
+        f"the error of the model of {large:,} clean images, the band up to V of {second:,}; v = σ²s²/(s² − σ²). "
+        "Nothing in it is fitted. Other colours: the weights of the bound's two terms on the same ratio, which are no "
+        "prediction of a marginal worth. Grey steps: the two goods as fitted."
+    )
+
+
+def formula_caption(found: LevelFindings) -> str:
+    judged = found.formula.above
+    text = f"Each point is one mixture at one level above the noise ({judged.points} of them"
+    text += f"; {judged.left_out} lie off the clean-only curve and are left out). " if judged.left_out else "). "
+    if judged.slope is not None and judged.intercept is not None:
+        text += f"Measured on predicted: slope {span(judged.slope)}, intercept {span(judged.intercept)}. "
+    return text + (
+        "The formula says slope 1 and intercept 0. Bars are two standard errors; points share models and levels, which "
+        "the intervals allow for."
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+
+
+def goods_table(found: Sequence[LevelFindings]) -> Table:
+    """The worth above and below, by noise level and checkpoint rule."""
+    rows = []
+    for f in found:
+        for sigma, j in f.priced.items():
+            rows.append(
+                [
+                    f"{sigma:g}",
+                    f.table.key.rule,
+                    worth_text(j.coarse),
+                    "–" if j.coarse is None or j.undetermined else span(j.coarse.inverse()),
+                    worth_text(j.fine),
+                    _ceiling(j),
+                    j.surviving or "–",
+                    span(j.one),
+                ]
+            )
+    columns = [
+        "σ",
+        "rule",
+        "worth above σ",
+        "price above σ (noisy for one clean)",
+        "worth below σ",
+        "below σ at most",
+        "law that survives",
+        "one worth for all levels",
+    ]
+    return _table(
+        "Two goods: above the noise level a noisy image adds, below it noisy images multiply the clean ones.",
+        columns,
+        rows,
+    )
+
+
+def _ceiling(j: Judgement) -> str:
+    if j.fine is None:
+        return "–"
+    return f"{number(j.ceiling)} times the clean images" if math.isfinite(j.ceiling) else "no ceiling seen"
+
+
+def law_table(found: LevelFindings) -> Table:
+    rows = []
+    for sigma, j in found.priced.items():
+        for (nested, full), test in j.tests.items():
+            rows.append([f"{sigma:g}", nested, full, number(test.f), p_value(test.p), test.verdict])
+        for law, test in j.parallel.items():
+            rows.append([f"{sigma:g}", f"all mixtures agree on {law}", "each its own size", number(test.f),
+                         p_value(test.p), test.verdict])  # fmt: skip
+    caption = (
+        "Nested laws, each tested as a case of a larger one, and parallelism: whether all mixtures agree. F forms "
+        "whose degrees of freedom allow for the correlation of levels."
+    )
+    return _table(caption, ["σ", "law", "as a case of", "F", "p", "verdict"], rows, folded=True)
+
+
+def formula_table(found: Sequence[LevelFindings]) -> Table:
+    rows = []
+    for f in found:
+        test = f.formula
+        for c in (test.above, test.above_second, test.below, *test.by_sigma.values(), *test.by_level.values()):
+            if c.points:
+                slope = "–" if c.slope is None else span(c.slope)
+                intercept = "–" if c.intercept is None else span(c.intercept)
+                rows.append([f.table.key.rule, c.what, str(c.points), slope, intercept, c.verdict])
+    caption = (
+        f"{FORMULA}: measured worth on predicted. It holds where the slope may be 1 and the intercept 0; without a "
+        "slope (predictions alike) the intercept is the mean of measured less predicted."
+    )
+    return _table(caption, ["rule", "where", "points", "slope", "intercept", "verdict"], rows, folded=True)
+
+
+def band_table(j: Judgement, found: LevelFindings) -> Table:
+    terms = [law_named(name).label for name in BOUND_TERMS]
+    caption = f"By level, σ {j.sigma:g}, {found.table.key.rule}"
+    return _table(caption, band_columns(terms), band_rows(j, found.formula.scatters), folded=True)
+
+
+def unseen_tables(found: LevelFindings) -> list[Table]:
+    out = []
+    if found.unseen:
+        caption = (
+            "Left-out mixtures: denoising error at every level, |log(predicted/measured)|; the last column is what the "
+            "scatter over seeds alone gives a perfect law."
+        )
+        out.append(_table(caption, ["law", "errors", "median", "95 %", "noise"], _unseen_rows(found.unseen)))
+    for label, scores in found.unseen_fd.items():
+        caption = f"Left-out mixtures: {label}, from N_coarse and N_fine of the denoising errors, |log ratio|."
+        out.append(_table(caption, ["law", "scores", "median", "95 %", "noise"], _unseen_rows(scores)))
+    return out
+
+
+def _unseen_rows(found: Sequence[Unseen]) -> list[list[str]]:
+    rows = []
+    for u in found:
+        noise = "–" if u.noise is None else f"{100 * u.noise:.1f} %"
+        rows.append([u.law, str(u.tested), f"{100 * u.median:.1f} %", f"{100 * u.upper:.1f} %", noise])
+    return rows
+
+
+def moves_table(moves: Sequence[Worths]) -> Table:
+    rows = [
+        [
+            f"{w.sigma:g}",
+            w.key.rule,
+            f"{w.key.duration_nimg:,}" if w.key.duration_nimg else "–",
+            w.key.method or "–",
+            worth_text(w.coarse),
+            worth_text(w.fine),
+        ]
+        for w in sorted(moves, key=lambda w: (w.sigma, w.key.checkpoint, w.key.duration_nimg, w.key))
+    ]
+    caption = "Does the worth move with compute and with the checkpoint rule?"
+    columns = ["σ", "rule", "training images", "method", "worth above σ", "worth below σ"]
+    return _table(caption, columns, rows, folded=True)
+
+
+# -------------------------------------------------------------------------------------------------------------- section
+
+
+def level_sections(findings: Sequence[LevelFindings], plates: dict[str, list[Plate]]) -> list[dict[str, Any]]:
+    """A section for each data set, ready for the template."""
+    out = []
+    names = list(dict.fromkeys((f.table.key.dataset, f.table.key.dim) for f in findings))
+    for i, name in enumerate(names):
+        found = [f for f in findings if (f.table.key.dataset, f.table.key.dim) == name]
+        lead = found[0]
+        tables = [goods_table(found), *unseen_tables(lead), formula_table(found), law_table(lead)]
+        tables += [band_table(j, f) for f in found for j in f.priced.values()]
+        if len({w.key for w in lead.moves}) > 1:
+            tables.append(moves_table(lead.moves))
+        out.append(
+            {
+                "id": f"goods-{i}",
+                "heading": f"{HEADING}, {name[0]}",
+                "intro": [s for f in found for s in f.sentences()],
+                "plates": plates.get(f"goods-{i}", []),
+                "tables": tables,
+                "notes": list(dict.fromkeys(p for f in found for p in (*f.problems, *_notes(f)))),
+            }
+        )
+    return out
+
+
+def _notes(found: LevelFindings) -> list[str]:
+    return [f"σ {s:g}: {note}" for s, j in found.judgements.items() for note in j.notes if j.expected is None]
+
+
+def all_level_plates(findings: Sequence[LevelFindings]) -> dict[str, list[Plate]]:
+    """Pictures by section; those of the worth under every rule of a data set, of the rest only the leading table's."""
+    out: dict[str, list[Plate]] = {}
+    names = list(dict.fromkeys((f.table.key.dataset, f.table.key.dim) for f in findings))
+    for i, name in enumerate(names):
+        found = [f for f in findings if (f.table.key.dataset, f.table.key.dim) == name]
+        made = level_plates(found[0], f"g{i}")
+        for k, f in enumerate(found[1:], 1):
+            made += [p for p in level_plates(f, f"g{i}-{k}") if p.name.endswith(("-worth", "-formula"))]
+        out[f"goods-{i}"] = made
+    return out
