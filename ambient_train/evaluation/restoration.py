@@ -35,6 +35,15 @@ HALF_GREY = 1 / 255
 """Half the distance of two grey levels of 8 bits, in units of [-1, 1]."""
 BINS = 5
 LIBRARY = "scikit-image"
+CANDIDATES = (
+    "noisy image",
+    "Wiener filter",
+    f"non-local means ({LIBRARY})",
+    "posterior mean",
+    "mean of samples",
+    "one sample",
+)
+"""What is scored beside each other."""
 
 
 def psnr(restored: Images, originals: Images) -> npt.NDArray[np.float64]:
@@ -125,16 +134,10 @@ class Tally:
 
     def add(self, noisy: Images, sigma_n: Levels, originals: Images, restored: Mapping[str, Images]) -> None:
         """A block of images [n, C, H, W]. restored: `images` and, with samples, sample, sample_mean, std, q05, q95."""
-        candidates: dict[str, Images | None] = {
-            "noisy image": noisy,
-            "Wiener filter": self.wiener(noisy, sigma_n),
-            f"non-local means ({LIBRARY})": nl_means(noisy, sigma_n),
-            "posterior mean": restored["images"],
-            "mean of samples": restored.get("sample_mean"),
-            "one sample": restored.get("sample"),
-        }
+        filtered = (noisy, self.wiener(noisy, sigma_n), nl_means(noisy, sigma_n))
+        own = (restored["images"], restored.get("sample_mean"), restored.get("sample"))
         self.sigma_n.append(np.asarray(sigma_n, np.float64))
-        for name, images in candidates.items():
+        for name, images in zip(CANDIDATES, (*filtered, *own), strict=True):
             if images is None:
                 continue
             self.ratios.setdefault(name, []).append(psnr(images, originals))
