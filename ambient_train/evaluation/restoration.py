@@ -77,9 +77,16 @@ def nl_means(noisy: Images, sigma_n: Levels) -> Images | None:
         return None
     out = np.empty_like(noisy)
     for k, (image, sigma) in enumerate(zip(noisy, sigma_n, strict=True)):
-        out[k] = restoration.denoise_nl_means(
-            image, patch_size=3, patch_distance=5, h=0.8 * float(sigma), sigma=float(sigma), channel_axis=0
+        grey = len(image) == 1  # an image without a channel axis: a single channel comes out as flat otherwise
+        found = restoration.denoise_nl_means(
+            image[0] if grey else image,
+            patch_size=3,
+            patch_distance=5,
+            h=0.8 * float(sigma),
+            sigma=float(sigma),
+            channel_axis=None if grey else 0,
         )
+        out[k] = found[None] if grey else found
     return out
 
 
