@@ -50,4 +50,5 @@ def test_intervals_cover_heldout_digits_within_three_points_outside_of_the_backg
     assert 0.9 - 0.03 < scores["coverage"]["by_restored_intensity"][0]["exact"] <= 1
     psnr = {name: score["value"] for name, score in scores["psnr_db"].items()}
     assert psnr["posterior mean"] > psnr["Wiener filter"] + 1 > psnr["noisy image"] + 1
-    assert psnr["posterior mean"] > psnr["mean of samples"] > psnr["one sample"]
+    # a calibrated sample has twice the error of the mean: 3 decibels
+    assert 2.5 < psnr["posterior mean"] - psnr["one sample"] < 3.5
