@@ -8,6 +8,7 @@ from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import NetworkFlags, Start
+from ambient_train.settings.restore import RestoreOptions
 from ambient_train.settings.run_options import LaunchOptions, RunOptions, Schedule, SlurmOptions
 
 SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
@@ -30,8 +31,9 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
         "`ambient generate` and `ambient evaluate`. A choice that only this one has makes it the sampler.",
         (GeneralSamplerConfig,),
     ),
+    ("Restoration", "`ambient restore`; not in files.", (RestoreOptions,)),
     ("Machine and run", "`ambient train`; not in files, since they change neither weights nor scores.", (RunOptions,)),
-    ("Processes", "`ambient train`; not in files.", (LaunchOptions,)),
+    ("Processes", "`ambient train` and `ambient restore`; not in files.", (LaunchOptions,)),
     ("Cluster", "`ambient sweep run --slurm`; not in files.", (SlurmOptions,)),
 )
 
