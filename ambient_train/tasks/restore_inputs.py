@@ -54,8 +54,8 @@ class Noisy:
     @property
     def sigma_n(self) -> npt.NDArray[np.float32]:
         """Levels [n], 0 = clean."""
-        assert self.images.sigma is not None
-        return self.images.sigma
+        assert self.images.sigma_n is not None
+        return self.images.sigma_n
 
     @property
     def rows(self) -> npt.NDArray[np.intp]:
@@ -105,8 +105,8 @@ def check_fit(trained: Trained, images: ImageSet) -> None:
     if network.label_dim and (images.labels is None or int(images.labels.max(initial=0)) >= network.label_dim):
         has = "have none" if images.labels is None else f"have labels up to {int(images.labels.max())}"
         raise DataError(f"{name}: {trained.name} is told one of {network.label_dim} classes, and these images {has}")
-    assert images.sigma is not None
-    levels, highest = images.sigma, highest_level(trained)
+    assert images.sigma_n is not None
+    levels, highest = images.sigma_n, highest_level(trained)
     top = float(levels.max())
     if top > highest:
         hint = f" ({top:g} grey levels of 255 are {top / 127.5:.3g})" if top > 2 else ""
@@ -166,7 +166,7 @@ def _of_run(trained: Trained, config: TrainConfig) -> Noisy:
     added = mixture.added[order].numpy()
     opened = open_source(config.data)
     return Noisy(
-        replace(chosen, images=noisy, sigma=levels),
+        replace(chosen, images=noisy, sigma_n=levels),
         chosen.pixels() if added.any() else None,
         added if added.any() else None,
         chosen.images.dtype == np.uint8,
@@ -189,7 +189,7 @@ def _of_heldout(trained: Trained, sigma_n: float | None) -> Noisy:
     z = white.noise(config.seed, ids, pixels.shape[1:])
     noisy = white.corrupt(pixels, torch.from_numpy(sigma), z).numpy()
     return Noisy(
-        replace(clean, images=noisy, sigma=sigma.astype(np.float32)),
+        replace(clean, images=noisy, sigma_n=sigma.astype(np.float32)),
         pixels.numpy(),
         np.ones(len(clean), bool),
         clean.images.dtype == np.uint8,
@@ -198,12 +198,12 @@ def _of_heldout(trained: Trained, sigma_n: float | None) -> Noisy:
 
 def _of_others(options: RestoreOptions, data: str) -> Noisy:
     images, heldout, tree = _whole(data, options.resolution)
-    stated = images.sigma is not None and bool((images.sigma > 0).any())
+    stated = images.sigma_n is not None and bool((images.sigma_n > 0).any())
     if stated and options.sigma_n is not None:
         raise UsageError(f"--sigma: {images.noise_summary()}; leave it out")
     if options.sigma_n is not None:
-        images = replace(images, sigma=np.full(len(images), options.sigma_n, np.float32))
-    elif images.sigma is None:
+        images = replace(images, sigma_n=np.full(len(images), options.sigma_n, np.float32))
+    elif images.sigma_n is None:
         raise UsageError(
             f"{data} does not say how noisy its images are: give --sigma, or state levels in a dataset.csv (columns "
             "file, sigma) or an array `sigma`; `ambient data check` shows what is read"
@@ -216,9 +216,9 @@ def _of_others(options: RestoreOptions, data: str) -> Noisy:
             f"{options.originals}: {len(originals):,} images {originals.images.shape[1:]}, but {data} has "
             f"{len(images):,} of {images.images.shape[1:]}: originals are those of the noisy images, one each, in order"
         )
-    known = np.asarray(images.sigma) > 0
-    if originals.sigma is not None:
-        known &= originals.sigma == 0
+    known = np.asarray(images.sigma_n) > 0
+    if originals.sigma_n is not None:
+        known &= originals.sigma_n == 0
     return Noisy(images, originals.pixels(), known, originals.images.dtype == np.uint8, heldout, tree)
 
 
