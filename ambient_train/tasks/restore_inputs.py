@@ -232,7 +232,7 @@ def _whole(spec: str, resolution: int | None) -> tuple[ImageSet, npt.NDArray[np.
         order = np.argsort(np.concatenate([part.ids for part in parts]), kind="stable")
         heldout = np.repeat([False, True], [len(part) for part in parts])[order]
         columns: dict[str, Any] = {}
-        for name in ("images", "labels", "ids", "sigma"):
+        for name in ("images", "labels", "ids", "sigma_n"):
             arrays = [getattr(part, name) for part in parts]
             columns[name] = None if any(a is None for a in arrays) else np.concatenate(arrays)[order]
         images = replace(images, **columns)
