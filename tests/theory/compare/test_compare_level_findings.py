@@ -104,6 +104,20 @@ def test_controls_are_judged_by_what_they_must_be_and_price_nothing():
     assert any("control at σ 0.001: a noisy image must be worth 1; passed" in s for s in f.sentences())
 
 
+def test_mixtures_off_the_clean_curve_are_counted_and_what_to_train_is_said():
+    rng = np.random.default_rng(4)
+    (f,), _ = analyse_levels(level_sweep(rng, one_good(1.0), clean=(50, 100, 200, 400)), deep=False)
+    (said,) = [p for p in f.problems if "off the clean-only curve" in p]
+    # 1,000 noisy images in 3 of 6 mixtures; 200 + 200 is at the end of the curve, on one side of it by chance
+    assert said.startswith("σ 0.25: ")
+    count = int(said.split()[2])
+    assert 18 <= count <= 24
+    assert "ends at 400 images" in said
+    assert "larger numbers" in said
+    (whole,), _ = analyse_levels(level_sweep(rng, one_good(0.3)), deep=False)
+    assert not any("off the clean-only curve" in p for p in whole.problems)
+
+
 def test_findings_are_plain_json_and_the_same_twice(found):
     once = json.dumps(finite(found[0][0].to_dict()), allow_nan=False)
     assert json.loads(once)["condition"]["dataset"] == "made-up"
