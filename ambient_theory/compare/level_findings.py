@@ -160,8 +160,8 @@ def _off_the_curve(found: Bands) -> list[str]:
                 n = found.table.clean[edge].n_clean
                 out.append(
                     f"σ {sigma:g}: {count} of {len(where)} errors of mixtures lie off the clean-only curve, which ends "
-                    f"at {n:,} images; the laws rest on the form of the curve there, so train clean-only models of {size} "
-                    "numbers"
+                    f"at {n:,} images; the laws rest on the form of the curve there, so train clean-only models of "
+                    f"{size} numbers"
                 )
     return out
 
