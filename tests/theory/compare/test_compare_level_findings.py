@@ -11,12 +11,12 @@ from compare_sweeps import record as score_record
 from compare_sweeps import sweep
 from level_sweeps import CLEAN, LEVELS, MIXED, SIGMA, level_sweep, one_good, record, two_goods
 
+from ambient_theory.compare.findings import gather_findings
 from ambient_theory.compare.fits import Interval
 from ambient_theory.compare.goods import NAIVE, ONE, TWO
 from ambient_theory.compare.level_findings import analyse_levels, worths_of
 from ambient_theory.compare.level_words import band_columns, band_rows, worth_text
 from ambient_theory.compare.levels import LEVEL_BEST, level_tables
-from ambient_theory.compare.tables import group_records
 from ambient_theory.compare.unseen import FITTED
 from ambient_theory.shared.files import finite
 
@@ -35,6 +35,10 @@ def distances(**changes):
     return rows
 
 
+def groups_of(rows):
+    return [a.group for a in gather_findings(rows).analyses]
+
+
 @pytest.fixture(scope="module")
 def records():
     rng = np.random.default_rng(0)
@@ -46,7 +50,7 @@ def records():
 
 @pytest.fixture(scope="module")
 def found(records):
-    groups = group_records([r for r in records if r.metric == "fd"])
+    groups = groups_of([r for r in records if r.metric == "fd"])
     return analyse_levels(records, 0.9, groups=groups)
 
 
@@ -73,7 +77,7 @@ def test_distances_of_the_same_models_are_predicted_and_those_of_others_are_not(
     assert "131,072 training images" in label
     by_law = {u.law: u for u in found[0][0].unseen_fd[label]}
     assert by_law[TWO].median < 0.8 * min(by_law[name].median for name in (FITTED, ONE, NAIVE))
-    others = group_records(distances(duration_nimg=65_537))
+    others = groups_of(distances(duration_nimg=65_537))
     lead = [r for r in records if r.metric == "denoise" and r.duration_nimg == 131_072 and r.checkpoint == "last"]
     assert analyse_levels(lead, groups=others)[0][0].unseen_fd == {}
 
