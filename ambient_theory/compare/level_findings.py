@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ambient_theory.compare.bands import Bands, bands
+from ambient_theory.compare.bands import BELOW, BEYOND, Bands, bands
 from ambient_theory.compare.fits import Interval
 from ambient_theory.compare.formula import FormulaTest, judge_formula
 from ambient_theory.compare.goods import TWO, Market, fit_laws
@@ -132,6 +132,7 @@ def analyse_table(
             f"the scatter over seeds differs between cells (Bartlett p {uneven:.1g}): intervals pool it, so they are "
             "too wide for some cells and too narrow for others"
         )
+    problems += _off_the_curve(found)
     priced = {s: j for s, j in judgements.items() if j.expected is None}
     scores = {}
     for group in groups if deep else ():
@@ -147,6 +148,22 @@ def analyse_table(
         moves=[],
         problems=tuple(problems),
     )
+
+
+def _off_the_curve(found: Bands) -> list[str]:
+    """A sentence for each noise level at which mixtures lie off the clean-only curve, so that fits extrapolate it."""
+    out = []
+    for sigma in found.table.sigmas:
+        where = [b.where for m in found.mixtures if m.cell.sigma == sigma and m.cell.n_clean for b in m.bands]
+        for side, size, edge in ((BEYOND, "larger", -1), (BELOW, "smaller", 0)):
+            if count := where.count(side):
+                n = found.table.clean[edge].n_clean
+                out.append(
+                    f"σ {sigma:g}: {count} of {len(where)} errors of mixtures lie off the clean-only curve, which ends "
+                    f"at {n:,} images; the laws rest on the form of the curve there, so train clean-only models of "
+                    f"{size} numbers"
+                )
+    return out
 
 
 def _same_models(group: Group, table: LevelTable) -> bool:

@@ -18,6 +18,11 @@ from ambient_theory.compare.words import number, p_value, span
 
 Table = dict[str, Any]
 HEADING = "Two goods: worth by level"
+METHOD = (
+    "How: every model is judged by its error in denoising the same held-out clean images with the same noise, level by "
+    "level. At each level E = E∞ + a N^−p with three constants of its own; a law says what N is for a mixture. Fits "
+    "are exact profiles, the seed of training is the unit of replication, and the correlation of levels is allowed for."
+)
 
 
 def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, folded: bool = False) -> Table:
@@ -220,7 +225,7 @@ def level_sections(findings: Sequence[LevelFindings], plates: dict[str, list[Pla
             {
                 "id": f"goods-{i}",
                 "heading": f"{HEADING}, {name[0]}",
-                "intro": [s for f in found for s in f.sentences()],
+                "intro": [*(s for f in found for s in f.sentences()), METHOD],
                 "plates": plates.get(f"goods-{i}", []),
                 "tables": tables,
                 "notes": list(dict.fromkeys(p for f in found for p in (*f.problems, *_notes(f)))),

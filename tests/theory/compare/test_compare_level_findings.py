@@ -11,12 +11,12 @@ from compare_sweeps import record as score_record
 from compare_sweeps import sweep
 from level_sweeps import CLEAN, LEVELS, MIXED, SIGMA, level_sweep, one_good, record, two_goods
 
+from ambient_theory.compare.findings import gather_findings
 from ambient_theory.compare.fits import Interval
 from ambient_theory.compare.goods import NAIVE, ONE, TWO
 from ambient_theory.compare.level_findings import analyse_levels, worths_of
 from ambient_theory.compare.level_words import band_columns, band_rows, worth_text
 from ambient_theory.compare.levels import LEVEL_BEST, level_tables
-from ambient_theory.compare.tables import group_records
 from ambient_theory.compare.unseen import FITTED
 from ambient_theory.shared.files import finite
 
@@ -35,6 +35,10 @@ def distances(**changes):
     return rows
 
 
+def groups_of(rows):
+    return [a.group for a in gather_findings(rows).analyses]
+
+
 @pytest.fixture(scope="module")
 def records():
     rng = np.random.default_rng(0)
@@ -46,7 +50,7 @@ def records():
 
 @pytest.fixture(scope="module")
 def found(records):
-    groups = group_records([r for r in records if r.metric == "fd"])
+    groups = groups_of([r for r in records if r.metric == "fd"])
     return analyse_levels(records, 0.9, groups=groups)
 
 
@@ -73,7 +77,7 @@ def test_distances_of_the_same_models_are_predicted_and_those_of_others_are_not(
     assert "131,072 training images" in label
     by_law = {u.law: u for u in found[0][0].unseen_fd[label]}
     assert by_law[TWO].median < 0.8 * min(by_law[name].median for name in (FITTED, ONE, NAIVE))
-    others = group_records(distances(duration_nimg=65_537))
+    others = groups_of(distances(duration_nimg=65_537))
     lead = [r for r in records if r.metric == "denoise" and r.duration_nimg == 131_072 and r.checkpoint == "last"]
     assert analyse_levels(lead, groups=others)[0][0].unseen_fd == {}
 
@@ -102,6 +106,20 @@ def test_controls_are_judged_by_what_they_must_be_and_price_nothing():
     assert set(f.judgements) == {0.001, SIGMA}
     assert set(f.priced) == {SIGMA}
     assert any("control at σ 0.001: a noisy image must be worth 1; passed" in s for s in f.sentences())
+
+
+def test_mixtures_off_the_clean_curve_are_counted_and_what_to_train_is_said():
+    rng = np.random.default_rng(4)
+    (f,), _ = analyse_levels(level_sweep(rng, one_good(1.0), clean=(50, 100, 200, 400)), deep=False)
+    (said,) = [p for p in f.problems if "off the clean-only curve" in p]
+    # 1,000 noisy images in 3 of 6 mixtures; 200 + 200 is at the end of the curve, on one side of it by chance
+    assert said.startswith("σ 0.25: ")
+    count = int(said.split()[2])
+    assert 18 <= count <= 24
+    assert "ends at 400 images" in said
+    assert "larger numbers" in said
+    (whole,), _ = analyse_levels(level_sweep(rng, one_good(0.3)), deep=False)
+    assert not any("off the clean-only curve" in p for p in whole.problems)
 
 
 def test_findings_are_plain_json_and_the_same_twice(found):
