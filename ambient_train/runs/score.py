@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.records import NATS, Record, library_versions
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.evaluation.denoising import DenoisingError, total_nats
@@ -51,8 +52,7 @@ class Subject:
     def of_data(cls, config: TrainConfig, data: Mapping[str, Any]) -> Subject:
         """Of a config and what `Job.describe_data` says of its images (a manifest keeps it)."""
         levels = tuple(float(s) for s in data["levels"])
-        method = {"weight": config.weight, "draw": config.draw, "buffer": config.buffer}
-        return cls(data["name"], data["n_clean"], data["n_noisy"], levels, config.seed, config.hash, method)
+        return cls(data["name"], data["n_clean"], data["n_noisy"], levels, config.seed, config.hash, method_of(config))
 
     @property
     def sigma_n(self) -> float | tuple[float, ...] | None:
@@ -84,6 +84,19 @@ class Subject:
         if self.n_noisy == 0:
             return "clean"
         return "mixture" if self.n_clean else "noisy-only"
+
+
+def method_of(config: TrainConfig) -> dict[str, Any]:
+    """How a network was trained, whatever the data: what must agree before two runs may be compared.
+
+    The choices that people compare by name, and `settings`, six hex digits of all others (network, optimiser, averages,
+    precision, ...), so that no two ways of training are ever taken for one.
+    """
+    of_the_data = {"resolution", "holdout", "max_images", "data_hash", "n_clean", "n_noisy", "sigma", "seed"}
+    settings = {k: v for k, v in config.identity().items() if k not in of_the_data}
+    named = ("weight", "draw", "buffer", "dropout")
+    rest = {k: v for k, v in settings.items() if k not in named}
+    return {**{k: settings[k] for k in named}, "settings": content_hash(rest, 6)}
 
 
 def make_records(
