@@ -195,7 +195,7 @@ def test_tables_are_as_wide_as_the_terminal(columns, width, monkeypatch):
         assert width - 25 < widest <= width
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1252", marks=pytest.mark.slow)])
 def test_a_stream_that_cannot_hold_sigma_gets_the_word(encoding, file, tmp_path):
     for command in (
         ("price", "--sigma", "0.2", file),

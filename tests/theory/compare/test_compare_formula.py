@@ -90,6 +90,7 @@ def test_the_formula_passes_where_it_holds_and_fails_where_one_worth_does():
     assert good.to_dict()["above"]["verdict"] == "holds"
 
 
+@pytest.mark.slow
 def test_slope_and_intercept_cover_as_often_as_they_say_and_half_of_their_width_does_not():
     """120 sweeps at 90 %: standard error of each share sqrt(.09/120) = .027; three of them, plus .01 for the bias of
     interpolation and of V."""

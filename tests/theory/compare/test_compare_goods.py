@@ -158,6 +158,7 @@ def test_two_laws_that_noise_hides_from_each_other_are_said_to_be_indistinguisha
     assert "cannot be told apart" in judged.sentence() or "no price" in judged.sentence()
 
 
+@pytest.mark.slow
 def test_a_true_small_law_is_rejected_as_often_as_five_percent_says():
     """40 sweeps, tests at 10 %: standard error sqrt(.09/40) = .047; three of them. The control is a false law."""
     rng = np.random.default_rng(7)
