@@ -53,13 +53,15 @@ def key_of(record: Record) -> GroupKey:
         duration_nimg=record.duration_nimg or 0,
         n_eval=record.n_eval,
         level=record.level or 0.0,
-        method=_words(record.method) if record.source == "train" else "",  # a printed table is read as it is printed
+        method=method_words(record.method)
+        if record.source == "train"
+        else "",  # a printed table is read as it is printed
         checkpoint=record.checkpoint or "",
         evaluation=_evaluation(record.evaluation),
     )
 
 
-def _words(method: Mapping[str, Any] | str | None) -> str:
+def method_words(method: Mapping[str, Any] | str | None) -> str:
     """A method as text: its entries by name."""
     if method is None or isinstance(method, str):
         return method or ""

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ambient_theory.compare.grouping import method_words
 from ambient_theory.compare.tables import is_control
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import content_hash
@@ -251,7 +252,7 @@ def _curves(records: Iterable[Record]) -> Curves:
             r.dataset,
             r.duration_nimg or 0,
             r.checkpoint or "",
-            _words(r.method),
+            method_words(r.method),
             str(r.extra.get("images", "")),
             r.n_eval,
             int(r.extra.get("dim", 0)),
@@ -275,12 +276,6 @@ def _other_value(records: Sequence[Record]) -> float:
     """The value that differs most from the first."""
     first = records[0].value
     return max((r.value for r in records), key=lambda x: abs(x - first))
-
-
-def _words(method: Mapping[str, Any] | str | None) -> str:
-    if method is None or isinstance(method, str):
-        return method or ""
-    return ", ".join(f"{name} {method[name]}" for name in sorted(method) if method[name] is not None)
 
 
 def _best_of_durations(curves: Curves) -> Curves:

@@ -57,7 +57,7 @@ def execute(
         with world.together():
             data = job.training_set()
             job.check_references()
-        stack.enter_context(_sole_user(path, world))
+        stack.enter_context(sole_user(path, world))
         known = world.by_leader(lambda: _claim(directory, job, details or {}))
         scores = {int(n): [Record.from_dict(r) for r in records] for n, records in known.items()}
         missing = [n for n in job.schedule.scored if n not in scores]
@@ -86,7 +86,7 @@ def _claim(directory: RunDirectory, job: Job, details: Mapping[str, Any]) -> dic
 
 
 @contextlib.contextmanager
-def _sole_user(path: Path, world: World) -> Iterator[None]:
+def sole_user(path: Path, world: World) -> Iterator[None]:
     """The leader holds the lock of the run directory for the group. Raises BusyError if another process has it."""
     with contextlib.ExitStack() as stack:
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ import numpy as np
 import torch
 
 from ambient_theory.shared.console import talk
-from ambient_theory.shared.errors import BusyError
-from ambient_theory.shared.files import atomic_write_text, exclusive_lock
+from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_train.diffusion.generate import denoiser
 from ambient_train.diffusion.restore import QUANTILES, interval_probability
@@ -24,6 +22,7 @@ from ambient_train.diffusion.restore import restore as posterior_of
 from ambient_train.evaluation.restoration import CANDIDATES, LIBRARY, Tally, Wiener
 from ambient_train.interchange.load import Trained, load_trained
 from ambient_train.networks.execution import one_thread_for_small
+from ambient_train.runs.run import sole_user
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.tasks.restore_files import RestorationFolder
 from ambient_train.tasks.restore_inputs import Noisy, cautions, noisy_images
@@ -114,7 +113,7 @@ def restore(
             outdir, _identity(trained, noisy, options, low), noisy, options.samples, options.keep_samples
         )
         world.by_leader(folder.check)
-        with _sole_user(outdir, world):
+        with sole_user(outdir, world):
             facts = world.by_leader(lambda: _begin(folder))
             if facts is not None:
                 talk(f"already done: {outdir}", quiet=quiet)
@@ -152,19 +151,6 @@ def _identity(trained: Trained, noisy: Noisy, options: RestoreOptions, low: floa
         "data": {"images": noisy.images.content_hash[:16], "originals": originals},
         "settings": {**{name: getattr(options, name) for name in names}, "sigma_min": low},
     }
-
-
-@contextlib.contextmanager
-def _sole_user(path: Path, world: World) -> Iterator[None]:
-    """The leader holds the lock of the folder for the group."""
-    with contextlib.ExitStack() as stack:
-
-        def lock() -> None:
-            if not stack.enter_context(exclusive_lock(path / "lock")):
-                raise BusyError(f"{path} is in use by another process: wait for it, or choose another --outdir")
-
-        world.by_leader(lock)
-        yield
 
 
 def _begin(folder: RestorationFolder) -> dict[str, Any] | None:
