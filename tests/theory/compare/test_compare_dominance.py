@@ -7,17 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from level_sweeps import LEVELS, noise, record
+
 from ambient_theory.compare.dominance import Losses, compare_with_parts
 from ambient_theory.compare.levels import level_tables
 from ambient_theory.shared.records import Record
-from level_sweeps import LEVELS, noise, record
 
 CLEAN, NOISY, SIGMA = 100, 200, 0.25
 
 
-def trained(
-    mixture: float, *, seeds: int = 5, scatter: float = 0.01, cells: int = 1, key: int = 0
-) -> list[Record]:
+def trained(mixture: float, *, seeds: int = 5, scatter: float = 0.01, cells: int = 1, key: int = 0) -> list[Record]:
     """Parts whose error is .1 at levels below (clean) and above (noisy) the noise and .12 elsewhere; the mixture has
     exp(mixture) times the better of the two."""
     rng = np.random.default_rng(key)
@@ -43,7 +42,8 @@ def test_the_better_part_is_chosen_level_by_level_and_the_excess_is_against_it()
 def test_an_excess_of_five_standard_errors_is_found_at_every_level() -> None:
     # a paired difference scatters by .01 sqrt 2, five seeds: s.e. .0063
     [found] = compare_with_parts(level_tables(trained(0.05))[0])
-    assert found.lost.sum() == len(LEVELS) and "worse at 6 of 6 levels" in found.sentence()
+    assert found.lost.sum() == len(LEVELS)
+    assert "worse at 6 of 6 levels" in found.sentence()
 
 
 def test_equal_mixtures_seem_to_lose_as_often_as_chance_says() -> None:
@@ -63,14 +63,17 @@ def test_seeds_are_paired_and_a_missing_part_is_left_out() -> None:
     common = {1: 0.4, 2: -0.4, 3: 0.2, 4: 0.0, 0: -0.2}  # what a seed does to all of its models falls out
     moved = [replace(r, value=r.value * math.exp(common[r.seed or 0])) for r in rows]
     [plain], [shifted] = (compare_with_parts(level_tables(x)[0]) for x in (rows, moved))
-    assert shifted.stderr == pytest.approx(plain.stderr) and shifted.excess == pytest.approx(plain.excess)
+    assert shifted.stderr == pytest.approx(plain.stderr)
+    assert shifted.excess == pytest.approx(plain.excess)
     only_clean = [r for r in rows if r.n_clean]
     [found] = compare_with_parts(level_tables(only_clean)[0])
-    assert found.n_parts == 1 and set(found.better) == {"100 clean"}
+    assert found.n_parts == 1
+    assert set(found.better) == {"100 clean"}
     assert compare_with_parts(level_tables([r for r in rows if r.n_clean and r.n_noisy])[0]) == []
 
 
 def test_one_seed_has_a_difference_and_no_verdict() -> None:
     [found] = compare_with_parts(level_tables(trained(0.5, seeds=1))[0])
-    assert not found.lost.any() and "no standard error" in found.sentence()
+    assert not found.lost.any()
+    assert "no standard error" in found.sentence()
     assert Losses.of([found]) == Losses(0, 0)
