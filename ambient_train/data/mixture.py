@@ -29,7 +29,8 @@ class TrainingSet:
 
     source: the clean images that were chosen, in this order. sigma_n: [N] float64, strength of the noise of each image
     as it is given to training. added: [N] bool, True where noise of strength sigma_n is added here (False where the
-    image is clean or came with its noise). seed: keys the noise. noise: what kind of noise it is.
+    image is clean or came with its noise). seed: keys the noise. noise: what kind of noise it is. told_sigma: what the
+    training is told of every noisy image instead (a control), None for the truth.
     """
 
     source: ImageSet
@@ -37,6 +38,7 @@ class TrainingSet:
     added: Tensor
     seed: int
     noise: NoiseModel = field(default_factory=lambda: NOISE_MODELS["white"])
+    told_sigma: float | None = None
 
     def __len__(self) -> int:
         return len(self.sigma_n)
@@ -56,9 +58,16 @@ class TrainingSet:
         return c, h, w
 
     @property
+    def told(self) -> Tensor:
+        """[N] float64, ascending: the strength of noise that the training is told of."""
+        if self.told_sigma is None:
+            return self.sigma_n
+        return self.sigma_n.new_full((), self.told_sigma).where(self.sigma_n > 0, 0.0)
+
+    @property
     def levels(self) -> Tensor:
-        """[N] float64, ascending: the diffusion level above which each image can be used."""
-        return self.noise.lowest_level(self.sigma_n)
+        """[N] float64, ascending: the diffusion level above which each image can be used, as far as is told."""
+        return self.noise.lowest_level(self.told)
 
     def clean_images(self) -> ImageSet:
         """The images that are used without noise."""
@@ -81,11 +90,19 @@ class TrainingSet:
 
 
 def corrupt(
-    source: ImageSet, *, n_clean: int, n_noisy: int, sigma_n: float, seed: int, noise: str = "white"
+    source: ImageSet,
+    *,
+    n_clean: int,
+    n_noisy: int,
+    sigma_n: float,
+    seed: int,
+    noise: str = "white",
+    told_sigma: float | None = None,
 ) -> TrainingSet:
     """Choose n_clean clean and n_noisy noisy images; sigma_n is the strength of the noise of the noisy ones.
 
     noise: a member of the table of noise models, the kind of the noise added here and of that which came with images.
+    told_sigma: see `TrainingSet`.
 
     One random order of the ids, keyed by `seed`, decides: the first n_clean images stay clean, the n_noisy from the
     other end become noisy. So clean subsets are nested across budgets, noisy sets across shares, the two are disjoint,
@@ -113,4 +130,5 @@ def corrupt(
         torch.from_numpy(added[by_level]),
         seed,
         NOISE_MODELS[noise],
+        told_sigma,
     )

@@ -102,6 +102,8 @@ def resolve(settings: TrainSettings, *, load: Loader | None = None) -> Job:
     asked = settings.train
     source = (load or load_training_images)(asked.data, asked.resolution, asked.holdout, asked.max_images)
     n_clean, n_noisy = settings.amounts.of(len(source), source.already_noisy, asked.sigma_n)
+    if asked.told_sigma is not None and n_noisy == 0:
+        raise UsageError("--told-sigma is what the training is told of noisy images: there is none; leave it out")
     config = replace(asked, n_clean=n_clean, n_noisy=n_noisy, data_hash=source.content_hash[:16])
     evaluation = settings.evaluation
     if not evaluation.extractors:
@@ -118,7 +120,14 @@ def make_training_set(config: TrainConfig, source: ImageSet) -> TrainingSet:
         raise DataError(
             f"{config.data}: the images have changed (hash {source.content_hash[:16]}, the run has {config.data_hash})"
         )
-    return corrupt(source, n_clean=config.n_clean, n_noisy=config.n_noisy, sigma_n=config.sigma_n, seed=config.seed)
+    return corrupt(
+        source,
+        n_clean=config.n_clean,
+        n_noisy=config.n_noisy,
+        sigma_n=config.sigma_n,
+        seed=config.seed,
+        told_sigma=config.told_sigma,
+    )
 
 
 def load_training_images(data: str, resolution: int | None, holdout: float | None, max_images: int | None) -> ImageSet:

@@ -94,7 +94,7 @@ def method_of(config: TrainConfig) -> dict[str, Any]:
     """
     of_the_data = {"resolution", "holdout", "max_images", "data_hash", "n_clean", "n_noisy", "sigma", "seed"}
     settings = {k: v for k, v in config.identity().items() if k not in of_the_data}
-    named = ("weight", "draw", "buffer", "dropout")
+    named = ("weight", "draw", "buffer", "dropout", *(("told_sigma",) if "told_sigma" in settings else ()))
     rest = {k: v for k, v in settings.items() if k not in named}
     return {**{k: settings[k] for k in named}, "settings": content_hash(rest, 6)}
 

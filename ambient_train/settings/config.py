@@ -63,6 +63,15 @@ class TrainConfig(Checked):
         at_least=0,
         panel=_DATA,
     )
+    told_sigma: float | None = option(
+        None,
+        "Noise of the noisy images that the training is told of instead of the true one, 0 = that they are clean. A "
+        "control: it shows what knowing the noise is worth, and biases the model",
+        at_least=0,
+        shown_default="the truth",
+        added_later=True,
+        panel=_DATA,
+    )
     arch: str = option(
         "SmallUNet",
         "Network: ddpmpp, ncsnpp, adm (EDM's) or SmallUNet",

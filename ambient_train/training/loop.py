@@ -221,7 +221,7 @@ def prepare_batch(
         assert classes is not None
         labels = nn.functional.one_hot(classes, label_dim).to(device, torch.float32)
     y = data.batch(index).to(device, non_blocking=True)
-    sigma_n, sample = data.sigma_n[index].to(device, torch.float64), sample.to(device)
+    sigma_n, sample = data.told[index].to(device, torch.float64), sample.to(device)
     augment_labels = None
     if config.xflip:
         y = mirror_at_random(y, seed=config.seed, sample=sample)
