@@ -17,6 +17,7 @@ from ambient_train.data.readers import source_help
 from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.losses import TABLE as WEIGHTS
 
+OPTIMIZERS = ("adam", "muon")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 _DATA, _LOSS, _OPTIMISER, _NETWORK = "Data and noise", "Loss and draws", "Optimiser and averages", "Network"
@@ -86,6 +87,22 @@ class TrainConfig(Checked):
     )
     cond: bool = option(False, "Train with class labels", panel=_NETWORK)
     batch: int = option(128, "Images a step", at_least=1, shown_default=BY_PRESET, panel=_OPTIMISER)
+    optimizer: str = option(
+        "adam",
+        "adam, or muon (orthogonalised momentum) for hidden weights with Adam for the rest",
+        choices=OPTIMIZERS,
+        shown_default=BY_PRESET,
+        added_later=True,
+        panel=_OPTIMISER,
+    )
+    muon_lr: float = option(
+        2e-2,
+        "Peak learning rate of Muon: the root mean square of an update is .2 of it",
+        above=0,
+        shown_default=BY_PRESET,
+        added_later=True,
+        panel=_OPTIMISER,
+    )
     lr: float = option(2e-3, "Peak learning rate of Adam", above=0, shown_default=BY_PRESET, panel=_OPTIMISER)
     lr_ramp_nimg: int = option(
         10_000,

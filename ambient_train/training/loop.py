@@ -33,6 +33,7 @@ from ambient_train.networks.precond import EDMPrecond
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.run_options import process_share
 from ambient_train.training.checkpoints import Checkpoint
+from ambient_train.training.muon import Muon, is_hidden
 from ambient_train.training.world import World, placed_like, shard, whole
 
 if TYPE_CHECKING:
@@ -97,6 +98,33 @@ def build_network(config: TrainConfig, shape: tuple[int, int, int], label_dim: i
         torch.random.set_rng_state(generator_state)
 
 
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum")
+"""What an optimiser keeps of the shape of a parameter: Adam's two moments, Muon's one."""
+
+
+def make_optimizer(config: TrainConfig, network: nn.Module, *, sharded: bool = False) -> torch.optim.Optimizer:
+    """The optimiser of a config. Raises UsageError for Muon over sharded weights: it needs whole matrices."""
+    kind = torch.optim.AdamW if config.weight_decay > 0 else torch.optim.Adam
+    every = list(network.parameters())
+    muon = config.optimizer == "muon"
+    optimizer: torch.optim.Optimizer
+    if muon and sharded:
+        raise UsageError("--optimizer muon needs whole weight matrices: train with --optimizer adam or without --fsdp")
+    adam = kind(
+        [p for p in every if not (muon and is_hidden(p))],
+        lr=config.lr,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=config.weight_decay,
+        fused=every[0].device.type in ("cpu", "cuda"),
+    )
+    hidden = [p for p in every if is_hidden(p)]
+    optimizer = Muon(hidden, adam, config.muon_lr, config.weight_decay) if muon else adam
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
 class TrainState:
     """All that a training carries from step to step; `checkpoint` and `restore` are exact inverses.
 
@@ -123,15 +151,7 @@ class TrainState:
         self.network = build_network(config, shape, label_dim).to(device, memory_format=layout)  # type: ignore[call-overload]
         if sharded:
             shard(self.network, world or World())
-        kind = torch.optim.AdamW if config.weight_decay > 0 else torch.optim.Adam
-        self.optimizer = kind(
-            self.network.parameters(),
-            lr=config.lr,
-            betas=(0.9, 0.999),
-            eps=1e-8,
-            weight_decay=config.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
-        )
+        self.optimizer = make_optimizer(config, self.network, sharded=sharded)
         self.ema = EMA(self.network, config.ema_halflife_nimg, config.ema_ramp)
         self.errors = DenoisingErrorTracker(sigma_data=self.network.sigma_data)
         self.nimg = 0
@@ -174,14 +194,16 @@ class TrainState:
         stored = checkpoint.groups["optimizer"]
         self.optimizer.state.clear()
         for name, p in self.network.named_parameters():
-            if f"step.{name}" not in stored:
-                continue
             # the fused optimiser walks raw memory: its state must have the memory format of the parameter
-            moments = {
-                k: torch.empty_like(p).copy_(placed_like(stored[f"{k}.{name}"], p)) for k in ("exp_avg", "exp_avg_sq")
+            state = {
+                kind: torch.empty_like(p).copy_(placed_like(stored[f"{kind}.{name}"], p))
+                for kind in MOMENTS
+                if f"{kind}.{name}" in stored
             }
-            step = stored[f"step.{name}"].clone().to(p.device if p.device.type == "cuda" else "cpu")
-            self.optimizer.state[p] = {"step": step, **moments}
+            if f"step.{name}" in stored:
+                state["step"] = stored[f"step.{name}"].clone().to(p.device if p.device.type == "cuda" else "cpu")
+            if state:
+                self.optimizer.state[p] = state
         self.nimg = checkpoint.nimg
         self.skipped = tuple(checkpoint.meta.get("skipped", ()))
         self.sums = {k: float(v) for k, v in checkpoint.meta["sums"].items()}
@@ -198,7 +220,7 @@ class TrainState:
             "ema": {name: t.shape for name, t in self.ema.shadow.items()},
             "errors": {name: t.shape for name, t in self.errors.state().items()},
         }
-        moments = {f"{kind}.{name}": shape for name, shape in shapes.items() for kind in ("exp_avg", "exp_avg_sq")}
+        moments = {f"{kind}.{name}": shape for name, shape in shapes.items() for kind in MOMENTS}
         for group, tensors in expected.items():
             if {k: t.shape for k, t in checkpoint.groups.get(group, {}).items()} != tensors:
                 return f"its {group} is not of this architecture"
@@ -346,7 +368,7 @@ def train(
             torch.nn.utils.clip_grads_with_norm_(parameters, config.grad_clip, norm)
         rate = learning_rate(config, state.nimg)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * (group["initial_lr"] / config.lr)
         state.optimizer.step()
         state.nimg += config.batch
         state.ema.update(state.network, config.batch, state.nimg)
