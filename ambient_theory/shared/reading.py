@@ -1,14 +1,16 @@
 """Records from wherever they lie: JSONL files, run directories, directories of either.
 
 A training that is done holds its scores in a sealed `result.json`, `points[*].records`; a sweep, an evaluation and a
-simulation write `.jsonl` files. The same score may be read twice (a run, and the sweep that ran it): whoever groups
-records counts it once. Standard library only.
+simulation write `.jsonl` files, which may be compressed (`.jsonl.gz`). The same score may be read twice (a run, and the
+sweep that ran it): whoever groups records counts it once. Standard library only.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from ambient_theory.shared.records import Record
 RUN_RESULT = "ambient.run-result/"
 #: A training's log of metrics, which is no table of records.
 METRICS_LOG = "metrics.jsonl"
+LARGEST = 2**30
+"""Bytes of text that a file of records may hold; a compressed one is not unpacked further."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def _count(n: int, word: str) -> str:
 
 
 def read(*paths: str | os.PathLike[str]) -> Reading:
-    """Records of JSONL files, of run directories, and of every run and every `*.jsonl` below a directory.
+    """Records of JSONL files, of run directories, and of every run, `*.jsonl` and `*.jsonl.gz` below a directory.
 
     Raises DataError naming file and line where a record cannot be read, and where a path holds none.
     """
@@ -76,7 +80,7 @@ def _sources(path: Path) -> list[Path]:
         if path.name == "result.json" and not _is_run(path):
             raise DataError(f"{path}: not the result of a training")
         return [path]
-    found = [p for p in path.rglob("*.jsonl") if p.name != METRICS_LOG]
+    found = [p for pattern in ("*.jsonl", "*.jsonl.gz") for p in path.rglob(pattern) if p.name != METRICS_LOG]
     found += [p for p in path.rglob("result.json") if _is_run(p)]
     if found:
         return sorted(found)
@@ -112,11 +116,15 @@ def _run(path: Path) -> Iterator[Record]:
 
 def _lines(path: Path) -> Iterator[Record]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        lines = data.decode().splitlines()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
+    if len(data) > LARGEST:
+        raise DataError(f"{path}: holds more than {LARGEST:,} bytes of text, too much for a file of records")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

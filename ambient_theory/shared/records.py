@@ -6,6 +6,7 @@ only.
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from typing import Any
 
 from ambient_theory.shared import record_schema_1
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
 
 SCHEMA = "ambient.result/2"
 SOURCES = ("train", "simulate", "published")
@@ -149,8 +150,15 @@ def _is_number(value: Any, least: float = -math.inf) -> bool:
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
-    """Write records as JSON lines, atomically (a reader sees the old file or the new one)."""
-    atomic_write_text(Path(path), "".join(json.dumps(r.to_dict(), sort_keys=False) + "\n" for r in records))
+    """Write records as JSON lines, atomically (a reader sees the old file or the new one).
+
+    A path that ends in `.gz` is compressed, without the time in it: same records, same bytes.
+    """
+    text = "".join(json.dumps(r.to_dict(), sort_keys=False) + "\n" for r in records)
+    if Path(path).suffix == ".gz":
+        atomic_write_bytes(Path(path), gzip.compress(text.encode(), mtime=0))
+    else:
+        atomic_write_text(Path(path), text)
 
 
 def library_versions(*names: str) -> dict[str, str]:

@@ -22,6 +22,9 @@ from ambient_train.sweep.summary import Summary, summarise
 from ambient_train.tasks.show import duration_text
 from ambient_train.training.world import choose_device
 
+REWRITE_S = 10.0
+"""Seconds between two writings of the records while a sweep goes on."""
+
 
 @dataclass(frozen=True)
 class SweepResult:
@@ -67,14 +70,21 @@ def run_grid(
     outdir: Path | None = None,
     quiet: bool = False,
 ) -> SweepResult:
-    """Run what is not done of a grid and write `records.jsonl` and `table.csv` of all that is done."""
+    """Run what is not done of a grid and write `records.jsonl` and `table.csv` of all that is done.
+
+    The records are written as cells are done, at most every `REWRITE_S`, so that a sweep that is killed leaves them.
+    """
     grid = read_grid(path)
     where = sweep_folder(grid, runs, outdir)
     check_folder(where, grid)
     kind = choose_device(device).type
     started = time.monotonic()
+    written = started
+    so_far: list[CellOutcome] = []
+    place = {cell.label: i for i, cell in enumerate(grid.cells)}
 
     def listen(outcome: CellOutcome, done: int, total: int) -> None:
+        nonlocal written
         elapsed = time.monotonic() - started
         left = elapsed / done * (total - done)
         detail = f" ({outcome.message})" if outcome.message else ""
@@ -83,6 +93,11 @@ def run_grid(
             f"{outcome.wall_s:,.0f} s; about {duration_text(left)} left",
             quiet=quiet,
         )
+        so_far.append(outcome)
+        if outcome.records and time.monotonic() - written >= REWRITE_S:
+            written = time.monotonic()
+            so_far.sort(key=lambda o: place[o.cell.label])
+            write_records(where / "records.jsonl", (r for o in so_far for r in o.records))
 
     outcomes = run_sweep(grid, runs, workers=workers, device=kind, threads=threads, listener=listen)
     return report(grid, outcomes, where, time.monotonic() - started)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
 
+from ambient_theory.shared import reading
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import write_sealed
 from ambient_theory.shared.reading import read
@@ -101,3 +103,30 @@ def test_lines_that_are_no_json_are_named(tmp_path):
     (tmp_path / "r.jsonl").write_text(json.dumps(record().to_dict()) + "\nnot json\n")
     with pytest.raises(DataError, match=r"r\.jsonl:2"):
         read(tmp_path)
+
+
+def test_compressed_records_are_the_same_records_and_the_same_bytes_again(tmp_path):
+    write_records(tmp_path / "a.jsonl.gz", [record(0), record(1)])
+    write_records(tmp_path / "b.jsonl", [record(0), record(1)])
+    assert read(tmp_path / "a.jsonl.gz").records == read(tmp_path / "b.jsonl").records
+    assert read(tmp_path).sentence() == "4 records of 2 files"
+    first = (tmp_path / "a.jsonl.gz").read_bytes()
+    write_records(tmp_path / "a.jsonl.gz", [record(0), record(1)])
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == first
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b"no gzip", lambda b: b[:30] + b"xxxx" + b[34:]])
+def test_damaged_compressed_records_are_named(tmp_path, damage):
+    file = tmp_path / "a.jsonl.gz"
+    write_records(file, [record(k) for k in range(20)])
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(DataError, match=r"a\.jsonl\.gz: cannot be read"):
+        read(file)
+
+
+def test_a_file_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "LARGEST", 10_000)
+    file = tmp_path / "bomb.jsonl.gz"
+    file.write_bytes(gzip.compress(b" " * 10**7))
+    with pytest.raises(DataError, match="more than 10,000 bytes"):
+        read(file)

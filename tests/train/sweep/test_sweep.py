@@ -10,6 +10,8 @@ import pytest
 from invoke import ambient
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.reading import read_records
+from ambient_train.sweep import report
 from ambient_train.sweep.grid import read_grid
 
 GRID = """
@@ -104,6 +106,23 @@ def test_a_folder_with_the_results_of_another_grid_is_refused_before_anything_is
     assert (result.exit_code, "theirs" in result.stderr) == (2, True)
     assert (out / "records.jsonl").read_text() == line
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_sweep_that_dies_leaves_the_records_of_what_was_done(
+    tmp_path: Path, grid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(BaseException):
+        """As a kill: nothing catches it."""
+
+    def died(*_: object) -> None:
+        raise Died
+
+    monkeypatch.setattr(report, "REWRITE_S", 0.0)
+    monkeypatch.setattr(report, "report", died)
+    with pytest.raises(Died):
+        report.run_grid(grid, tmp_path / "runs", device="cpu", quiet=True)
+    left = read_records(tmp_path / "runs" / "sweep-tiny" / "records.jsonl")
+    assert [(r.cell, r.seed) for r in left[:: 2 * 19]] == [(c.name, c.seed) for c in read_grid(grid).cells]
 
 
 @pytest.mark.multiproc
