@@ -1,0 +1,226 @@
+"""Writes docs/methods.md from the records of the screens: how fast settings learn, which mixture loses to a part.
+
+    python experiments/methods.py            # writes docs/methods.md
+    python experiments/methods.py --check    # says whether what is there is what would be written
+
+Every number comes from experiments/results. A table whose records are not there yet is left out, and said.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ambient_theory.compare.dominance import Losses, PartComparison, compare_with_parts
+from ambient_theory.compare.grouping import method_words
+from ambient_theory.compare.levels import DENOISE, RULES, LevelTable, level_tables
+from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.reading import read_records
+from ambient_theory.shared.records import NATS, Record
+from ambient_theory.shared.replicates import replicates
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "experiments/results", ROOT / "docs/methods.md"
+LEARNING = "learning_screen.jsonl.gz"
+SCREENS = (
+    ("methods_screen_muon.jsonl.gz", "Screen with Muon (experiments/methods_screen_muon.toml)"),
+    ("methods_screen.jsonl.gz", "First screen, with Adam, stopped after 16 of 40 trainings (methods_screen.toml)"),
+)
+SAME_ALONE = ("x0", "optimal")
+"""Weights under which models of clean images only, and of noisy ones of one level only, are the same training."""
+
+
+def with_shared_parts(records: Iterable[Record]) -> list[Record]:
+    """The records, and the parts alone under every weight of `SAME_ALONE` that a mixture was trained with."""
+    rows = list(records)
+    used = {r.method["weight"] for r in rows if r.n_clean and r.n_noisy and isinstance(r.method, Mapping)}
+    out = []
+    for r in rows:
+        out.append(r)
+        if not (r.n_clean and r.n_noisy) and isinstance(r.method, Mapping) and r.method["weight"] in SAME_ALONE:
+            others = [w for w in SAME_ALONE if w in used and w != r.method["weight"]]
+            out.extend(replace(r, method={**r.method, "weight": w}) for w in others)
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------------- learning
+
+
+def learning_table(records: Sequence[Record]) -> list[str]:
+    """Nats and Frechet distance of every setting at every duration, means over seeds; the least of a column is bold."""
+    durations = sorted({r.duration_nimg for r in records if r.duration_nimg})
+    last = durations[-1]
+    columns = [(NATS, n) for n in durations] + [("fd", last)]
+    lines = []
+    by_data: dict[str, list[str]] = defaultdict(list)
+    for cell in dict.fromkeys(str(r.cell) for r in records):
+        data, setting = cell.split(": ", 1)
+        by_data[data].append(setting)
+    for data, settings in by_data.items():
+        seeds = {r.seed for r in records if str(r.cell).startswith(f"{data}: ")}
+        lines += ["", f"{data} images, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}:", ""]
+        lines.append("| setting | " + " | ".join(f"{_metric(m)}, {n:,}" for m, n in columns) + " |")
+        lines.append("|---" * (len(columns) + 1) + "|")
+        values = {s: [_cell(records, f"{data}: {s}", m, n) for m, n in columns] for s in settings}
+        least = [min((x[0] for v in values.values() if (x := v[k])), default=0.0) for k in range(len(columns))]
+        for s, row in values.items():
+            lines.append(f"| {s} | " + " | ".join(_number(x, best) for x, best in zip(row, least, strict=True)) + " |")
+    return lines
+
+
+def _metric(metric: str) -> str:
+    return "nats" if metric == NATS else "FD"
+
+
+def _cell(records: Iterable[Record], cell: str, metric: str, nimg: int) -> tuple[float, float | None] | None:
+    """Mean and standard error over seeds of the last checkpoint, on held-out images; None where there is none."""
+    values = [
+        r.value
+        for r in records
+        if (r.cell, r.metric, r.duration_nimg, r.checkpoint) == (cell, metric, nimg, "last")
+        and r.reference == "heldout-clean"
+    ]
+    if not values:
+        return None
+    found = replicates(values)
+    return found.mean, found.stderr
+
+
+def _number(x: tuple[float, float | None] | None, least: float) -> str:
+    if not x:
+        return ""
+    mean, stderr = x
+    digits = 1 if mean > 20 else 2
+    text = f"{mean:.{digits}f}" + ("" if stderr is None else f" ± {stderr:.{digits}f}")
+    return f"**{text}**" if mean == least else text
+
+
+# --------------------------------------------------------------------------------------------------------- dominance
+
+
+def dominance_tables(records: Sequence[Record]) -> list[str]:
+    """For each method, rule and duration: the mixtures beside the better of their parts alone."""
+    rows = with_shared_parts(records)
+    totals = _totals(rows)
+    tables = [
+        t for t in level_tables(r for r in rows if r.metric == DENOISE) if t.key.checkpoint in ("last", "heldout-best")
+    ]
+    tables.sort(key=lambda t: (t.key.dataset, t.key.checkpoint, t.key.duration_nimg, t.key.method))
+    compared = ("levels lost", "closest or worst", "nats: mixture, clean, noisy", "FD (train/held-out)")
+    head = ["rule", "images", "method", "mixture", "seeds", *compared]
+    lines = ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for table in tables:
+        found = compare_with_parts(table)
+        start = f"| {RULES[table.key.checkpoint]} | {table.key.duration_nimg:,} | {short_method(table.key.method)} |"
+        for c in found:
+            lines.append(f"{start} {_comparison(c, table, totals)}")
+        if found:
+            losses = Losses.of(found)
+            lines.append(
+                f"{start} **all** | | **{losses.lost} of {losses.compared}**, {losses.expected:.1f} by chance | | | |"
+            )
+    return lines
+
+
+def short_method(method: str) -> str:
+    """Weight and dropout of a method in words."""
+    parts = dict(part.rsplit(" ", 1) for part in method.split(", "))
+    dropout = float(parts.get("dropout", 0))
+    return parts.get("weight", "?") + (f", dropout {dropout:g}" if dropout else "")
+
+
+Totals = dict[tuple[str, int | None, str | None, int, int, float | None, str], list[float]]
+
+
+def _totals(records: Iterable[Record]) -> Totals:
+    """Totals in nats and Frechet distances of every model, by method, duration, rule, mixture and kind of score."""
+    out: Totals = defaultdict(list)
+    for r in records:
+        kind = NATS if r.metric == NATS else r.reference if r.metric == "fd" else ""
+        if kind:
+            sigma = r.sigma_n if isinstance(r.sigma_n, float) and r.n_noisy else None
+            out[method_words(r.method), r.duration_nimg, r.checkpoint, r.n_clean, r.n_noisy, sigma, kind].append(
+                r.value
+            )
+    return out
+
+
+def _comparison(c: PartComparison, table: LevelTable, totals: Totals) -> str:
+    k, cell = c.worst, c.cell
+    sure = f"{c.z[k]:+.1f} s.e., " if np.isfinite(c.z[k]) else ""
+    worst = f"{100 * np.expm1(c.excess[k]):+.1f} % at {c.levels[k]:.2g} ({sure}{c.better[k]})"
+
+    def mean(n_clean: int, n_noisy: int, kind: str) -> float | None:
+        sigma = cell.sigma if n_noisy else None
+        key = table.key
+        values = totals.get((key.method, key.duration_nimg, key.checkpoint, n_clean, n_noisy, sigma, kind))
+        return float(np.mean(values)) if values else None
+
+    mixtures = (cell.n_clean, cell.n_noisy), (cell.n_clean, 0), (0, cell.n_noisy)
+    nats = ", ".join("-" if (x := mean(*m, NATS)) is None else f"{x:.1f}" for m in mixtures)
+    heldout, train = (mean(cell.n_clean, cell.n_noisy, f"{part}-clean") for part in ("heldout", "train"))
+    fd = "" if heldout is None else f"{heldout:.2f}" + ("" if train is None else f" ({train / heldout:.2f})")
+    lost = f"{int(c.lost.sum())} of {len(c.levels)}"
+    return f"{cell.name} | {c.n_seeds} | {lost} | {worst} | {nats} | {fd} |"
+
+
+# -------------------------------------------------------------------------------------------------------------- page
+
+HEAD = """# Which regime needs what
+
+Written by `python experiments/methods.py` from the records in experiments/results; edit the script, not this page.
+
+All scores are on held-out clean images that no training saw. *nats* is the held-out denoising error over all levels of
+noise, in nats an image (smaller is better; differences are differences of the likelihood bound); *FD* a Frechet
+distance in the features of a small classifier. ± is one standard error over training seeds.
+"""
+
+LEARN = """
+## How fast each setting learns
+
+The small network on 8x8 Fashion-MNIST; fixed beforehand in experiments/learning_screen.toml. A step of Muon costs 1.15
+times one of Adam at batch 128 on one core; batches of 64 cost 1.2 times as much an image as batches of 128.
+"""
+
+DOMINANCE = """
+## Does a mixture lose to a part of its own data?
+
+At every level of noise the mixture's held-out denoising error is compared with that of the better of its two parts
+alone (its clean images, its noisy images), trained alike. A level is *lost* where the mixture is worse by more than two
+standard errors of the paired differences over seeds, pooled over the mixtures of a method; if all were equal, 2.3 % of
+levels would seem lost. From one seed there is no standard error, and nothing is called lost. In the last column the
+Frechet distance and, in brackets, that to the clean training images over that to held-out ones: far below 1 means that
+training images are repeated.
+"""
+
+
+def page() -> str:
+    """The text of docs/methods.md."""
+    parts = [HEAD]
+    if (RESULTS / LEARNING).exists():
+        parts += [LEARN, "\n".join(learning_table(read_records(RESULTS / LEARNING))) + "\n"]
+    parts.append(DOMINANCE)
+    for name, title in SCREENS:
+        if (RESULTS / name).exists():
+            parts += [f"\n### {title}\n", "\n".join(dominance_tables(read_records(RESULTS / name))) + "\n"]
+    return "".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    text = page()
+    same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
+    if parser.parse_args().check:
+        print(f"{PAGE.relative_to(ROOT)}: {'up to date' if same else 'differs'}")
+        raise SystemExit(0 if same else 1)
+    atomic_write_text(PAGE, text)
+
+
+if __name__ == "__main__":
+    main()
