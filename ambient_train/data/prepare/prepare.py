@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.files import content_hash, exclusive_lock
+from ambient_theory.shared.files import content_hash, exclusive_lock, flushed
 from ambient_train.data.formats.decode import Colour, is_colour
 from ambient_train.data.formats.trees import decode_threads
 from ambient_train.data.load import Split, split_ids, subset_ids
@@ -251,13 +250,11 @@ class Journal:
         self.lines: list[dict[str, Any]] = []
         self.size = 0
         good = self._verified()
-        with open(self.lines_path, "w" if not good else "r+", encoding="utf-8") as file:
+        with flushed(open(self.lines_path, "w" if not good else "r+", encoding="utf-8")) as file:
             if not good:
                 file.write(json.dumps(self.header) + "\n")
             else:
                 file.truncate(good)
-            file.flush()
-            os.fsync(file.fileno())
         with open(self.pixels_path, "ab") as file:
             file.truncate(self.size)
 
@@ -291,10 +288,8 @@ class Journal:
     def append(self, chunk: _Chunk) -> None:
         """Write pixels, flush them to disk, then the line that vouches for them."""
         data = np.ascontiguousarray(chunk.pixels).tobytes()
-        with open(self.pixels_path, "ab") as file:
+        with flushed(open(self.pixels_path, "ab")) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         line = {
             "number": len(self.lines),
             "bytes": len(data),
@@ -306,10 +301,8 @@ class Journal:
             "converted": dict(chunk.converted),
             "skipped": chunk.skipped,
         }
-        with open(self.lines_path, "a", encoding="utf-8") as file:
+        with flushed(open(self.lines_path, "a", encoding="utf-8")) as file:
             file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
         self.lines.append(line)
         self.size += len(data)
 
