@@ -12,7 +12,6 @@ from ambient_train.settings.run_options import LaunchOptions
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no talk.", rich_help_panel="Output")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel="Machine and processes")]
 
 
 def here_or_in_group(

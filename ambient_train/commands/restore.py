@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from ambient_theory.shared.console import command, print_json, starting
-from ambient_theory.shared.options import parse_images, with_options
+from ambient_theory.shared.options import with_options
 from ambient_theory.shared.signals import leave_on_signal
 from ambient_train.commands.common import Json, Quiet, here_or_in_group
+from ambient_train.settings.requests import AtCheckpoint
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.settings.run_options import LaunchOptions
 
@@ -24,10 +25,11 @@ def restore(
     network: Annotated[str, typer.Argument(help="Run directory, exported network, EDM .pkl or hf:ORGANISATION/NAME.")],
     options: RestoreOptions,
     launch: LaunchOptions,
-    at: Annotated[str | None, typer.Option(help="Checkpoint after so many images, e.g. 100k. Default: newest.")] = None,
-    outdir: Annotated[Path, typer.Option(help="Folder for restored.npz, files, scores.json and grid.png.")] = Path(
-        "restored"
-    ),
+    weights: AtCheckpoint,
+    outdir: Annotated[
+        Path,
+        typer.Option(help="Folder for restored.npz, files, scores.json and grid.png.", rich_help_panel="Output"),
+    ] = Path("restored"),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -35,11 +37,10 @@ def restore(
 
     Clean images pass unchanged. The same command again continues, or says that it is done.
     """
-    nimg = None if at is None else parse_images(at, "--at")
     with starting("loading PyTorch", quiet=quiet):
         from ambient_train.tasks.restore import restore as task
 
-    arguments = {"options": options, "network": network, "outdir": outdir, "nimg": nimg, "quiet": quiet}
+    arguments = {"options": options, "network": network, "outdir": outdir, "nimg": weights.nimg, "quiet": quiet}
     result = here_or_in_group(task, arguments, launch, device=options.device)
     if result is None:  # a process of a group that is not its leader
         return

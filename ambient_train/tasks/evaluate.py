@@ -38,6 +38,7 @@ from ambient_train.runs.score import Subject, denoise_records, floors_of, make_r
 from ambient_train.runs.whereabouts import saying_how_to_move, with_data_at, with_data_found
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.requests import Question
 from ambient_train.tasks.generate import below_the_data, sampler_for
 from ambient_train.tasks.show import denoise_sentences, sampler_text, show_score_rows
 from ambient_train.training.world import choose_device
@@ -88,28 +89,6 @@ class Evaluation:
             print(f"sampler: {sampler_text(self.evaluation.to_dict())}")
         for key, value in self.notes.items():
             print(f"{key}: {value}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What is to be measured on what. data, resolution: a data set to compare with instead of the run's own.
-
-    repeats: independent sets of images, for networks. references: `heldout-clean`, `train-clean`, a data source, or an
-    `.npz` of statistics; empty = the first two. nimg: the checkpoint to take, None = the newest that holds.
-    """
-
-    data: str | None = None
-    resolution: int | None = None
-    repeats: int = 1
-    references: tuple[str, ...] = ()
-    save_stats: Path | None = None
-    memorisation: bool = False
-    nimg: int | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise UsageError(f"repeats {self.repeats} must be >= 1")
 
 
 def evaluate(
