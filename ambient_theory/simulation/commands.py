@@ -10,6 +10,7 @@ import typer
 from ambient_theory.shared.console import command, print_json, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Given, by_key, with_options
+from ambient_theory.shared.signals import leave_on_signal
 from ambient_theory.simulation.options import AddedNoise, ExchangeOptions, GridOptions, Scope
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _OF_A_GRID = ("mixes", "families", "radius", "atoms")
 
 
 @command
+@leave_on_signal()  # the finished cells are in the ledger
 @with_options
 def simulate_gmm(
     grid: Given[GridOptions],

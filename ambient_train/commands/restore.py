@@ -33,7 +33,7 @@ def restore(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Restore noisy images with a model trained on such: posterior mean, samples, deviation and intervals per pixel.
+    """Restore noisy images with a model trained on such: posterior mean, samples, deviation, intervals per pixel.
 
     Clean images pass unchanged. The same command again continues, or says that it is done.
     """

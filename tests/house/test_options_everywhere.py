@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
 import cli
 from ambient_theory.shared.options import Described, describe
@@ -70,8 +68,9 @@ CONFIGS = (
 
 
 def flags_of(command: str) -> set[str]:
-    found: Any = typer.main.get_command(cli.app)
-    for word in command.split():
+    name, *rest = command.split()
+    found = cli.imported(name)
+    for word in rest:
         found = found.commands[word]
     return {flag for parameter in found.params for flag in parameter.opts}
 
@@ -90,6 +89,11 @@ def missing(classes: tuple[type, ...], flags: set[str]) -> list[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_a_flag_of_its_command_or_says_why_not(command: str) -> None:
     assert missing(COMMANDS[command], flags_of(command)) == []
+
+
+def test_the_list_of_commands_says_of_each_what_its_own_help_begins_with() -> None:
+    for name, entry in cli.COMMANDS.items():
+        assert " ".join(cli.imported(name).help.split("\n\n")[0].split()) == entry.summary, name
 
 
 def test_a_setting_without_a_flag_is_noticed() -> None:
