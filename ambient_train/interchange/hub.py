@@ -86,7 +86,7 @@ def build(config: Mapping[str, Any], state: Mapping[str, Tensor], origin: str) -
     except (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError) as error:
         raise DataError(f"{origin}: the settings make no network ({error})") from None
     expected = network.state_dict()
-    filters = _filters(network)
+    filters = {name: value for name, value in network.named_buffers() if name.endswith("resample_filter")}
     complete = {**filters, **state}
     missing, unexpected = [k for k in expected if k not in complete], [k for k in complete if k not in expected]
     if missing or unexpected:
@@ -132,17 +132,6 @@ def checked_config(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
         if type(arguments.get(key)) is not int or arguments[key] < 1:
             raise DataError(f"{origin}: {key} is missing or no whole number: it must be a positive whole number")
     return arguments
-
-
-def _filters(network: torch.nn.Module) -> dict[str, Tensor]:
-    """The resampling filters of a network without memory, computed from its settings."""
-    found = {}
-    for name, module in network.named_modules():
-        taps = getattr(module, "taps", None)
-        if taps is not None and getattr(module, "resample_filter", None) is not None:
-            r = torch.tensor(taps)
-            found[f"{name}.resample_filter"] = torch.outer(r, r)[None, None] / r.sum() ** 2
-    return found
 
 
 def _some(what: str, names: list[str]) -> str:
