@@ -1,19 +1,106 @@
-"""The command `ambient`: mounts the commands of the two packages. Nothing heavy is imported here."""
+"""The command `ambient`: names the commands of the two packages; each is imported when it is called."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import ambient_theory
-from ambient_theory.compare import commands as comparing
-from ambient_theory.shared.signals import leave_on_signal
-from ambient_theory.simulation import commands as simulating
-from ambient_train.commands import data, evaluate, export, generate, restore, sweep, train
+
+
+class Entry(NamedTuple):
+    """Where a command is, and its line in the list of commands: the first paragraph of its own help."""
+
+    module: str
+    attribute: str
+    summary: str
+    example: str = "EXAMPLE"
+
+
+COMMANDS = {
+    "train": Entry(
+        "ambient_train.commands.train",
+        "train",
+        "Train a diffusion model on a mixture of clean and noisy images, and score it.",
+    ),
+    "generate": Entry(
+        "ambient_train.commands.generate", "generate", "Generate images. Image k is a function of seed k alone."
+    ),
+    "evaluate": Entry(
+        "ambient_train.commands.evaluate",
+        "evaluate",
+        "Score a model, or a set of images, by Frechet and kernel distance with intervals and floors.",
+    ),
+    "restore": Entry(
+        "ambient_train.commands.restore",
+        "restore",
+        "Restore noisy images with a model trained on such: posterior mean, samples, deviation, intervals per pixel.",
+    ),
+    "sweep": Entry("ambient_train.commands.sweep", "sweep_app", "Grids of trainings: plan, run, status."),
+    "simulate-gmm": Entry(
+        "ambient_theory.simulation.commands",
+        "simulate_gmm",
+        "Check the theory's rates: W1 of estimators of k-atomic mixtures against n, n_l and the bound.",
+    ),
+    "compare": Entry(
+        "ambient_theory.compare.commands",
+        "compare",
+        "What is a noisy image worth? Prices, fits, controls and theory from records, as one page and a table.",
+        "COMPARE_EXAMPLE",
+    ),
+    "price": Entry(
+        "ambient_theory.compare.commands",
+        "price",
+        "How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked).",
+        "PRICE_EXAMPLE",
+    ),
+    "budget": Entry(
+        "ambient_theory.compare.commands",
+        "budget",
+        "What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is.",
+        "BUDGET_EXAMPLE",
+    ),
+    "data": Entry("ambient_train.commands.data", "app", "Prepare and check sets of images."),
+    "export": Entry(
+        "ambient_train.commands.export",
+        "export",
+        "Write a network in hub format, which ambient generate and the reference's code load. Pickles are never run.",
+    ),
+}
+
+
+def imported(name: str) -> Any:
+    """The command of that name with its options, or the group of commands."""
+    entry = COMMANDS[name]
+    module = importlib.import_module(entry.module)
+    found = getattr(module, entry.attribute)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name, epilog=getattr(module, entry.example))(found)
+        found = alone
+    made = typer.main.get_command(found)
+    made.name = name
+    return made
+
+
+class WhenCalled(TyperGroup):
+    """Lists commands by their summaries and imports only the one that is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands.update({name: TyperCommand(name, help=entry.summary) for name, entry in COMMANDS.items()})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, imported(name) if name in COMMANDS else listed, rest
+
 
 app = typer.Typer(
     name="ambient",
+    cls=WhenCalled,
     help="How much is a noisy image worth? Train on mixtures of clean and noisy images, simulate the theory, compare.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -34,20 +121,6 @@ def main(
     ] = False,
 ) -> None:
     pass
-
-
-app.command("train", epilog=train.EXAMPLE)(train.train)
-app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
-app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
-app.command("restore", epilog=restore.EXAMPLE)(restore.restore)
-app.add_typer(sweep.sweep_app, name="sweep")
-# the finished cells of a simulation are in its ledger
-app.command("simulate-gmm", epilog=simulating.EXAMPLE)(leave_on_signal()(simulating.simulate_gmm))
-app.command("compare", epilog=comparing.COMPARE_EXAMPLE)(comparing.compare)
-app.command("price", epilog=comparing.PRICE_EXAMPLE)(comparing.price)
-app.command("budget", epilog=comparing.BUDGET_EXAMPLE)(comparing.budget)
-app.add_typer(data.app)
-app.command("export", epilog=export.EXAMPLE)(export.export)
 
 
 if __name__ == "__main__":

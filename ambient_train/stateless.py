@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _MASK = 0xFFFFFFFF
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
+
+SPLITMIX_STEP = 0x9E3779B97F4A7C15 - 2**64
+"""The odd step between successive states of SplitMix64, 2^64 over the golden ratio, as int64."""
+
+Words = TypeVar("Words", np.ndarray, "Tensor")
 
 
 def key(seed: int, purpose: str) -> tuple[int, int]:
@@ -83,19 +88,29 @@ def normal(seed: int, purpose: str, index: Tensor, shape: Sequence[int], dtype: 
     return z.flatten(1)[:, :count].reshape(index.shape[0], *shape).to(dtype or torch.float32)
 
 
+def mix64(x: Words) -> Words:
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014) of int64 words, NumPy's or torch's: a bijection of 64 bits.
+
+    Products wrap; an arithmetic shift with its sign bits masked away is the shift of the unsigned word.
+    """
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * (0xBF58476D1CE4E5B9 - 2**64)
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * (0x94D049BB133111EB - 2**64)
+    return x ^ ((x >> 31) & (2**33 - 1))
+
+
+def upper53(x: Words) -> Words:
+    """The upper 53 bits of int64 words, as whole numbers: a float64 holds them exactly."""
+    return (x >> 11) & (2**53 - 1)
+
+
 def hash_uniform(ids: np.ndarray, purpose: int) -> np.ndarray:
     """Numbers in [0, 1) for whole numbers, each a function of (purpose, id) alone; NumPy only.
 
-    The finaliser of SplitMix64 (Steele, Lea, Flood 2014), twice. Which images are held out or left out is decided by
-    these numbers: another generator would be another split, and no earlier result could be continued.
+    `mix64` twice. Which images are held out or left out is decided by these numbers: another generator would be
+    another split, and no earlier result could be continued.
     """
-    with np.errstate(over="ignore"):
-        z = np.asarray(ids).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(purpose)
-        for _ in range(2):
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            z ^= z >> np.uint64(31)
-    return (z >> np.uint64(11)).astype(np.float64) / 2.0**53
+    words = np.atleast_1d(np.asarray(ids).astype(np.int64)) * SPLITMIX_STEP + np.int64(purpose)
+    return (upper53(mix64(mix64(words))).astype(np.float64) / 2.0**53).reshape(np.shape(ids))
 
 
 def order(seed: int, purpose: str, index: Tensor) -> Tensor:

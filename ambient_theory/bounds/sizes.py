@@ -156,31 +156,3 @@ def bound(
         return BoundTerms(0.0, c_l * math.sqrt((d + log_term) / n_mean(levels, counts)))
     pca = 0.0 if d == 1 else c_d * ((d + log_term) / n_d(levels, counts)) ** 0.25
     return BoundTerms(pca, c_l * (low_factor / n_l(k, levels, counts)) ** lowdim_exponent(k))
-
-
-def crossover(
-    k: int,
-    d: float,
-    levels: ArrayLike = 1.0,
-    shares: ArrayLike = 1.0,
-    *,
-    c_d: float = 1.0,
-    c_l: float = 1.0,
-) -> float:
-    """Total sample size n* at which the two terms of the bound are equal; above it the low-dimensional term leads.
-
-    Homoscedastic: `n* = (C_d/C_l)^(4(2k-1)/(2k-3)) d^((2k-1)/(2k-3))` (k = 2: d^3, k = 3: d^(5/3)), whatever s. With
-    levels of different s in fixed shares both terms are powers of n, so the equation is solved in log n:
-    `log(C_d/C_l) + (log d - log a_d)/4 + (log a_l)/(4k-2) = (1/4 - 1/(4k-2)) log n`, `a = sum shares s^-p`.
-    Derived here. Raises UsageError for k < 2 (no subspace term) and bad levels. Returns inf beyond float range.
-    """
-    k = check_k(k, least=2)
-    s, share = check_levels(levels, shares)
-    share = share / share.sum()
-    if not (c_d > 0 and c_l > 0 and d > 0):
-        raise UsageError("the dimension d and the constants c_d, c_l must be > 0")
-    log_a_d = math.log(float(np.sum(share * s**-4.0)))
-    log_a_l = math.log(float(np.sum(share * s ** -(4.0 * k - 2))))
-    left = math.log(c_d / c_l) + (math.log(d) - log_a_d) / 4 + log_a_l * lowdim_exponent(k)
-    log_n = left / (0.25 - lowdim_exponent(k))
-    return math.exp(log_n) if log_n < 709 else math.inf

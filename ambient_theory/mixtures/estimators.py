@@ -32,7 +32,7 @@ from ambient_theory.mixtures.likelihood import (
     mean_log_likelihood,
     plus_plus_start,
 )
-from ambient_theory.mixtures.moments import WEIGHTS, Weights
+from ambient_theory.mixtures.pooling import WEIGHTS, Weights
 from ambient_theory.mixtures.streaming import MomentStream, SpaceStream
 from ambient_theory.mixtures.subspace import Subspace, weighted_subspace
 from ambient_theory.shared.errors import UsageError

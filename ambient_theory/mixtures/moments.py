@@ -11,16 +11,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ambient_theory.mixtures.pooling import WEIGHTS, Weights
 from ambient_theory.shared.errors import UsageError
 
 Floats = NDArray[np.float64]
-Weights = Literal["gls", "order", "sigma", "none"]
-WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 
 
 def hermite(x: ArrayLike, s: ArrayLike, order: int) -> Floats:

@@ -9,6 +9,11 @@ class AmbientError(Exception):
     exit_code = 1
 
 
+def first_line(error: BaseException, limit: int = 120) -> str:
+    """First line of an error's message for a sentence of ours, cut to `limit` characters; its type if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:limit]
+
+
 class UsageError(AmbientError, ValueError):
     """An option, a config or a combination of them is not allowed (exit code 2)."""
 

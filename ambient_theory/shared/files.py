@@ -62,12 +62,22 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
+def flushed(file: IO[Any]) -> Iterator[IO[Any]]:
+    """An open file that is on disk when the block is left without an exception, and closed in any case.
+
+    For what must not move to another name: a journal, or a file in a directory that is itself renamed when it is whole.
+    """
+    with file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
 def _in_place(temporary: Path, stream: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
     try:
-        with stream as file:
+        with flushed(stream) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
@@ -92,6 +102,16 @@ def fsync_directory(path: Path) -> None:
             os.close(handle)
 
 
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises DataError if the file is missing or cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+
+
 def write_sealed(path: Path, payload: Mapping[str, Any]) -> None:
     """Write a JSON object with the SHA-256 of its canonical text beside it, atomically."""
     body = json.loads(canonical_json(payload))
@@ -100,12 +120,7 @@ def write_sealed(path: Path, payload: Mapping[str, Any]) -> None:
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """Read what `write_sealed` wrote. Raises DataError if the file is missing, damaged or was edited."""
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    body = read_json(path)
     if not isinstance(body, dict) or "sha256" not in body:
         raise DataError(f"{path}: not a sealed JSON object")
     seal = body.pop("sha256")

@@ -32,6 +32,9 @@ from ambient_theory.shared.errors import UsageError
 T = TypeVar("T")
 R = TypeVar("R")
 
+REQUIRED: Any = dataclasses.MISSING
+"""Default of an option that has none: it must be given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
@@ -63,15 +66,16 @@ class Option:
 
 
 def option(default: Any, doc: str, **details: Any) -> Any:
-    """A field that is an option. `default` may be a value or, for mappings, a factory (a class).
+    """A field that is an option. `default` may be a value, REQUIRED or, for mappings, a factory (a class).
 
     doc: what it is, with its unit; becomes the help, the docs and the docstring. key: its name outside where that
     differs from the field's; aliases: other names that files may use. flag: the flag where that is not `--key`; short:
     a one-letter one. panel: the group of options in the help. shown_default: default in words (`by preset`).
-    form: how text becomes the value: `images` (200k, 1.5M), `time` (45m, 3h30m) or `integers` (1,2,2). above, at_least,
-    below, at_most, choices: the rule (choices may be a function, asked when needed). hashed: whether it is part of what
-    names a result; added_later: at its default it is left out of that name, so that what was made before the option
-    existed keeps its own. on_command_line=False: no flag, and `doc` says why. in_files=False: not in TOML.
+    form: how text becomes the value: `images` (200k, 1.5M), `count` (1e5), `time` (45m, 3h30m) or `integers` (1,2,2).
+    above, at_least, below, at_most, choices: the rule, for each member of a list (choices may be a function, asked when
+    needed). hashed: whether it is part of what names a result; added_later: at its default it is left out of that
+    name, so that what was made before the option existed keeps its own. on_command_line=False: no flag, and `doc` says
+    why. in_files=False: not in TOML.
     """
     metadata = {"option": Option(doc=doc, **details)}
     if isinstance(default, type):
@@ -108,7 +112,9 @@ class Described:
         if self.option.shown_default is not None:
             return self.option.shown_default
         value = self.default
-        if value is None or value == () or value == {} or value is dataclasses.MISSING:
+        if value is REQUIRED:
+            return "required"
+        if value in (None, "", (), {}):
             return "none"
         if isinstance(value, bool):
             return "yes" if value else "no"
@@ -163,8 +169,12 @@ def check_value(d: Described, value: Any, name: str = "") -> None:
         for one in value if isinstance(value, tuple) else (value,):
             if one not in rule.allowed:
                 raise UsageError(f"{name} {one!r} is not one of {', '.join(rule.allowed)}")
-    if not _is_number(value):
-        return
+    for one in value if isinstance(value, tuple) else (value,):
+        if _is_number(one):
+            _check_number(rule, one, name)
+
+
+def _check_number(rule: Option, value: float, name: str) -> None:
     bounds = (
         (rule.above, "> ", lambda x, b: x > b),
         (rule.at_least, ">= ", lambda x, b: x >= b),
@@ -262,7 +272,19 @@ def parse_image_list(text: str, name: str) -> tuple[int, ...]:
     return tuple(parse_images(part, name) for part in text.split(","))
 
 
+def parse_count(text: str, name: str) -> int:
+    """`100000` or `1e5` as a whole number. Raises UsageError on anything else."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"{name} {text!r}: give a number such as 100000 or 1e5")
+    return round(value)
+
+
 FORMS: dict[str, Callable[[str, str], Any]] = {
+    "count": parse_count,
     "images": parse_images,
     "image-list": parse_image_list,
     "time": parse_time,
@@ -350,11 +372,15 @@ def _parameter(name: str, d: Described, only_given: bool, flags: tuple[str, ...]
         shown = [f"{d.flag}/--no-{d.flag[2:]}"]
     if o.short:
         shown.append(o.short)
-    help_text = f"{o.doc.rstrip('.')}{_choices_text(o)}. Default: {d.default_text}."
+    required = d.default is REQUIRED and not only_given
+    default_text = "" if required else f" Default: {d.default_text}."
+    help_text = f"{o.doc.rstrip('.')}{_choices_text(o)}.{default_text}"
     annotation = Annotated[
-        kind | None, typer.Option(*shown, help=help_text, rich_help_panel=o.panel or None, show_default=False)
+        kind if required else kind | None,
+        typer.Option(*shown, help=help_text, rich_help_panel=o.panel or None, show_default=False),
     ]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    default = inspect.Parameter.empty if required else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _choices_text(o: Option) -> str:

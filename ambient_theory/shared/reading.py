@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.files import read_sealed
+from ambient_theory.shared.files import read_json, read_sealed
 from ambient_theory.shared.records import Record
 
 RUN_RESULT = "ambient.run-result/"
@@ -91,12 +91,7 @@ def _sources(path: Path) -> list[Path]:
 
 def _is_run(path: Path) -> bool:
     """Whether a result.json is a training's (the ledger of a simulation has files of that name too)."""
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    body = read_json(path)
     return isinstance(body, dict) and str(body.get("schema", "")).startswith(RUN_RESULT)
 
 

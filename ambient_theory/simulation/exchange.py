@@ -24,41 +24,32 @@ from ambient_theory.mixtures.fisher import efficient_exchange_rate, marginal_wor
 from ambient_theory.mixtures.laws import hard_pair, scaled
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.simulation.ledger import SimulationCell, atoms_of
+from ambient_theory.simulation.options import ExchangeOptions, Simulated
 
 Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
-DEFAULT_DELTAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExchangeConfig:
+class ExchangeConfig(Simulated, ExchangeOptions):
     """deltas in units of s_clean; n_noisy None means `2 n_clean s^(4k-2)`, enough to be resolved at every delta."""
 
     k: int = 2
-    s_clean: float = 1.0
-    s_noisy: float = 2.0
-    deltas: tuple[float, ...] = DEFAULT_DELTAS
-    n_clean: int = 100_000
-    n_noisy: int | None = None
     estimator: str = "dmm"
     weights: str = "gls"
-    reps: int = 500
-    bins: int = 500
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         bounds.check_k(self.k, least=2)
         bounds.check_levels([self.s_clean, self.s_noisy])
         if self.s_noisy <= self.s_clean:
             raise UsageError(f"an exchange rate needs s_noisy > s_clean, not {self.s_noisy:g} <= {self.s_clean:g}")
-        if not self.deltas or not all(math.isfinite(x) and x > 0 for x in self.deltas):
-            raise UsageError("every delta must be finite and > 0")
-        if self.n_clean < self.k or (self.n_noisy is not None and self.n_noisy < 1):
-            raise UsageError(f"n_clean must be >= k = {self.k}, n_noisy >= 1")
+        if not self.deltas:
+            raise UsageError("no delta given: give one or more half-widths > 0")
+        if self.n_clean < self.k:
+            raise UsageError(f"n_clean {self.n_clean} must be >= k = {self.k}")
         if self.estimator not in ("dmm", "mle"):
             raise UsageError(f"the exchange rate is simulated for dmm or mle, not {self.estimator!r}")
-        if self.reps < 2:
-            raise UsageError(f"replicates must be >= 2, not {self.reps}")
 
     @property
     def noisy(self) -> int:

@@ -21,17 +21,13 @@ from ambient_theory.mixtures.laws import (
     scaled,
     separated_law,
 )
-from ambient_theory.mixtures.moments import WEIGHTS
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.simulation.ledger import SimulationCell, atoms_of
+from ambient_theory.simulation.options import GridOptions
 
-FAMILIES = ("separated", "hard", "envelope", "fixed", "pca-hard", "pca-strong")
-ENGINES = ("binned", "exact", "wishart")
-ESTIMATORS = ("dmm", "clean-only", "mean-only", "mle", "em", "npmle")
 POOLED_BY_WEIGHTS = ("dmm", "clean-only")
 PCA_FAMILIES = ("pca-hard", "pca-strong")
 STRONG_RHO = 3.0
-DEFAULT_N = tuple(round(10 ** (3 + i / 2)) for i in range(11))
 
 
 @dataclass(frozen=True)
@@ -61,53 +57,26 @@ def parse_mix(text: str) -> Mix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulationConfig:
-    """What `simulate-gmm` runs. s_clean, s_noisy are total standard deviations. Raises UsageError on bad values."""
-
-    k: tuple[int, ...] = (2,)
-    dim: int = 1
-    s_clean: float = 1.0
-    s_noisy: float = 2.0
-    mixes: tuple[str, ...] = ("clean", "noisy", "10:90")
-    n: tuple[int, ...] = DEFAULT_N
-    families: tuple[str, ...] = ("separated", "hard")
-    estimators: tuple[str, ...] = ("dmm", "mean-only")
-    weights: tuple[str, ...] = ("gls",)
-    reps: int = 500
-    engine: str = "auto"
-    seed: int = 0
-    radius: float = 2.0
-    bins: int = 500
-    snr: float = 2.0
-    atoms: str | None = None
+class SimulationConfig(GridOptions):
+    """What `simulate-gmm` runs: options that go together, with the engine chosen. Raises UsageError on bad values."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.engine == "auto":
             best = "binned" if self.dim == 1 else "wishart" if max(self.k, default=1) <= 2 else "exact"
             object.__setattr__(self, "engine", best)
         for k in self.k:
             bounds.check_k(k)
-        if self.dim < 1:
-            raise UsageError(f"the dimension must be >= 1, not {self.dim}")
         bounds.check_levels([self.s_clean, self.s_noisy])
         if self.s_noisy < self.s_clean:
             raise UsageError(f"noisy samples (s = {self.s_noisy:g}) have less noise than clean ones ({self.s_clean:g})")
-        _check_choices("family", self.families, FAMILIES)
-        _check_choices("estimator", self.estimators, ESTIMATORS)
-        _check_choices("weights", self.weights, WEIGHTS)
-        _check_choices("engine", (self.engine,), ENGINES)
+        for name in ("families", "estimators", "weights"):
+            if not getattr(self, name):
+                raise UsageError(f"no {name} given: choose one or more")
         for mix in self.mixes:
             parse_mix(mix)
         if not self.n or min(self.n) < 1:
             raise UsageError("sample sizes n must be whole numbers >= 1")
-        if self.reps < 2:
-            raise UsageError(f"replicates must be >= 2 (a standard error is needed), not {self.reps}")
-        if self.seed < 0:
-            raise UsageError(f"the seed must be >= 0, not {self.seed}")
-        if not (math.isfinite(self.radius) and self.radius > 0 and math.isfinite(self.snr) and self.snr > 0):
-            raise UsageError("the radius R and snr must be finite and > 0")
-        if self.bins < 50:
-            raise UsageError(f"at least 50 bins are needed, not {self.bins}")
         pca = [f for f in self.families if f in PCA_FAMILIES]
         if self.dim == 1 and (pca or self.engine == "wishart"):
             what = f"family {pca[0]}" if pca else "engine wishart"
@@ -128,14 +97,6 @@ class SimulationConfig:
             law = parse_atoms(self.atoms).check_inside(self.radius)
             if any(k < law.k for k in self.k):
                 raise UsageError(f"{law.k} atoms given, but the estimator has k = {min(self.k)}")
-
-
-def _check_choices(name: str, values: Sequence[str], allowed: Sequence[str]) -> None:
-    if not values:
-        raise UsageError(f"no {name} given: choose from {', '.join(allowed)}")
-    for value in values:
-        if value not in allowed:
-            raise UsageError(f"unknown {name} {value!r}: choose from {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)
@@ -238,28 +199,3 @@ def _estimators(config: SimulationConfig, clean: int) -> tuple[tuple[str, str], 
         for weights in (config.weights if name in POOLED_BY_WEIGHTS else ("-",))
         if not (name == "clean-only" and not clean)
     )
-
-
-def whole(value: float, name: str) -> int:
-    """A number of samples as an int. Raises UsageError unless it is finite and >= 1."""
-    if not (math.isfinite(value) and value >= 1):
-        raise UsageError(f"{name} must be a number of samples >= 1, not {value!r}")
-    return round(value)
-
-
-def parse_sizes(text: str, per_decade: int = 2) -> tuple[int, ...]:
-    """`1e3..1e8` (even in log n, `per_decade` points a decade) or `1000,1e6`. Raises UsageError with the form."""
-    try:
-        if ".." in text:
-            low, high = (float(part) for part in text.split(".."))
-            if not 1 <= low <= high < math.inf:
-                raise ValueError
-            points = int(math.floor(math.log10(high / low) * per_decade + 1e-9)) + 1
-            sizes = [round(low * 10 ** (i / per_decade)) for i in range(points)]
-        else:
-            sizes = [round(float(part)) for part in text.split(",") if part.strip()]
-    except (ValueError, OverflowError):
-        raise UsageError(f"sample sizes {text!r} are neither LOW..HIGH nor a comma-separated list of numbers") from None
-    if not sizes or min(sizes) < 1:
-        raise UsageError(f"sample sizes {text!r}: every n must be >= 1")
-    return tuple(dict.fromkeys(sizes))

@@ -1,11 +1,40 @@
-"""Options that several commands share and that settle nothing about a result."""
+"""What several commands share: options that settle nothing about a result, and where a task is run."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import typer
 
+from ambient_theory.shared.errors import UsageError
+from ambient_train.settings.run_options import LaunchOptions
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no talk.", rich_help_panel="Output")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel="Machine and processes")]
+
+
+def here_or_in_group(
+    task: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    launch: LaunchOptions,
+    *,
+    device: str,
+    alone: bool = False,
+) -> Any:
+    """task(**arguments) here, or in a group of processes started from here; one of a group under torchrun or srun.
+
+    alone: one process does, whatever was asked for. Raises UsageError where a group has another size than asked for.
+    """
+    from ambient_train.training.world import place_in_group
+
+    place = place_in_group()
+    if place is not None and launch.nproc not in (1, place[1]):
+        raise UsageError(
+            f"--nproc {launch.nproc} inside a group of {place[1]} processes: leave it out under torchrun or srun"
+        )
+    if place is not None or (launch.nproc == 1 and launch.nodes == 1) or alone:
+        return task(**arguments)
+    from ambient_train.training.launch import launch as start_group
+
+    return start_group(task, arguments, launch, device=device)

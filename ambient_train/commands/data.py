@@ -9,8 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from ambient_theory.shared.console import command, print_json, talk
+from ambient_theory.shared.options import with_options
 from ambient_theory.shared.progress import stage_listener
+from ambient_train.commands.common import Json, Quiet
 from ambient_train.data.formats.columns import FILE_COLUMNS, LABEL_COLUMNS, SIGMA_COLUMNS, TABLE_STEMS, TABLE_SUFFIXES
+from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
 from ambient_train.data.readers import source_help
 
 app = typer.Typer(
@@ -37,52 +40,18 @@ CHECK_HELP = (
     "note, and so is a level that the pixels contradict.\n\n"
     "Exit code 3 if training could not read the source as it is."
 )
-Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="Threads that decode (default: one a core, one for small files); changes no byte."),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no talk on stderr.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DEST if it exists.", rich_help_panel="Output")]
 
 
 @app.command(epilog="Example: ambient data prepare photos/ photos32.zip --resolution 32")
 @command
+@with_options(flags={"colour": ("--colour", "--color")})
 def prepare(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     dest: Annotated[Path, typer.Argument(help="Archive to write: .zip (uncompressed PNGs, EDM's layout) or .npz.")],
-    resolution: Annotated[
-        str | None, typer.Option(metavar="N|WxH", help="Side in pixels, even (default: as it is); 64x48 for wide.")
-    ] = None,
-    transform: Annotated[
-        str | None,
-        typer.Option(
-            metavar="center-crop|center-crop-wide|resize",
-            help="How to get there (default with --resolution: center-crop).",
-        ),
-    ] = None,
-    filter: Annotated[
-        str, typer.Option(metavar="area|lanczos", help="Exact area average, or Pillow's Lanczos as EDM's tool uses.")
-    ] = "area",
-    max_images: Annotated[
-        int | None, typer.Option(min=1, help="At most this many images, drawn by a hash of their place (default: all).")
-    ] = None,
-    colour: Annotated[
-        str, typer.Option("--colour", "--color", metavar="auto|rgb|grey", help="Colour mode; auto looks at 64 images.")
-    ] = "auto",
-    split: Annotated[
-        str,
-        typer.Option(
-            metavar="all|train|heldout", help="Part to take; all = the training part where there is a held-out one."
-        ),
-    ] = "all",
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Count and list unusable files instead of stopping.")
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse palettes, alpha, CMYK and 16 bits instead of converting them.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DEST if it exists.")] = False,
-    workers: Workers = None,
+    options: PrepareOptions,
+    decoding: DecodeOptions,
+    overwrite: Overwrite = False,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -90,23 +59,13 @@ def prepare(
 
     The bytes of DEST depend on the source and the options alone. Shrinking averages areas exactly.
     """
-    from ambient_train.data.prepare.geometry import Geometry
     from ambient_train.data.prepare.prepare import PrepareConfig, partial_path
     from ambient_train.data.prepare.prepare import prepare as run
 
-    config = PrepareConfig(
-        source=source,
-        dest=dest,
-        geometry=Geometry.parse(transform, resolution, filter),
-        colour=colour,
-        split=split,  # type: ignore[arg-type]  # checked by the config
-        max_images=max_images,
-        skip_bad=skip_bad,
-        strict=strict,
-    )
+    config = PrepareConfig(source=source, dest=dest, **vars(options))
     try:
         with stage_listener(quiet) as progress:
-            result = run(config, workers=workers, overwrite=overwrite, progress=progress)
+            result = run(config, workers=decoding.workers, overwrite=overwrite, progress=progress)
     except KeyboardInterrupt:
         if partial_path(dest).exists():
             talk(f"what is done is kept in {partial_path(dest)}; the same command continues", quiet=quiet)
@@ -133,14 +92,12 @@ def prepare(
 
 @app.command(epilog="Example: ambient data corrupt digits noisy.npz --sigma 0.2 --share 0.9")
 @command
+@with_options
 def corrupt(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     dest: Annotated[Path, typer.Argument(help="File to write: .npz with images, labels, sigma and heldout.")],
-    sigma: Annotated[float, typer.Option(help="Standard deviation of the noise in units of [-1, 1].")],
-    share: Annotated[float, typer.Option(help="Share of noisy training images, 0 to 1.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Which images are noisy, and with which noise.")] = 0,
-    resolution: Annotated[int | None, typer.Option(help="Area-resize to this side first (default: as it is).")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DEST if it exists.")] = False,
+    options: CorruptOptions,
+    overwrite: Overwrite = False,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -151,16 +108,7 @@ def corrupt(
     from ambient_train.data.prepare.corrupt import write_corrupted
 
     with stage_listener(quiet) as progress:
-        result = write_corrupted(
-            source,
-            dest,
-            sigma=sigma,
-            share=share,
-            seed=seed,
-            resolution=resolution,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        result = write_corrupted(source, dest, options, overwrite=overwrite, progress=progress)
     for note in result.notes:
         talk(f"note: {note}", quiet=quiet)
     if json_output:
@@ -174,9 +122,10 @@ def corrupt(
 
 @app.command(help=CHECK_HELP, epilog="Example: ambient data check photos/")
 @command
+@with_options
 def check(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
-    workers: Workers = None,
+    decoding: DecodeOptions,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -184,7 +133,7 @@ def check(
     from ambient_train.data.prepare.check import check as run
 
     with stage_listener(quiet) as progress:
-        report = run(source, workers=workers, progress=progress)
+        report = run(source, workers=decoding.workers, progress=progress)
     if json_output:
         print_json(report.to_dict())
     elif report.count:

@@ -12,7 +12,7 @@ from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Given, with_options
 from ambient_theory.shared.signals import leave_on_signal
 from ambient_train.commands.common import Json, Quiet
-from ambient_train.settings.run_options import SlurmOptions
+from ambient_train.settings.run_options import PoolOptions, SlurmOptions
 
 sweep_app = typer.Typer(
     help="Grids of trainings: plan, run, status.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -28,11 +28,9 @@ Runs = Annotated[Path, typer.Option(help="Folder of run directories.")]
 @with_options
 def sweep_run(
     grid: GridFile,
+    pool: PoolOptions,
     jobs: Given[SlurmOptions],
     runs: Runs = Path("runs"),
-    workers: Annotated[int, typer.Option(help="Trainings at a time, one process each.")] = 1,
-    threads: Annotated[int, typer.Option(help="CPU threads of each training.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     outdir: Annotated[
         Path | None, typer.Option(help="Where records and table go. Default: beside the runs, named like the grid.")
     ] = None,
@@ -57,13 +55,13 @@ def sweep_run(
     if slurm:
         from ambient_train.sweep.slurm import submit_grid, wait_for_grid
 
-        options = jobs.over(SlurmOptions(jobs=workers))
-        result = submit_grid(grid, runs, options, threads=threads, device=device, outdir=outdir)
+        options = jobs.over(SlurmOptions(jobs=pool.workers))
+        result = submit_grid(grid, runs, options, threads=pool.threads, device=pool.device, outdir=outdir)
         if wait:
             talk(f"submitted {', '.join(job.job_id for job in result.jobs)}; logs: {result.logs}", quiet=quiet)
             result = wait_for_grid(result, runs, outdir=outdir, quiet=quiet)
     else:
-        result = run_grid(grid, runs, workers=workers, threads=threads, device=device, outdir=outdir, quiet=quiet)
+        result = run_grid(grid, runs, **vars(pool), outdir=outdir, quiet=quiet)
     if as_json:
         print_json(result.to_dict())
     else:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ambient_theory.shared.console import command, print_json, starting
-from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Given, with_options
 from ambient_theory.shared.signals import leave_on_signal
-from ambient_train.commands.common import Json, Quiet
+from ambient_train.commands.common import Json, Quiet, here_or_in_group
 from ambient_train.diffusion.sampler_settings import SamplerConfig
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
-from ambient_train.settings.layers import NetworkFlags, Start, TrainSettings, flags_over_file
+from ambient_train.settings.layers import NetworkFlags, Start, flags_over_file
 from ambient_train.settings.run_options import LaunchOptions, RunOptions, Schedule, process_share
 
 EXAMPLE = "Example: ambient train --data photos/ --resolution 32 --sigma 0.2 --corruption 0.9 --duration 200k"
@@ -66,31 +65,15 @@ def train(
         file, config, amounts, start, schedule, network=network, evaluation=evaluation, sampler=sampler
     )
     process_share(settings.train.batch, launch.nproc * launch.nodes, run.micro_batch)
-    result = _start(
-        settings, run, launch, {"outdir": outdir, "log": tuple(log or ()), "dry_run": dry_run, "quiet": quiet}
-    )
+    with starting("loading PyTorch", quiet=quiet):
+        from ambient_train.tasks.train import train as task
+
+    where = {"outdir": outdir, "log": tuple(log or ()), "dry_run": dry_run, "quiet": quiet}
+    arguments = {"settings": settings, "options": run, **where}
+    result = here_or_in_group(task, arguments, launch, device=run.device, alone=dry_run)
     if result is None:  # a process of a group that is not its leader
         return
     if as_json:
         print_json(result.to_dict())
     else:
         result.show()
-
-
-def _start(settings: TrainSettings, run: RunOptions, launch: LaunchOptions, where: dict[str, Any]) -> Any:
-    """Here, or in a group of processes started from here; under torchrun or srun this is one of a group."""
-    with starting("loading PyTorch", quiet=where["quiet"]):
-        from ambient_train.tasks.train import train as task
-        from ambient_train.training.world import place_in_group
-
-    place = place_in_group()
-    if place is not None and launch.nproc not in (1, place[1]):
-        raise UsageError(
-            f"--nproc {launch.nproc} inside a group of {place[1]} processes: leave it out under torchrun or srun"
-        )
-    if place is not None or (launch.nproc == 1 and launch.nodes == 1) or where["dry_run"]:
-        return task(settings, run, **where)
-    from ambient_train.training.launch import launch as start_group
-
-    arguments = {"settings": settings, "options": run, **where}
-    return start_group(task, arguments, launch, device=run.device)

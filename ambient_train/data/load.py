@@ -18,7 +18,6 @@ from ambient_train.stateless import hash_uniform
 
 Split = Literal["train", "heldout", "all"]
 _CHUNK_BYTES = 256 * 2**20
-_CHECKED_AT_ONCE = 256
 _HOLDOUT, _SUBSET = 0x68656C646F7574, 0x737562736574
 
 
@@ -60,24 +59,6 @@ def load_images(
         labels = None
     name = source.name if size == images.shape[-1] else f"{source.name}{resolution}"
     return ImageSet(name, images, labels, ids, sigma, None if labels is None else source.classes, tuple(notes))
-
-
-def check_heldout(spec: str, *, holdout: float | None = None, resolution: int | None = None) -> int:
-    """Read every held-out image once and keep none: how many there are, 0 where none are held out.
-
-    What `load_images(spec, split="heldout")` would refuse after training is refused before it, with the same error.
-    Sources that hold arrays have been checked when they are opened, so only files of images cost their decoding.
-    """
-    source = open_source(spec)
-    if holdout == 0 and source.heldout is None:
-        return 0
-    ids = split_ids(source, "heldout", holdout)
-    _, size, side = _geometry(source, ids, resolution, spec)
-    _resized_sigma(None if source.sigma_n is None else source.sigma_n[ids], size, side, spec)
-    if source.tree is not None:
-        for start in range(0, len(ids), _CHECKED_AT_ONCE):
-            source.read(ids[start : start + _CHECKED_AT_ONCE])
-    return len(ids)
 
 
 def _geometry(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int, int]:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -202,11 +202,6 @@ class Nats:
         """Value in bits per pixel and channel."""
         return self.value / (self.dim * math.log(2))
 
-    @property
-    def bits_per_dim_stderr(self) -> float:
-        """Standard error of that."""
-        return self.stderr / (self.dim * math.log(2))
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
         names = ("value", "stderr", "n", "dim", "sigma_min", "sigma_max", "method", "bits_per_dim")
@@ -267,7 +262,7 @@ def _paired(a: DenoisingError, b: DenoisingError) -> Array:
     return _per_image(a).astype(np.float64) - _per_image(b)
 
 
-# What early stopping needs: a small fixed part, two halves, and the best of several points.
+# What early stopping needs: a small fixed part, and two halves.
 
 
 def quick_part(ids: npt.NDArray[np.int64], seed: int, count: int = QUICK_IMAGES) -> npt.NDArray[np.int64]:
@@ -286,28 +281,3 @@ def halves(ids: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64]
 
 def _order(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
     return stateless.order(seed, "denoise-part", torch.from_numpy(np.asarray(ids, np.int64))).numpy()
-
-
-def best_point(errors: Mapping[int, DenoisingError]) -> int:
-    """Of the points of a training (images seen -> error) the one with the least `total_nats`; the earliest of equals.
-
-    Raises UsageError if there is none, or if they are not of the same images, levels and noise.
-    """
-    points = _comparable(errors)
-    return min(points, key=lambda nimg: (total_nats(errors[nimg]).value, nimg))
-
-
-def best_points_by_level(errors: Mapping[int, DenoisingError]) -> tuple[int, ...]:
-    """The same for each level on its own: the point with the least E(s). Raises as `best_point`."""
-    points = _comparable(errors)
-    table = np.array([errors[nimg].mean for nimg in points])
-    return tuple(points[k] for k in table.argmin(axis=0))
-
-
-def _comparable(errors: Mapping[int, DenoisingError]) -> list[int]:
-    points = sorted(errors)
-    if not points:
-        raise UsageError("there is no point to choose from")
-    for nimg in points:
-        _paired(errors[points[0]], errors[nimg])
-    return points

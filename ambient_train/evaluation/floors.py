@@ -46,15 +46,6 @@ def reference_floor(
     return [replace(s, method=f"floor: {how}; {s.method}", drawn="without replacement") for s in scores]
 
 
-def floor_caption(floors: Sequence[Score | None]) -> str:
-    """One line that says what the floors of a table are; empty if there is none."""
-    ways: dict[str, None] = {}
-    for score in floors:
-        if score is not None:
-            ways[score.method.split(";")[0].removeprefix("floor: ")] = None
-    return f"floor: the score of real images ({'; '.join(ways)})" if ways else ""
-
-
 def cautions(scores: Sequence[Score]) -> list[str]:
     """One sentence for each thing that makes scores say less than their intervals suggest; empty if there is none."""
     words = [*map(_singular, scores), *map(_few, scores)]

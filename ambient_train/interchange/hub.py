@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.files import atomic_write_bytes, write_sealed
+from ambient_theory.shared.errors import DataError, UsageError, first_line
+from ambient_theory.shared.files import atomic_write_bytes, read_json, write_sealed
 from ambient_train.networks.precond import EDMPrecond
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "config.json", "model.safetensors", "pytorch_model.bin"
@@ -86,7 +86,7 @@ def build(config: Mapping[str, Any], state: Mapping[str, Tensor], origin: str) -
     except (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError) as error:
         raise DataError(f"{origin}: the settings make no network ({error})") from None
     expected = network.state_dict()
-    filters = _filters(network)
+    filters = {name: value for name, value in network.named_buffers() if name.endswith("resample_filter")}
     complete = {**filters, **state}
     missing, unexpected = [k for k in expected if k not in complete], [k for k in complete if k not in expected]
     if missing or unexpected:
@@ -134,21 +134,6 @@ def checked_config(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
     return arguments
 
 
-def _filters(network: torch.nn.Module) -> dict[str, Tensor]:
-    """The resampling filters of a network without memory, computed from its settings."""
-    found = {}
-    for name, module in network.named_modules():
-        taps = getattr(module, "taps", None)
-        if taps is not None and getattr(module, "resample_filter", None) is not None:
-            r = torch.tensor(taps)
-            found[f"{name}.resample_filter"] = torch.outer(r, r)[None, None] / r.sum() ** 2
-    return found
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def _some(what: str, names: list[str]) -> str:
     if not names:
         return ""
@@ -158,12 +143,9 @@ def _some(what: str, names: list[str]) -> str:
 def read_hub(directory: Path) -> tuple[EDMPrecond, dict[str, Any]]:
     """The network of a hub directory and its flat constructor arguments. Raises DataError."""
     path = directory / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; a hub directory has {CONFIG} and {WEIGHTS}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    if not path.exists():
+        raise DataError(f"{path}: no such file; a hub directory has {CONFIG} and {WEIGHTS}")
+    config = read_json(path)
     if not isinstance(config, dict):
         raise DataError(f"{path}: not a JSON object of constructor arguments")
     config = checked_config(config, str(path))
@@ -187,7 +169,7 @@ def _read_old_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: not a readable file of weights ({_first_line(error)})") from None
+        raise DataError(f"{path}: not a readable file of weights ({first_line(error)})") from None
     except (AttributeError, IndexError, OverflowError, MemoryError, AssertionError) as error:
         raise DataError(f"{path}: damaged ({error})") from None
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
@@ -210,5 +192,5 @@ def download(name: str) -> Path:
             repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, OLD_WEIGHTS, MEMORY]
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise DataError(f"hf:{name}: cannot be fetched ({_first_line(error)})") from None
+        raise DataError(f"hf:{name}: cannot be fetched ({first_line(error)})") from None
     return Path(path)

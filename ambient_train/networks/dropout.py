@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ambient_theory.shared.errors import UsageError
+from ambient_train.stateless import SPLITMIX_STEP, mix64, philox, upper53
 from ambient_train.stateless import key as stateless_key
-from ambient_train.stateless import philox
 
 MAX_LAYERS = 255
 """Dropout layers that a network can have; one more key of each sample is for its label dropout."""
@@ -33,17 +33,6 @@ class _ActiveKeys:
 _active = _ActiveKeys()
 
 
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
-
-
-def _mix(x: Tensor) -> Tensor:
-    """The SplitMix64 finaliser (Steele, Lea and Flood 2014) in wrapping int64 arithmetic."""
-    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _signed(0x94D049BB133111EB)
-    return x ^ ((x >> 31) & ((1 << 33) - 1))
-
-
 @contextlib.contextmanager
 def dropout_context(seed: int, sample_ids: Tensor, purpose: str = "dropout") -> Iterator[Tensor]:
     """Give the forward passes inside the keys of their dropout masks.
@@ -56,7 +45,7 @@ def dropout_context(seed: int, sample_ids: Tensor, purpose: str = "dropout") -> 
     ids = sample_ids.reshape(-1).to(torch.int64)
     low, high, _, _ = philox(stateless_key(seed, purpose), ids, torch.zeros_like(ids))
     layers = torch.arange(1, MAX_LAYERS + 2, device=ids.device)
-    keys = _mix((low | (high << 32))[:, None] + layers * _signed(0x9E3779B97F4A7C15))
+    keys = mix64((low | (high << 32))[:, None] + layers * SPLITMIX_STEP)
     before = _active.keys
     _active.keys = keys
     try:
@@ -96,7 +85,7 @@ def keyed_bits(key: Tensor, n: int) -> Tensor:
 def kept_labels(labels: Tensor, p: float, keys: Tensor | None) -> Tensor:
     """labels [B, L] with the rows of a share p of the samples zeroed (Ho and Salimans 2022), by the samples' keys."""
     key = require_keys(keys, labels.shape[0])[:, MAX_LAYERS]
-    u = ((key >> 11) & ((1 << 53) - 1)).to(torch.float64) * 2.0**-53
+    u = upper53(key).to(torch.float64) * 2.0**-53
     return labels * (u >= p)[:, None].to(labels.dtype)
 
 

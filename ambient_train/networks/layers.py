@@ -32,14 +32,20 @@ class Init:
     weight: float = 1.0
     bias: float = 0.0
 
-    def draw(self, shape: Sequence[int], fan_in: int, fan_out: int) -> Tensor:
-        """A tensor of the law with unit scale: variance 1/fan_in (kaiming) or 2/(fan_in + fan_out) (xavier)."""
+    def draw(self, shape: Sequence[int], fan_in: int, fan_out: int, scale: float) -> Tensor:
+        """A tensor of the law times `scale`: variance 1/fan_in (kaiming) or 2/(fan_in + fan_out) (xavier), scale 1.
+
+        On the meta device, where networks are laid out without memory, nothing is drawn: arithmetic there would first
+        import a compiler, for five to ten seconds.
+        """
+        if torch.get_default_device().type == "meta":
+            return torch.empty(*shape)
         if self.law == "xavier_uniform":
-            return math.sqrt(6 / (fan_in + fan_out)) * (2 * torch.rand(*shape) - 1)
+            return math.sqrt(6 / (fan_in + fan_out)) * (2 * torch.rand(*shape) - 1) * scale
         if self.law == "kaiming_uniform":
-            return math.sqrt(3 / fan_in) * (2 * torch.rand(*shape) - 1)
+            return math.sqrt(3 / fan_in) * (2 * torch.rand(*shape) - 1) * scale
         if self.law == "kaiming_normal":
-            return math.sqrt(1 / fan_in) * torch.randn(*shape)
+            return math.sqrt(1 / fan_in) * torch.randn(*shape) * scale
         raise ValueError(f"unknown initialisation {self.law!r}")
 
 
@@ -50,8 +56,8 @@ class Linear(nn.Module):
         super().__init__()
         init = init or Init()
         fans = (in_features, out_features)
-        self.weight = nn.Parameter(init.draw([out_features, in_features], *fans) * init.weight)
-        self.bias = nn.Parameter(init.draw([out_features], *fans) * init.bias) if bias else None
+        self.weight = nn.Parameter(init.draw([out_features, in_features], *fans, init.weight))
+        self.bias = nn.Parameter(init.draw([out_features], *fans, init.bias)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
@@ -89,11 +95,11 @@ class Conv2d(nn.Module):
         self.kernel, self.up, self.down, self.fused_down = kernel, up, down, fused_down
         fans = (in_channels * kernel**2, out_channels * kernel**2)
         shape = [out_channels, in_channels, kernel, kernel]
-        self.weight = nn.Parameter(init.draw(shape, *fans) * init.weight) if kernel else None
-        self.bias = nn.Parameter(init.draw([out_channels], *fans) * init.bias) if kernel else None
+        self.weight = nn.Parameter(init.draw(shape, *fans, init.weight)) if kernel else None
+        self.bias = nn.Parameter(init.draw([out_channels], *fans, init.bias)) if kernel else None
         self.resample_filter: Tensor | None
         self.taps = tuple(float(tap) for tap in resample_filter)
-        r = torch.tensor(self.taps)
+        r = torch.tensor(self.taps, device="cpu")  # a fact of the settings, also where networks have no memory
         self.register_buffer("resample_filter", torch.outer(r, r)[None, None] / r.sum() ** 2 if up or down else None)
 
     def _upsample(self, x: Tensor) -> Tensor:
@@ -318,7 +324,7 @@ class FourierEmbedding(nn.Module):
     def __init__(self, channels: int, scale: float = 16.0):
         super().__init__()
         self.freqs: Tensor
-        self.register_buffer("freqs", torch.randn(channels // 2) * scale)
+        self.register_buffer("freqs", Init("kaiming_normal").draw([channels // 2], 1, 1, scale))
 
     def forward(self, c: Tensor) -> Tensor:
         c = at_least_float32(c)

@@ -74,7 +74,8 @@ class SmallUNet(nn.Module):
         super().__init__()
         widths = [round(model_channels * m) for m in channel_mult]
         self.frequencies: Tensor
-        self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.25), math.log(16.0), 16)))
+        # a constant, and on the meta device both functions would first import a compiler, for five seconds
+        self.register_buffer("frequencies", torch.linspace(math.log(0.25), math.log(16.0), 16, device="cpu").exp())
         self.map_noise = nn.Linear(32, emb_channels)
         self.map_label = nn.Linear(label_dim, emb_channels, bias=False) if label_dim else None
         self.map_augment = nn.Linear(augment_dim, emb_channels, bias=False) if augment_dim else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.errors import UsageError, first_line
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.records import HELDOUT_BEST, Record
 
@@ -113,8 +113,7 @@ class WandbLogger:
             )
         except Exception as error:  # whatever the service has to say: no key, no network
             raise UsageError(
-                f"--log wandb could not start ({str(error).splitlines()[0] if str(error) else type(error).__name__}): "
-                "log in, set WANDB_MODE=offline, or leave it out"
+                f"--log wandb could not start ({first_line(error)}): log in, set WANDB_MODE=offline, or leave it out"
             ) from error
         return self
 

@@ -12,16 +12,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ambient_theory.shared.errors import BusyError, DataError
 from ambient_theory.shared.files import exclusive_lock
 from ambient_theory.shared.progress import Listener, ignore
 from ambient_theory.shared.records import Record
 from ambient_theory.shared.signals import SAME_SIGNAL_S, graceful_stop
+from ambient_train.networks.execution import recompute_blocks
 from ambient_train.runs.directory import RunDirectory
 from ambient_train.runs.loggers import Logger
 from ambient_train.runs.resolve import Job
 from ambient_train.runs.session import Session
 from ambient_train.settings.run_options import RunOptions, process_share
+from ambient_train.training.loop import build_network
 from ambient_train.training.world import World
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -41,8 +45,8 @@ def execute(
     """Train (or continue, or find it done) and score at each point of the job's schedule; the scores by image count.
 
     In a group of processes every rank calls this with the same arguments; only the leader touches `path`. What cannot
-    work is refused before anything is written there: a batch that does not divide, a directory of another run, images
-    that cannot be read, the held-out ones included.
+    work is refused before anything is written there: a batch that does not divide, a network without blocks to
+    recompute, a directory of another run, images that cannot be read, the held-out ones included.
     Raises UsageError for another config or a second process on the directory, DataError where no checkpoint holds or
     the disk is full, DivergedError, and StoppedError after saving when a signal or the time limit asks to leave; in a
     group the same error on every rank.
@@ -51,6 +55,9 @@ def execute(
     directory = RunDirectory(path, loggers)
     started = time.monotonic()
     process_share(job.config.batch, world.size, options.micro_batch)
+    if options.recompute:
+        with torch.device("meta"):
+            recompute_blocks(build_network(job.config, job.shape, job.label_dim))
     with contextlib.ExitStack() as stack:
         stack.enter_context(_full_disk(path))
         world.by_leader(lambda: directory.check(job.config))

@@ -24,6 +24,7 @@ from ambient_train.data.images import save_grid
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.diffusion.generate import generate
 from ambient_train.evaluation.denoising import DenoisingError
+from ambient_train.networks.execution import recompute_blocks
 from ambient_train.runs.directory import RunDirectory
 from ambient_train.runs.heldout import HeldOut, candidate_points
 from ambient_train.runs.resolve import Job
@@ -62,7 +63,7 @@ class Session:
             self.state = self._fresh()
 
     def _fresh(self) -> TrainState:
-        return TrainState(
+        state = TrainState(
             self.config,
             self.data.shape,
             self.job.label_dim,
@@ -70,6 +71,9 @@ class Session:
             sharded=self.options.shard,
             world=self.world,
         )
+        if self.options.recompute:
+            recompute_blocks(state.network)
+        return state
 
     def train_to(self, target: int) -> None:
         """Train until `target` images, from the newest checkpoint that holds.

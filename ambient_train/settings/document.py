@@ -1,15 +1,21 @@
-"""The page of all options, made from the dataclasses that declare them: `python -m ambient_train.settings.document`."""
+"""The page of the trainer's options, made from the dataclasses that declare them.
+
+`make docs` writes it to docs/options.md, and behind it the section of `simulate-gmm`, which
+`ambient_theory.simulation.options` makes: neither package imports the other's.
+"""
 
 from __future__ import annotations
 
 from ambient_theory.shared.options import options_table
+from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
 from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig, SamplerConfig
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import NetworkFlags, Start
+from ambient_train.settings.requests import AtCheckpoint, GenerateOptions, Question
 from ambient_train.settings.restore import RestoreOptions
-from ambient_train.settings.run_options import LaunchOptions, RunOptions, Schedule, SlurmOptions
+from ambient_train.settings.run_options import LaunchOptions, PoolOptions, RunOptions, Schedule, SlurmOptions
 
 SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Training", "`ambient train`; at the top of a config file, in `[base]` and `[[cell]]` of a grid.", (TrainConfig,)),
@@ -31,10 +37,15 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
         "`ambient generate` and `ambient evaluate`. A choice that only this one has makes it the sampler.",
         (GeneralSamplerConfig,),
     ),
-    ("Restoration", "`ambient restore`; not in files.", (RestoreOptions,)),
+    ("Images", "`ambient generate`; not in files.", (GenerateOptions,)),
+    ("What is scored", "`ambient evaluate`; not in files.", (Question,)),
+    ("Restoration", "`ambient restore`; not in files.", (RestoreOptions, AtCheckpoint)),
     ("Machine and run", "`ambient train`; not in files, since they change neither weights nor scores.", (RunOptions,)),
     ("Processes", "`ambient train` and `ambient restore`; not in files.", (LaunchOptions,)),
+    ("Sweep", "`ambient sweep run`; not in files.", (PoolOptions,)),
     ("Cluster", "`ambient sweep run --slurm`; not in files.", (SlurmOptions,)),
+    ("Archives", "`ambient data prepare`; not in files.", (PrepareOptions, DecodeOptions)),
+    ("Noise written down", "`ambient data corrupt`; not in files.", (CorruptOptions,)),
 )
 
 

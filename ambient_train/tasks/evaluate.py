@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -20,7 +19,6 @@ from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.options import Given
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_theory.shared.records import Record, write_records
-from ambient_train.data.builtin import BUILT_IN
 from ambient_train.data.load import load_images
 from ambient_train.diffusion.generate import generate
 from ambient_train.diffusion.sampler_settings import AnySampler
@@ -37,8 +35,10 @@ from ambient_train.runs.directory import RunDirectory
 from ambient_train.runs.heldout import HeldOut
 from ambient_train.runs.resolve import load_training_images, make_training_set
 from ambient_train.runs.score import Subject, denoise_records, floors_of, make_records, memorisation_floors
+from ambient_train.runs.whereabouts import saying_how_to_move, with_data_at, with_data_found
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.requests import Question
 from ambient_train.tasks.generate import below_the_data, sampler_for
 from ambient_train.tasks.show import denoise_sentences, sampler_text, show_score_rows
 from ambient_train.training.world import choose_device
@@ -89,28 +89,6 @@ class Evaluation:
             print(f"sampler: {sampler_text(self.evaluation.to_dict())}")
         for key, value in self.notes.items():
             print(f"{key}: {value}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What is to be measured on what. data, resolution: a data set to compare with instead of the run's own.
-
-    repeats: independent sets of images, for networks. references: `heldout-clean`, `train-clean`, a data source, or an
-    `.npz` of statistics; empty = the first two. nimg: the checkpoint to take, None = the newest that holds.
-    """
-
-    data: str | None = None
-    resolution: int | None = None
-    repeats: int = 1
-    references: tuple[str, ...] = ()
-    save_stats: Path | None = None
-    memorisation: bool = False
-    nimg: int | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise UsageError(f"repeats {self.repeats} must be >= 1")
 
 
 def evaluate(
@@ -236,22 +214,15 @@ class _OwnData:
         """
         if self.trained is None or self.trained.config is None:
             return None
-        config = self.trained.config
         if self.question.data is not None:
-            moved = replace(config, data=self.question.data)
-            if self.question.resolution in (None, config.resolution) and _same_images(moved):
-                return moved
-            return None
-        stored = (self.trained.data or {}).get("path")
-        if not Path(config.data).expanduser().exists() and stored and Path(stored).exists():
-            return replace(config, data=stored)
-        return config
+            return with_data_at(self.trained.config, self.question.data, self.question.resolution)
+        return with_data_found(self.trained.config, self.trained.data)
 
     def references(self, resolution: int | None, side: int) -> dict[str, Reference]:
         """`heldout-clean` and `train-clean`."""
         c = self.config()
         if c is not None:
-            with _moved(c):
+            with saying_how_to_move(c):
                 return own_references.references(c.data, resolution or c.resolution, c.holdout, c.max_images)
         if self.question.data is not None:
             return own_references.references(self.question.data, resolution or side, None, None)
@@ -262,28 +233,9 @@ class _OwnData:
         c = self.config()
         if c is None:
             return None
-        with _moved(c):
+        with saying_how_to_move(c):
             mixture = make_training_set(c, load_training_images(c.data, c.resolution, c.holdout, c.max_images))
         return own_references.clean_uint8(mixture.clean_images()) if mixture.n_clean else None
-
-
-@contextlib.contextmanager
-def _moved(config: TrainConfig) -> Iterator[None]:
-    """Where the run's data are not where they were, say how to name their new place."""
-    try:
-        yield
-    except DataError as error:
-        if config.data in BUILT_IN or Path(config.data).expanduser().exists():
-            raise
-        raise DataError(f"{error}; if the run's data moved, give --data with their new place") from None
-
-
-def _same_images(config: TrainConfig) -> bool:
-    try:
-        source = load_training_images(config.data, config.resolution, config.holdout, config.max_images)
-    except UsageError:
-        return False
-    return source.content_hash[:16] == config.data_hash
 
 
 def _references(

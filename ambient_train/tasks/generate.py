@@ -22,10 +22,10 @@ from ambient_train.diffusion.sampler_settings import GENERAL_ONLY, AnySampler, G
 from ambient_train.diffusion.sampling import parse_seeds
 from ambient_train.interchange.load import Trained, load_trained
 from ambient_train.networks.execution import one_thread_for_small
+from ambient_train.settings.requests import GenerateOptions
 from ambient_train.tasks.show import sampler_text
 from ambient_train.training.world import choose_device
 
-FORMS = ("png", "npz", "grid")
 MARKER = "generated.json"
 
 
@@ -81,15 +81,9 @@ def below_the_data(trained: Trained, sampler: AnySampler) -> str:
 def generate(
     network: str | os.PathLike[str],
     outdir: Path,
+    options: GenerateOptions | None = None,
     *,
-    seeds: str = "0-63",
-    form: str = "png",
-    subdirs: bool = False,
-    label: int | None = None,
     sampler: Given[Any] | None = None,
-    batch: int = 256,
-    nimg: int | None = None,
-    device: str = "auto",
     quiet: bool = False,
 ) -> Generated:
     """Write one PNG an image (`000123.png`), one npz (`images`, `seeds`), or one grid PNG.
@@ -97,13 +91,10 @@ def generate(
     Image k is a function of the network and of seed k alone. Images of the same network are made again where they are
     there; a folder that holds anything else is refused. Raises UsageError, DataError.
     """
-    if form not in FORMS:
-        raise UsageError(f"format {form!r} is not one of {', '.join(FORMS)}")
-    if batch < 1:
-        raise UsageError(f"batch {batch} must be >= 1")
-    numbers = parse_seeds(seeds)
-    chosen = choose_device(device)
-    trained = load_trained(network, device=chosen, nimg=nimg)
+    options = options or GenerateOptions()
+    numbers = parse_seeds(options.seeds)
+    chosen = choose_device(options.device)
+    trained = load_trained(network, device=chosen, nimg=options.nimg)
     one_thread_for_small(trained.arch, chosen)
     for complaint in trained.complaints:
         talk(f"passed over a damaged checkpoint: {complaint}", quiet=quiet)
@@ -113,24 +104,30 @@ def generate(
     _claim(outdir, trained)
     collected, done = [], 0
     made = images_of(
-        trained.network, numbers, settings, precision=trained.precision, batch=batch, device=chosen, classes=label
+        trained.network,
+        numbers,
+        settings,
+        precision=trained.precision,
+        batch=options.batch,
+        device=chosen,
+        classes=options.label,
     )
     for images in made:
-        if form == "png":
+        if options.form == "png":
             for seed, image in zip(numbers[done : done + len(images)], images, strict=True):
-                folder = outdir / f"{seed - seed % 1000:06d}" if subdirs else outdir
+                folder = outdir / f"{seed - seed % 1000:06d}" if options.subdirs else outdir
                 folder.mkdir(exist_ok=True)
                 pixels = image.transpose(1, 2, 0)
                 Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(folder / f"{seed:06d}.png")
         else:
             collected.append(images)
         done += len(images)
-        talk(f"{done:,}/{len(numbers):,} images", quiet=quiet or len(numbers) <= batch)
+        talk(f"{done:,}/{len(numbers):,} images", quiet=quiet or len(numbers) <= options.batch)
     path = outdir
-    if form == "npz":
+    if options.form == "npz":
         path = outdir / "images.npz"
         _save_npz(path, np.concatenate(collected), np.asarray(numbers))
-    elif form == "grid":
+    elif options.form == "grid":
         path = outdir / "grid.png"
         save_grid(np.concatenate(collected), path)
     return Generated(path, len(numbers), settings.to_dict())

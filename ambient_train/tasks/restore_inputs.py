@@ -9,9 +9,7 @@ Whatever cannot be restored is refused here, before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from ambient_train.data.readers import open_source
 from ambient_train.evaluation.own_references import clean_part, heldout_images
 from ambient_train.interchange.load import Trained
 from ambient_train.runs.resolve import load_training_images, make_training_set
+from ambient_train.runs.whereabouts import saying_how_to_move, with_data_at, with_data_found
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.restore import RestoreOptions
 
@@ -150,12 +149,8 @@ def cautions(trained: Trained, sigma_n: npt.NDArray[np.floating]) -> list[str]:
 
 
 def _of_run(trained: Trained, config: TrainConfig) -> Noisy:
-    try:
+    with saying_how_to_move(config):
         source = load_training_images(config.data, config.resolution, config.holdout, config.max_images)
-    except DataError as error:
-        if Path(config.data).expanduser().exists():
-            raise
-        raise DataError(f"{error}; if the run's data moved, give --data with their new place") from None
     mixture = make_training_set(config, source)
     _check_white(mixture)
     if mixture.n_noisy == 0:
@@ -256,24 +251,11 @@ def _own_config(trained: Trained) -> TrainConfig:
     """The run's config, with its data where they are now."""
     if trained.config is None:
         raise UsageError(f"{trained.name} comes from no run of ambient train: give --data with noisy images")
-    config, stored = trained.config, _of(trained.data, "path")
-    if not Path(config.data).expanduser().exists() and stored and Path(stored).exists():
-        return replace(config, data=stored)
-    return config
+    return with_data_found(trained.config, trained.data)
 
 
 def _own_elsewhere(trained: Trained, options: RestoreOptions) -> TrainConfig | None:
     """The run's config where --data is the new place of the run's own images: their hash decides."""
-    config = trained.config
-    if config is None or options.data is None or options.resolution not in (None, config.resolution):
+    if trained.config is None or options.data is None:
         return None
-    moved = replace(config, data=options.data)
-    try:
-        source = load_training_images(moved.data, moved.resolution, moved.holdout, moved.max_images)
-    except (UsageError, DataError):  # what is wrong with it as a source of its own, its reading will say
-        return None
-    return moved if source.content_hash[:16] == config.data_hash else None
-
-
-def _of(data: Mapping[str, Any] | None, key: str) -> Any:
-    return None if data is None else data.get(key)
+    return with_data_at(trained.config, options.data, options.resolution)

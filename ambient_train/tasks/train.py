@@ -165,7 +165,14 @@ def announce(job: Job) -> list[str]:
 
 
 def _dry_run(job: Job, path: Path, world: World, options: RunOptions) -> DryRun:
-    cost = measure(job.config, job.training_set(), job.label_dim, world.device, micro_batch=options.micro_batch)
+    cost = measure(
+        job.config,
+        job.training_set(),
+        job.label_dim,
+        world.device,
+        micro_batch=options.micro_batch,
+        recompute=options.recompute,
+    )
     _, at_once = process_share(job.config.batch, world.size, options.micro_batch)
     sizes = [cost.state_bytes, cost.activation_bytes(at_once), job.source.images.nbytes]
     state_mb, activations_mb, images_mb = (size / 1e6 for size in sizes)

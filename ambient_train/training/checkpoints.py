@@ -21,7 +21,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.files import fsync_directory, read_sealed, write_sealed
+from ambient_theory.shared.files import flushed, fsync_directory, read_sealed, write_sealed
 
 SCHEMA = "ambient.checkpoint/1"
 MANIFEST = "manifest.json"
@@ -59,7 +59,8 @@ def save(parent: Path, checkpoint: Checkpoint) -> Path:
         }
         files["meta.json"] = json.dumps(dict(checkpoint.meta), sort_keys=True, indent=1).encode()
         for name, data in files.items():
-            _write(temporary / name, data)
+            with flushed(open(temporary / name, "wb")) as file:
+                file.write(data)
             hashes[name] = hashlib.sha256(data).hexdigest()
         write_sealed(temporary / MANIFEST, {"schema": SCHEMA, "nimg": checkpoint.nimg, "files": hashes})
         fsync_directory(temporary)
@@ -80,13 +81,6 @@ def save(parent: Path, checkpoint: Checkpoint) -> Path:
         raise
     fsync_directory(parent)
     return final
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def load(directory: Path) -> Checkpoint:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.diffusion.noise_levels import LevelTable
+from ambient_train.networks.execution import recompute_blocks
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS
 from ambient_train.settings.run_options import process_share
@@ -58,6 +59,7 @@ def measure(
     device: torch.device,
     *,
     micro_batch: int | None = None,
+    recompute: bool = False,
     budget_s: float = BUDGET_S,
 ) -> StepCost:
     """Time passes of 1, 2, 4, ... images until one takes half a second, `micro_batch` (default the batch) is reached,
@@ -67,6 +69,8 @@ def measure(
     """
     _, largest = process_share(config.batch, 1, micro_batch)
     state = TrainState(config, data.shape, label_dim, device)
+    if recompute:
+        recompute_blocks(state.network)
     table = LevelTable.of(data.levels)
     state.network.train()
 

@@ -10,7 +10,6 @@ import pytest
 
 from ambient_train.data.formats.png import encode_png
 from ambient_train.data.load import ImageSet, load_images
-from ambient_train.data.prepare.geometry import Geometry
 from ambient_train.data.prepare.prepare import PrepareConfig, prepare
 from ambient_train.data.resize import area_resize
 
@@ -60,6 +59,6 @@ def test_area_resizing_28_to_8(benchmark, images: np.ndarray) -> None:
 
 
 def test_preparing_32_to_16(benchmark, archive: Path, tmp_path: Path) -> None:
-    config = PrepareConfig(source=str(archive), dest=tmp_path / "o.zip", geometry=Geometry("resize", 16))
+    config = PrepareConfig(source=str(archive), dest=tmp_path / "o.zip", transform="resize", resolution="16")
     benchmark.pedantic(prepare, (config,), {"overwrite": True}, rounds=2)
     _rate(benchmark, N)

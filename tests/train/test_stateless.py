@@ -100,6 +100,22 @@ def test_hash_of_ids_keeps_the_numbers_that_every_split_so_far_was_made_of() -> 
     assert [f"{v:.9f}" for v in got[:3]] == ["0.875219344", "0.421058250", "0.993632706"]
 
 
+def test_mix64_gives_the_published_stream_of_splitmix64_in_numpy_and_in_torch() -> None:
+    # the first five outputs for the seed 1234567, as listed with the reference implementation of xoshiro
+    published = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    states = 1234567 + np.arange(1, 6, dtype=np.int64) * stateless.SPLITMIX_STEP
+    got = stateless.mix64(states)
+    assert got.view(np.uint64).tolist() == published
+    assert stateless.mix64(torch.from_numpy(states)).tolist() == got.tolist()
+    assert stateless.upper53(got).tolist() == [word >> 11 for word in published]
+
+
 def test_hashing_ids_needs_no_torch() -> None:
     code = (
         "import sys; from ambient_train import stateless; stateless.hash_uniform([1], 2); print('torch' in sys.modules)"

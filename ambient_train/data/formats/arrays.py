@@ -11,8 +11,8 @@ from typing import IO
 
 import numpy as np
 
-from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.limits import check_array_size, check_expansion, first_line
+from ambient_theory.shared.errors import DataError, first_line
+from ambient_train.data.formats.limits import check_array_size, check_expansion
 
 _LAST_CHARACTER = 0x10FFFF
 

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.limits import MAX_PIXELS, first_line
+from ambient_theory.shared.errors import DataError, first_line
+from ambient_train.data.formats.limits import MAX_PIXELS
 from ambient_train.data.formats.png import decode_png
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of damaged files names none of them

@@ -19,11 +19,6 @@ BOMB_RATIO = 200
 BOMB_BYTES = 64 * 2**20
 
 
-def first_line(error: BaseException, limit: int = 120) -> str:
-    """First line of an error's message for a sentence of ours, cut to `limit` characters; its type if it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:limit]
-
-
 def check_array_size(shape: Sequence[int], itemsize: int, where: str) -> int:
     """Bytes of an array of that shape. Raises DataError where it is negative, empty, or beyond MAX_ARRAY_BYTES."""
     size = itemsize

@@ -12,8 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.limits import first_line
+from ambient_theory.shared.errors import DataError, first_line
 
 _DELIMITERS = (",", ";", "\t")
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}

@@ -24,6 +24,7 @@ from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images
 from ambient_train.data.mixture import TrainingSet, corrupt
 from ambient_train.data.prepare.archives import npy_stream, write_npy
+from ambient_train.data.prepare.options import CorruptOptions
 
 _BLOCK = 1024
 
@@ -49,39 +50,34 @@ class CorruptedSet:
 def write_corrupted(
     source: str,
     dest: Path,
+    options: CorruptOptions,
     *,
-    sigma: float,
-    share: float = 1.0,
-    seed: int = 0,
-    resolution: int | None = None,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> CorruptedSet:
-    """Write DEST (.npz) from a source with `share` of its training images at noise `sigma`.
+    """Write DEST (.npz) from a source with a share of its training images at noise sigma_n.
 
     Training on DEST with the same seed and share sees the same images, noise, held-out part and draws as training on
-    the source with that sigma. The one difference: levels are stored as float32, so sigma_n is the float32 nearest to
-    sigma (0.2 becomes 0.2 + 3e-9; exact for 0.25 or 0.5). Noise levels of a source that is noisy already are kept.
+    the source with that sigma_n. The one difference: levels are stored as float32, so sigma_n is the float32 nearest
+    to it (0.2 becomes 0.2 + 3e-9; exact for 0.25 or 0.5). Noise levels of a source that is noisy already are kept.
     Raises UsageError for options that make no sense, DataError for sources that cannot be read or placed.
     """
     if dest.suffix.lower() != ".npz":
         raise UsageError(f"{dest}: the name must end in .npz (float images do not fit into PNGs)")
-    if not sigma > 0:
-        raise UsageError(f"sigma {sigma} must be > 0, a standard deviation in units of [-1, 1]")
     if dest.exists() and not overwrite:
         raise UsageError(f"{dest} exists: give another name, or --overwrite")
     if not dest.parent.is_dir():
         raise DataError(f"{dest.parent}: no such directory")
-    part = load_images(source, split="train", resolution=resolution)
-    heldout = load_images(source, split="heldout", resolution=resolution)
+    part = load_images(source, split="train", resolution=options.resolution)
+    heldout = load_images(source, split="heldout", resolution=options.resolution)
     count = len(part) + len(heldout)
     if not np.array_equal(np.sort(np.concatenate([part.ids, heldout.ids])), np.arange(count)):
         raise UsageError(
             f"{source}: some of its images are neither for training nor held out, so ids would not be those of the "
             "source: use one without overlapping images"
         )
-    n_clean, n_noisy = counts(len(part), keep=1.0, corruption=share)
-    mixture = corrupt(part, n_clean=n_clean, n_noisy=n_noisy, sigma_n=sigma, seed=seed)
+    n_clean, n_noisy = counts(len(part), keep=1.0, corruption=options.share)
+    mixture = corrupt(part, n_clean=n_clean, n_noisy=n_noisy, sigma_n=options.sigma_n, seed=options.seed)
     columns: dict[str, np.ndarray] = {"sigma": np.zeros(count, np.float32), "heldout": np.zeros(count, bool)}
     columns["sigma"][mixture.source.ids] = mixture.sigma_n.numpy()
     columns["heldout"][heldout.ids] = True
@@ -101,7 +97,7 @@ def write_corrupted(
         for name, column in columns.items():
             write_npy(archive, name, column)
     amounts = (mixture.n_clean, mixture.n_noisy, len(heldout))
-    return CorruptedSet(str(dest), count, *amounts, sigma, seed, shape, part.notes)
+    return CorruptedSet(str(dest), count, *amounts, options.sigma_n, options.seed, shape, part.notes)
 
 
 def _blocks(mixture: TrainingSet, heldout: ImageSet, count: int) -> Iterator[tuple[int, np.ndarray]]:

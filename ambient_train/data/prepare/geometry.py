@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.prepare.options import FILTERS, TRANSFORMS
 from ambient_train.data.resize import area_resize
-
-Transform = Literal["none", "center-crop", "center-crop-wide", "resize"]
-TRANSFORMS: tuple[str, ...] = get_args(Transform)
-FILTERS = ("area", "lanczos")
 
 
 @dataclass(frozen=True)

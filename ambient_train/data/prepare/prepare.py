@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.files import content_hash, exclusive_lock
+from ambient_theory.shared.files import content_hash, exclusive_lock, flushed
 from ambient_train.data.formats.decode import Colour, is_colour
 from ambient_train.data.formats.trees import decode_threads
 from ambient_train.data.load import Split, split_ids, subset_ids
 from ambient_train.data.prepare.archives import finished_config, write_archive
 from ambient_train.data.prepare.geometry import Geometry
+from ambient_train.data.prepare.options import PrepareOptions
 from ambient_train.data.readers import open_source
 from ambient_train.data.source import Source
 
@@ -37,33 +38,22 @@ _PROBES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """What determines the archive.
-
-    colour: `auto` keeps grey if all of 64 images looked at are grey and else takes RGB. split: `all` and `train` are
-    the training part where the source has a held-out part of its own, `heldout` is that. max_images: that many, drawn
-    by a hash of the image's place in the source. skip_bad: count files that cannot be used instead of stopping.
-    strict: refuse palettes, alpha, CMYK, 16 bits and mixed colour modes instead of converting and counting them.
-    """
+class PrepareConfig(PrepareOptions):
+    """What determines the archive. Raises UsageError for options that make no sense, alone or together."""
 
     source: str
     dest: Path
-    geometry: Geometry = field(default_factory=lambda: Geometry("none"))
-    colour: str = "auto"
-    split: Split = "all"
-    max_images: int | None = None
-    skip_bad: bool = False
-    strict: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.geometry
         if self.dest.suffix.lower() not in KINDS:
             raise UsageError(f"{self.dest}: the archive must end in .zip (EDM's layout) or .npz")
-        if self.colour not in ("auto", "rgb", "grey"):
-            raise UsageError(f"colour {self.colour!r} is not one of auto, rgb, grey")
-        if self.split not in ("all", "train", "heldout"):
-            raise UsageError(f"split {self.split!r} is not one of all, train, heldout")
-        if self.max_images is not None and self.max_images < 1:
-            raise UsageError(f"max_images must be at least 1, not {self.max_images}")
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """What is done with the shape of an image."""
+        return Geometry.parse(self.transform, self.resolution, self.filter)
 
     @property
     def kind(self) -> str:
@@ -150,7 +140,7 @@ class Preparation:
     def __init__(self, config: PrepareConfig):
         self.config = config
         self.source = open_source(config.source)
-        self.ids = subset_ids(split_ids(self.source, config.split, None), config.max_images)
+        self.ids = subset_ids(split_ids(self.source, cast(Split, config.split), None), config.max_images)
         self.colour = choose_colour(self.source, self.ids, config.colour)
         geometry = config.geometry
         self.identity = {
@@ -251,13 +241,11 @@ class Journal:
         self.lines: list[dict[str, Any]] = []
         self.size = 0
         good = self._verified()
-        with open(self.lines_path, "w" if not good else "r+", encoding="utf-8") as file:
+        with flushed(open(self.lines_path, "w" if not good else "r+", encoding="utf-8")) as file:
             if not good:
                 file.write(json.dumps(self.header) + "\n")
             else:
                 file.truncate(good)
-            file.flush()
-            os.fsync(file.fileno())
         with open(self.pixels_path, "ab") as file:
             file.truncate(self.size)
 
@@ -291,10 +279,8 @@ class Journal:
     def append(self, chunk: _Chunk) -> None:
         """Write pixels, flush them to disk, then the line that vouches for them."""
         data = np.ascontiguousarray(chunk.pixels).tobytes()
-        with open(self.pixels_path, "ab") as file:
+        with flushed(open(self.pixels_path, "ab")) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         line = {
             "number": len(self.lines),
             "bytes": len(data),
@@ -306,10 +292,8 @@ class Journal:
             "converted": dict(chunk.converted),
             "skipped": chunk.skipped,
         }
-        with open(self.lines_path, "a", encoding="utf-8") as file:
+        with flushed(open(self.lines_path, "a", encoding="utf-8")) as file:
             file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
         self.lines.append(line)
         self.size += len(data)
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError, first_line
 from ambient_train.data.formats.extras import bounded, import_extra
-from ambient_train.data.formats.limits import first_line
 from ambient_train.data.formats.stacks import stacked_reader
 from ambient_train.data.formats.trees import Tree
 from ambient_train.data.readers import Reader

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.errors import DataError, first_line
 
 
 def as_colour(images: torch.Tensor) -> torch.Tensor:
@@ -56,8 +56,3 @@ def load_state(network: torch.nn.Module, state: dict[str, torch.Tensor], where: 
         network.load_state_dict(state)
     except RuntimeError as error:
         raise DataError(f"{where}: the weights do not fit the network ({first_line(error)})") from None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.errors import DataError, UsageError, first_line
 from ambient_train.evaluation.extractors._base import Device, Extractor, ExtractorKind, Features
-from ambient_train.evaluation.extractors._weights import as_colour, file_hash, first_line, importable, read, tensors
+from ambient_train.evaluation.extractors._weights import as_colour, file_hash, importable, read, tensors
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_DIGEST = "6726825d"

@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ambient_theory.shared.errors import DataError
+from ambient_train.data.resize import area_weights
 from ambient_train.evaluation.extractors._base import Device, Extractor, ExtractorKind, Features
 
 CANONICAL_SIZE = 16
@@ -46,19 +47,15 @@ def resize_matrix(size: int, target: int = CANONICAL_SIZE) -> torch.Tensor:
     """
     if size < 1:
         raise DataError(f"an image side must be at least 1 pixel, not {size}")
-    matrix = np.zeros((target, size))
     if size >= target:
-        edges = np.arange(target + 1) * (size / target)
-        for i in range(target):
-            overlap = np.minimum(np.arange(size) + 1, edges[i + 1]) - np.maximum(np.arange(size), edges[i])
-            matrix[i] = np.clip(overlap, 0, None)
-    else:
-        position = np.clip((np.arange(target) + 0.5) * (size / target) - 0.5, 0, size - 1)
-        low = np.floor(position).astype(int)
-        high = np.minimum(low + 1, size - 1)
-        np.add.at(matrix, (np.arange(target), low), 1 - (position - low))
-        np.add.at(matrix, (np.arange(target), high), position - low)
-    matrix /= matrix.sum(axis=1, keepdims=True)
+        overlaps, total = area_weights(size, target)
+        return torch.from_numpy(overlaps / total).float()
+    matrix = np.zeros((target, size))
+    position = np.clip((np.arange(target) + 0.5) * (size / target) - 0.5, 0, size - 1)
+    low = np.floor(position).astype(int)
+    high = np.minimum(low + 1, size - 1)
+    np.add.at(matrix, (np.arange(target), low), 1 - (position - low))
+    np.add.at(matrix, (np.arange(target), high), position - low)
     return torch.from_numpy(matrix).float()
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.errors import DataError, first_line
 from ambient_train.evaluation.extractors._base import Device, Extractor, ExtractorKind, Features
-from ambient_train.evaluation.extractors._weights import as_colour, file_hash, first_line, read
+from ambient_train.evaluation.extractors._weights import as_colour, file_hash, read
 
 
 class TorchScriptFeatures(Extractor):

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.options import Checked, Given, from_mapping, option, options_table, with_options
+from ambient_theory.shared.options import REQUIRED, Checked, Given, from_mapping, option, options_table, with_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +126,46 @@ def test_what_is_written_is_read_again() -> None:
 def test_rules_hold_for_objects_made_in_python_too() -> None:
     with pytest.raises(UsageError, match="kind 'sgd' is not one of adam, muon"):
         Optimiser(kind="sgd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed(Checked):
+    """With an option that has no default."""
+
+    level: float = option(REQUIRED, "The level", above=0)
+    sizes: tuple[float, ...] = option((1.0,), "Sizes", above=0, flag="--size")
+    count: int = option(5, "How many", form="count", at_least=1)
+
+
+def test_an_option_without_a_default_must_be_given(seen: list[object]) -> None:
+    @with_options
+    def needs(values: Needed) -> None:
+        seen.append(values)
+
+    app = typer.Typer()
+    app.command()(needs)
+    missing = CliRunner().invoke(app, [])
+    assert missing.exit_code == 2
+    assert "--level" in missing.output
+    run(app, "--level", "0.5")
+    assert seen.pop() == Needed(level=0.5)
+    with pytest.raises(TypeError, match="level"):
+        Needed()
+    assert "| `--level` | `level` | required | The level (> 0) |" in options_table(Needed)
+
+
+def test_the_rule_of_a_list_is_that_of_each_member() -> None:
+    assert Needed(level=1.0, sizes=(0.5, 2.0)).sizes == (0.5, 2.0)
+    for bad in ((0.5, 0.0), (math.nan,), (math.inf,)):
+        with pytest.raises(UsageError, match="sizes"):
+            Needed(level=1.0, sizes=bad)
+
+
+def test_counts_are_whole_numbers_in_any_notation() -> None:
+    assert from_mapping(Needed, {"level": 1, "count": "1e5"}).count == 100_000
+    for bad in ("many", "nan", "inf", "0"):
+        with pytest.raises(UsageError, match="count"):
+            from_mapping(Needed, {"level": 1, "count": bad})
 
 
 def test_what_the_program_sets_has_no_flag(app: typer.Typer) -> None:

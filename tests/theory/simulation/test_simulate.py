@@ -16,8 +16,9 @@ from ambient_theory.simulation.cells import COLUMNS, in_plan_order, run_cell, si
 from ambient_theory.simulation.collapse import collapse_table
 from ambient_theory.simulation.envelope import worst_of_grid
 from ambient_theory.simulation.exchange import ExchangeConfig, equal_error_rate, plan_exchange
-from ambient_theory.simulation.grid import Mix, SimulationConfig, parse_mix, parse_sizes, plan
+from ambient_theory.simulation.grid import Mix, SimulationConfig, parse_mix, plan
 from ambient_theory.simulation.ledger import Ledger
+from ambient_theory.simulation.options import parse_sizes
 from ambient_theory.simulation.slopes import slope_table
 from cli import app
 
@@ -216,13 +217,13 @@ def test_sizes_and_mixes_are_parsed_or_refused():
     ("options", "words"),
     [
         ({"k": (0,)}, "k must be"),
-        ({"dim": 0}, "dimension"),
-        ({"s_clean": -1.0}, "noise level"),
+        ({"dim": 0}, "dim 0"),
+        ({"s_clean": -1.0}, "sigma_clean -1"),
         ({"s_noisy": 0.5}, "less noise"),
-        ({"families": ("easy",)}, "unknown family"),
-        ({"estimators": ("magic",)}, "unknown estimator"),
-        ({"weights": ("magic",)}, "unknown weights"),
-        ({"engine": "steam"}, "unknown engine"),
+        ({"families": ("easy",)}, "families 'easy' is not one of separated"),
+        ({"estimators": ("magic",)}, "estimators 'magic' is not one of dmm"),
+        ({"weights": ("magic",)}, "weights 'magic' is not one of gls"),
+        ({"engine": "steam"}, "engine 'steam' is not one of auto"),
         ({"engine": "wishart"}, "needs --dim"),
         ({"families": ("pca-hard",)}, "needs --dim"),
         ({"dim": 3, "engine": "binned"}, "for the line"),
@@ -232,7 +233,7 @@ def test_sizes_and_mixes_are_parsed_or_refused():
         ({"families": ("fixed",)}, "go together"),
         ({"families": ("fixed",), "atoms": "0:0.5,3:0.5"}, "outside the ball"),
         ({"families": ("fixed",), "atoms": "0,0.5,1"}, "3 atoms given"),
-        ({"reps": 1}, "replicates"),
+        ({"reps": 1}, "reps 1"),
         ({"seed": -1}, "seed"),
         ({"bins": 10}, "bins"),
         ({"radius": 0.0}, "radius"),
@@ -306,6 +307,9 @@ def test_the_exchange_command(tmp_path):
         ["--iso", "--k", "1"],
         ["--iso", "--delta", "0"],
         ["--iso", "--iso-clean", "nan"],
+        ["--iso", "--mix", "10:90"],
+        ["--iso", "--n", "1e3"],
+        ["--delta", "4"],
         ["--family", "fixed", "--atoms", "0:2"],
     ],
 )

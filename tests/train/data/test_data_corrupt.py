@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.load import load_images
 from ambient_train.data.prepare.corrupt import write_corrupted
+from ambient_train.data.prepare.options import CorruptOptions
 from ambient_train.runs.resolve import make_training_set, resolve
 from ambient_train.settings.layers import settings_from
 from ambient_train.training.loop import TrainState, train
@@ -34,7 +35,7 @@ TINY: dict[str, Any] = {
 def pair(tmp_path: Path, sigma: float, **more: Any) -> tuple[Any, Any]:
     """The same training resolved on the digits with synthetic noise, and on the file that holds that noise."""
     dest = tmp_path / "noisy.npz"
-    write_corrupted("digits", dest, sigma=sigma, share=0.9, seed=3)
+    write_corrupted("digits", dest, CorruptOptions(sigma_n=sigma, share=0.9, seed=3))
     common = {**TINY, "corruption": 0.9, "seed": 3, **more}
     return resolve(settings_from({**common, "data": "digits", "sigma": sigma})), resolve(
         settings_from({**common, "data": str(dest)})
@@ -75,7 +76,7 @@ def test_training_on_the_file_is_training_on_the_source_bit_for_bit(tmp_path: Pa
 def test_names_of_classes_and_notes_survive(tmp_path: Path) -> None:
     files = {f"{c}/{i}.png": png(x) for c in ("10", "9") for i, x in enumerate(rgb(20))}
     root = write_folder(tmp_path / "d", {**files, "levels.xlsx": b"x"})
-    done = write_corrupted(str(root), tmp_path / "n.npz", sigma=0.2)
+    done = write_corrupted(str(root), tmp_path / "n.npz", CorruptOptions(sigma_n=0.2))
     assert "not read: levels.xlsx" in done.notes[0]
     written, source = load_images(str(tmp_path / "n.npz")), load_images(str(root), split="train")
     assert written.classes == source.classes == ("9", "10")
@@ -87,7 +88,7 @@ def test_another_seed_or_level_writes_other_noise(tmp_path: Path) -> None:
     files = []
     for number, (sigma, seed) in enumerate([(0.25, 3), (0.25, 4), (0.5, 3)]):
         dest = tmp_path / f"{number}.npz"
-        write_corrupted("digits", dest, sigma=sigma, share=0.5, seed=seed)
+        write_corrupted("digits", dest, CorruptOptions(sigma_n=sigma, share=0.5, seed=seed))
         files.append(np.load(dest))
     first, other_seed, doubled = files
     assert ((first["sigma"] > 0) != (other_seed["sigma"] > 0)).any()
@@ -113,7 +114,7 @@ def test_the_same_command_writes_the_same_bytes_and_says_what_it_wrote(tmp_path:
 
 
 def test_without_any_wish_training_takes_the_clean_and_noisy_images_of_the_file(tmp_path: Path) -> None:
-    write_corrupted("digits", tmp_path / "n.npz", sigma=0.5, share=0.75)
+    write_corrupted("digits", tmp_path / "n.npz", CorruptOptions(sigma_n=0.5, share=0.75))
     config = resolve(settings_from({**TINY, "data": str(tmp_path / "n.npz")})).config
     assert (config.n_clean, config.n_noisy) == (360, 1082)
 

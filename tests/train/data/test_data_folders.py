@@ -11,9 +11,12 @@ from PIL import Image
 
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.classes import natural
-from ambient_train.data.load import check_heldout, load_images
+from ambient_train.data.load import load_images
 from ambient_train.data.prepare.check import check
 from ambient_train.data.prepare.prepare import PrepareConfig, prepare
+from ambient_train.evaluation.own_references import references
+from ambient_train.runs.resolve import resolve
+from ambient_train.settings.layers import settings_from
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -142,22 +145,12 @@ def test_images_stored_on_their_side_are_turned_upright_and_counted(tmp_path: Pa
 def test_a_bad_held_out_image_is_found_before_training(tmp_path: Path) -> None:
     names = [f"{part}/{i}.png" for part in ("train", "test") for i in range(4)]
     root = tree(tmp_path / "t", names)
-    assert check_heldout(str(root)) == 4
+    job = resolve(settings_from({"data": str(root)}))
+    job.check_references()  # control: nothing is wrong yet
     good = (root / "test" / "3.png").read_bytes()
     for bad, words in ((good[:-60], "damaged"), (png(rgb(1, 10)[0]), "10 x 10")):
         (root / "test" / "3.png").write_bytes(bad)
         load_images(str(root), split="train")  # control: training sees nothing of it
-        for function in (check_heldout, lambda spec: load_images(spec, split="heldout")):
-            with pytest.raises(DataError, match=rf"3\.png.*{words}"):
-                function(str(root))
-
-
-def test_checking_the_held_out_part_agrees_with_loading_it(tmp_path: Path) -> None:
-    assert check_heldout("digits") == len(load_images("digits", split="heldout"))
-    assert check_heldout("digits", holdout=0.5) == len(load_images("digits", split="heldout", holdout=0.5))
-    assert check_heldout("digits", holdout=0) == 0
-    np.savez(tmp_path / "n.npz", images=rgb(20), sigma=np.full(20, 0.1))
-    with pytest.raises(DataError, match="correlate"):
-        check_heldout(str(tmp_path / "n.npz"), resolution=6)
-    with pytest.raises(DataError, match="is empty"):
-        check_heldout(str(tmp_path / "n.npz"), holdout=1e-9)
+        references.cache_clear()
+        with pytest.raises(DataError, match=rf"3\.png.*{words}"):
+            job.check_references()

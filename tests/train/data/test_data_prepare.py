@@ -31,7 +31,6 @@ from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import load_images
-from ambient_train.data.prepare.geometry import Geometry
 from ambient_train.data.prepare.prepare import CHUNK, PrepareConfig, prepare
 from ambient_train.data.resize import area_resize
 
@@ -46,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_zip_is_edms_layout_uncompressed_with_labels(folder: Path, tmp_path: Path) -> None:
-    prepare(_config(folder, tmp_path / "out.zip", geometry=Geometry("resize", 6)))
+    prepare(_config(folder, tmp_path / "out.zip", transform="resize", resolution="6"))
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         names = archive.namelist()
         assert names == [f"00000/img{i:08d}.png" for i in range(30)] + ["dataset.json"]
@@ -81,7 +80,7 @@ def test_every_source_comes_back_equal_from_its_archive(tmp_path: Path, kind: st
 def test_bytes_do_not_depend_on_workers_place_or_time(folder: Path, tmp_path: Path, kind: str) -> None:
     elsewhere = write_folder(tmp_path / "else" / "where", edm_files(rgb(30, 12), list(range(30))))
     digests = {
-        prepare(_config(source, tmp_path / f"{i}.{kind}", geometry=Geometry("resize", 8)), workers=workers).sha256
+        prepare(_config(source, tmp_path / f"{i}.{kind}", transform="resize", resolution="8"), workers=workers).sha256
         for i, (source, workers) in enumerate([(folder, 1), (folder, 5), (elsewhere, 2)])
     }
     assert len(digests) == 1
@@ -99,7 +98,7 @@ def test_noise_levels_travel_and_floats_stay_floats(tmp_path: Path) -> None:
     noisy = np.random.default_rng(0).standard_normal((6, 3, 8, 8)).astype(np.float32)
     levels = np.array([0, 0, 0.2, 0.2, 0.6, 0.6], np.float32)
     np.savez(tmp_path / "n.npz", images=noisy, sigma=levels)
-    result = prepare(_config(tmp_path / "n.npz", tmp_path / "half.npz", geometry=Geometry("resize", 4)))
+    result = prepare(_config(tmp_path / "n.npz", tmp_path / "half.npz", transform="resize", resolution="4"))
     loaded = load_images(str(tmp_path / "half.npz"))
     assert result.noisy == 4
     assert loaded.sigma_n is not None
@@ -128,12 +127,12 @@ def _mixed(root: Path) -> Path:
 
 def test_conversions_are_counted(tmp_path: Path) -> None:
     root = _mixed(tmp_path / "in")
-    result = prepare(_config(root, tmp_path / "o.zip", geometry=Geometry("center-crop", 8)))
+    result = prepare(_config(root, tmp_path / "o.zip", transform="center-crop", resolution="8"))
     assert result.count == 6
     assert result.shape == (3, 8, 8)
     assert result.converted == {"a grey image": 1, "a palette image": 1, "a CMYK image": 1, "enlarged": 1}
     with pytest.raises(DataError, match=r"b\.png"):
-        prepare(_config(root, tmp_path / "s.zip", geometry=Geometry("center-crop", 8), strict=True))
+        prepare(_config(root, tmp_path / "s.zip", transform="center-crop", resolution="8", strict=True))
 
 
 def test_mixed_sizes_without_a_transform_name_the_file(tmp_path: Path) -> None:
@@ -174,9 +173,9 @@ def test_the_same_command_again_says_done_and_another_one_is_refused(folder: Pat
         assert (first.status, again.status, again.sha256) == ("written", "done", first.sha256)
         assert dest.stat().st_mtime_ns == stamp
         with pytest.raises(UsageError, match="overwrite"):
-            prepare(_config(folder, dest, geometry=Geometry("resize", 6)))
+            prepare(_config(folder, dest, transform="resize", resolution="6"))
         assert dest.stat().st_mtime_ns == stamp
-        assert prepare(_config(folder, dest, geometry=Geometry("resize", 6)), overwrite=True).shape == (3, 6, 6)
+        assert prepare(_config(folder, dest, transform="resize", resolution="6"), overwrite=True).shape == (3, 6, 6)
 
 
 class _Killed(BaseException):
@@ -318,6 +317,10 @@ def test_zip_bombs_are_refused_by_their_ratio(tmp_path: Path) -> None:
         ({"colour": "red"}, UsageError),
         ({"split": "x"}, UsageError),
         ({"max_images": 0}, UsageError),
+        ({"filter": "cubic"}, UsageError),
+        ({"resolution": "5"}, UsageError),
+        ({"resolution": "8", "transform": "crop"}, UsageError),
+        ({"transform": "resize"}, UsageError),
     ],
 )
 def test_options_that_make_no_sense_are_usage_errors(options: dict, error: type) -> None:

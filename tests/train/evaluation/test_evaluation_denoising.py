@@ -14,8 +14,6 @@ from torch import Tensor
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.evaluation.denoising import (
     DenoisingError,
-    best_point,
-    best_points_by_level,
     denoising_error,
     excess_nats,
     halves,
@@ -167,22 +165,6 @@ def test_a_result_is_json_with_its_levels() -> None:
     assert json.loads(json.dumps(excess_nats(found, found).to_dict()))["value"] == 0
 
 
-def test_best_points_are_those_with_the_least_error() -> None:
-    def half_wrong(wrong_above: bool):
-        def denoise(x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
-            return gaussian(bias=0.3 if (float(sigma) > 1) == wrong_above else 0.0)(x, sigma)
-
-        return denoise
-
-    points = {64: measure(gaussian(0.9)), 128: measure(gaussian(0.52)), 256: measure(gaussian(0.3))}
-    assert best_point(points) == 128
-    assert best_point({256: points[128], 64: points[128]}) == 64
-    spliced = best_points_by_level({64: measure(half_wrong(True)), 128: measure(half_wrong(False))})
-    assert spliced == tuple(64 if s < 1 else 128 for s in LEVELS)
-    with pytest.raises(UsageError, match="different seed"):
-        best_point({64: points[64], 128: measure(seed=9)})
-
-
 def test_quick_part_and_halves_are_fixed_nested_and_disjoint() -> None:
     part = quick_part(IDS, 0, 100)
     assert len(part) == 100
@@ -211,5 +193,3 @@ def test_unusable_requests_are_refused() -> None:
         paired_difference(found, measure(images=IMAGES + np.float32(0.1)))
     with pytest.raises(UsageError, match="single images"):
         excess_nats(found, replace(found, per_image=None))
-    with pytest.raises(UsageError, match="no point"):
-        best_point({})

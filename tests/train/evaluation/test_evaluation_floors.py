@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ambient_train.evaluation.features import get_extractor
-from ambient_train.evaluation.floors import cautions, floor_caption, reference_floor
+from ambient_train.evaluation.floors import cautions, reference_floor
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import floor, score_images
 
@@ -65,11 +65,8 @@ def test_a_floor_says_how_its_images_were_drawn() -> None:
     (enough,) = floor(images(2, 600), reference, 300, pixels, metrics=["fd"])
     (few,) = floor(images(2, 100), reference, 300, pixels, metrics=["fd"])
     assert (enough.drawn, few.drawn) == ("without replacement", "with replacement")
-    assert floor_caption([enough, None, enough]) == (
-        "floor: the score of real images (300 drawn from 600 real images without replacement)"
-    )
-    assert "300 drawn from 100 real images with replacement" in floor_caption([few])
-    assert floor_caption([None]) == ""
+    assert enough.method.startswith("floor: 300 drawn from 600 real images without replacement")
+    assert few.method.startswith("floor: 300 drawn from 100 real images with replacement")
     (score,) = score_images(images(3, 300), {"real": reference}, [pixels], ["fd"])
     assert score.drawn == ""
 

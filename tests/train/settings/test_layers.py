@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.options import Given, describe
+from ambient_theory.shared.options import Given
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
-from ambient_train.settings.document import SECTIONS, options_page
 from ambient_train.settings.layers import NetworkFlags, flags_over_file, settings_from
 
 ROOT = Path(__file__).parents[3]
@@ -82,17 +81,6 @@ def test_noise_that_no_level_is_given_for_is_refused() -> None:
         Amounts(corruption=0.9).of(100, 30, 0.0)
     with pytest.raises(UsageError, match="the data set has 100, 30 of them noisy already"):
         Amounts(n_clean=80).of(100, 30, 0.0)
-
-
-def test_every_setting_that_changes_a_result_has_a_flag_or_says_why_not() -> None:
-    for _, _, classes in SECTIONS:
-        for cls in classes:
-            for d in describe(cls):
-                assert d.option.on_command_line or "flag" in d.option.doc or "found" in d.option.doc, (cls, d.name)
-
-
-def test_the_page_of_options_is_the_one_that_the_code_makes() -> None:
-    assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == options_page()
 
 
 def test_settings_are_read_without_torch_or_numpy() -> None:

@@ -1,0 +1,55 @@
+"""Files are whole or absent: what a failing writer leaves behind, and what is said of files that cannot be read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.files import atomic_file, flushed, read_json
+
+
+def test_a_flushed_file_reaches_the_disk_once_and_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    real = os.fsync
+
+    def spy(handle: int) -> None:
+        synced.append((tmp_path / "file").read_bytes())
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    with flushed(open(tmp_path / "file", "wb")) as file:
+        file.write(b"pixels")
+    assert synced == [b"pixels"]  # everything had left the process's buffer
+    assert file.closed
+
+
+def test_a_flushed_file_is_closed_and_not_synced_when_its_writer_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: pytest.fail("synced what is not whole"))
+    with pytest.raises(RuntimeError, match="halfway"), flushed(open(tmp_path / "file", "wb")) as file:  # noqa: PT012
+        file.write(b"pix")
+        raise RuntimeError("halfway")
+    assert file.closed
+
+
+def test_an_atomic_file_that_fails_leaves_the_old_one_and_no_other(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="halfway"), atomic_file(target) as file:  # noqa: PT012
+        file.write(b"ne")
+        raise RuntimeError("halfway")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("text", "said"), [(None, "no such file"), ("{", "cannot be read"), ("[" * 10**5, "cannot")])
+def test_json_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "some.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=f"some.json: {said}"):
+        read_json(path)
