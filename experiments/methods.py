@@ -156,7 +156,7 @@ def _comparison(c: PartComparison, table: LevelTable, totals: Totals) -> str:
     worst = f"{100 * np.expm1(c.excess[k]):+.1f} % at {c.levels[k]:.2g} ({sure}{c.better[k]})"
 
     def mean(n_clean: int, n_noisy: int, kind: str) -> float | None:
-        sigma = cell.sigma if n_noisy else None
+        sigma = cell.sigma_n if n_noisy else None
         key = table.key
         values = totals.get((key.method, key.duration_nimg, key.checkpoint, n_clean, n_noisy, sigma, kind))
         return float(np.mean(values)) if values else None

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 class Calibration:
     """A control inside the sweep: noise so small that c must be 1, or so large that c must be 0."""
 
-    sigma: float
+    sigma_n: float
     expected: float
     measured: Interval
 
@@ -37,7 +37,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         measured = self.measured.to_list()
-        return {"sigma": self.sigma, "expected_c": self.expected, "c": measured, "verdict": self.verdict}
+        return {"sigma_n": self.sigma_n, "expected_c": self.expected, "c": measured, "verdict": self.verdict}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def analyse_group(
         free = single.free
 
         def curve(t: Table) -> Floats:
-            return np.asarray(group.transform(free.predict(t.n_clean, t.n_noisy, t.sigma)))
+            return np.asarray(group.transform(free.predict(t.n_clean, t.n_noisy, t.sigma_n)))
 
     return GroupAnalysis(
         group=group,
@@ -157,18 +157,18 @@ def calibrate(group: Group, confidence: float = 0.95) -> list[Calibration]:
     if not group.controls:
         return []
     table = table_of(group, (*group.price_cells, *group.controls))
-    sigmas = sorted({float(s) for s in table.sigma[table.n_noisy > 0]})
+    noise_levels = sorted({float(s) for s in table.sigma_n[table.n_noisy > 0]})
     try:
         fitted = fits.fit(
-            "calibration", SingleIndex(FreeWorth(sigmas), fits.units_of(table, group.scale)), table, group.scale
+            "calibration", SingleIndex(FreeWorth(noise_levels), fits.units_of(table, group.scale)), table, group.scale
         )
     except DataError:
         return []
     found = []
-    for column, sigma in enumerate(sigmas):
-        if is_control(sigma):
+    for column, sigma_n in enumerate(noise_levels):
+        if is_control(sigma_n):
             worth = fits.interval(fitted, 3 + column, confidence)
-            found.append(Calibration(sigma, 1.0 if sigma <= CLEAN_LIKE else 0.0, worth))
+            found.append(Calibration(sigma_n, 1.0 if sigma_n <= CLEAN_LIKE else 0.0, worth))
     return found
 
 
@@ -205,7 +205,7 @@ def tell_apart(single: SingleC) -> str:
 
 @dataclass(frozen=True)
 class PriceAnswer:
-    """The price 1/c of a noisy image at noise sigma, in noisy images for one clean image.
+    """The price 1/c of a noisy image at noise sigma_n, in noisy images for one clean image.
 
     measured: from cells at this level; otherwise a band over the laws (`laws`: name -> interval). price.low and high
     are None where one seed a cell leaves no interval.
@@ -213,7 +213,7 @@ class PriceAnswer:
 
     dataset: str
     source: str
-    sigma: float
+    sigma_n: float
     measured: bool
     price: Interval
     method: str
@@ -223,7 +223,7 @@ class PriceAnswer:
         return {
             "dataset": self.dataset,
             "source": self.source,
-            "sigma": self.sigma,
+            "sigma_n": self.sigma_n,
             "measured": self.measured,
             "price_1_over_c": self.price.to_list(),
             "method": self.method,
@@ -231,62 +231,62 @@ class PriceAnswer:
         }
 
 
-def price_from_group(analysis: GroupAnalysis, sigma: float) -> PriceAnswer:
-    """Price at sigma from one analysed group. Raises DataError where the group prices nothing."""
+def price_from_group(analysis: GroupAnalysis, sigma_n: float) -> PriceAnswer:
+    """Price at sigma_n from one analysed group. Raises DataError where the group prices nothing."""
     single = analysis.single
     if single is None:
         raise DataError(f"{analysis.group.key.label()}: {'; '.join(analysis.problems) or 'nothing to price'}")
     dataset, label = analysis.group.key.dataset, analysis.group.key.short()
-    if sigma in single.sigmas:
+    if sigma_n in single.noise_levels:
         note = "; the curve misfits, interval widened" if single.free.misfit else ""
-        price = single.worth_at(sigma).inverse()
-        return PriceAnswer(dataset, label, sigma, True, price, f"measured, single-c fit{note}")
-    fitted, _ = curves_for(single, sigma)
+        price = single.worth_at(sigma_n).inverse()
+        return PriceAnswer(dataset, label, sigma_n, True, price, f"measured, single-c fit{note}")
+    fitted, _ = curves_for(single, sigma_n)
     laws = {}
     for f in fitted:
         kappa = fits.interval(f, 3, single.confidence)
         if kappa.low is None or kappa.high is None:
-            value, _, _ = law_interval(f, sigma, (kappa.value,) * 3)
+            value, _, _ = law_interval(f, sigma_n, (kappa.value,) * 3)
             laws[f.name] = Interval(value, None, None).inverse()
         else:
-            value, low, high = law_interval(f, sigma, (kappa.value, kappa.low, kappa.high))
+            value, low, high = law_interval(f, sigma_n, (kappa.value, kappa.low, kappa.high))
             laws[f.name] = Interval(value, low, high).inverse()
-    return _band(dataset, label, sigma, laws, "not measured: band of the laws that the data do not reject")
+    return _band(dataset, label, sigma_n, laws, "not measured: band of the laws that the data do not reject")
 
 
-def price_from_print(price: published.PublishedPrice, sigma: float) -> PriceAnswer:
-    """Price at sigma from a printed price: itself at its own level, else the band of the laws calibrated on it."""
-    dataset, label = price.dataset, f"{price.dataset}, printed price at σ {price.sigma:g}"
-    if sigma == price.sigma:
+def price_from_print(price: published.PublishedPrice, sigma_n: float) -> PriceAnswer:
+    """Price at sigma_n from a printed price: itself at its own level, else the band of the laws calibrated on it."""
+    dataset, label = price.dataset, f"{price.dataset}, printed price at σ {price.sigma_n:g}"
+    if sigma_n == price.sigma_n:
         stated = Interval(price.value, price.low, price.high)
-        return PriceAnswer(dataset, label, sigma, True, stated, "as printed (an interval of unstated kind)")
-    bands = [identifiability_band([sigma], price.sigma, p) for p in (price.value, price.low, price.high)]
+        return PriceAnswer(dataset, label, sigma_n, True, stated, "as printed (an interval of unstated kind)")
+    bands = [identifiability_band([sigma_n], price.sigma_n, p) for p in (price.value, price.low, price.high)]
     laws = {name: Interval(*(float(b.prices[name][0]) for b in bands)) for name in bands[0].prices}
-    return _band(dataset, label, sigma, laws, "not measured: band of the laws, each calibrated on the printed price")
+    return _band(dataset, label, sigma_n, laws, "not measured: band of the laws, each calibrated on the printed price")
 
 
-def _band(dataset: str, label: str, sigma: float, laws: dict[str, Interval], method: str) -> PriceAnswer:
+def _band(dataset: str, label: str, sigma_n: float, laws: dict[str, Interval], method: str) -> PriceAnswer:
     values = [p.value for p in laws.values()]
     middle = math.exp(float(np.mean(np.log(values)))) if all(0 < v < math.inf for v in values) else math.inf
     lows = [p.low if p.low is not None else p.value for p in laws.values()]
     highs = [p.high if p.high is not None else p.value for p in laws.values()]
-    return PriceAnswer(dataset, label, sigma, False, Interval(middle, min(lows), max(highs)), method, laws)
+    return PriceAnswer(dataset, label, sigma_n, False, Interval(middle, min(lows), max(highs)), method, laws)
 
 
 def price_at(
-    analyses: Sequence[GroupAnalysis], printed: Sequence[published.PublishedPrice], sigma: float
+    analyses: Sequence[GroupAnalysis], printed: Sequence[published.PublishedPrice], sigma_n: float
 ) -> list[PriceAnswer]:
-    """Every price that the records support at noise sigma, measured groups first. Raises DataError if there is none."""
-    if not (math.isfinite(sigma) and sigma >= 0):
-        raise UsageError(f"--sigma must be a number >= 0 (noise standard deviation, pixels in [-1, 1]), not {sigma}")
+    """Every price that the records support at noise sigma_n, measured ones first. Raises DataError if there is none."""
+    if not (math.isfinite(sigma_n) and sigma_n >= 0):
+        raise UsageError(f"--sigma must be a number >= 0 (noise standard deviation, pixels in [-1, 1]), not {sigma_n}")
     answers = []
     problems = []
     for analysis in analyses:
         try:
-            answers.append(price_from_group(analysis, sigma))
+            answers.append(price_from_group(analysis, sigma_n))
         except DataError as error:
             problems.append(str(error))
-    answers += [price_from_print(p, sigma) for p in printed]
+    answers += [price_from_print(p, sigma_n) for p in printed]
     if not answers:
         raise DataError("these records price nothing" + (f": {problems[0]}" if problems else ""))
     return answers

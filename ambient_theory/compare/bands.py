@@ -76,7 +76,7 @@ class MixtureBands:
             "cell": c.name,
             "n_clean": c.n_clean,
             "n_noisy": c.n_noisy,
-            "sigma": c.sigma,
+            "sigma_n": c.sigma_n,
             "seeds": len(c.seeds),
             "bands": [b.to_dict() for b in self.bands],
         }

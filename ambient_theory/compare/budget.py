@@ -1,7 +1,7 @@
 """What to buy: the mix of clean and noisy samples that minimises the predicted error at a budget.
 
 Candidates spend a share x of the budget on noisy samples: `n_noisy = x M / price_noisy`,
-`n_clean = (1 - x) M / price_clean`. With one worth c the best mix is a corner: noisy samples pay where c(sigma) is
+`n_clean = (1 - x) M / price_clean`. With one worth c the best mix is a corner: noisy samples pay where c(sigma_n) is
 more than price_noisy / price_clean. Uncertainty comes from curves refitted to data drawn about the fit: a share is
 *excluded* where at least `confidence` of the curves say that it is worse than the recommended one; the shares that
 remain are the region in which the answer is not determined. Outside the measured sizes, shares and noise levels the
@@ -46,7 +46,7 @@ class Purchase:
 
 @dataclass(frozen=True)
 class BudgetAnswer:
-    """What to buy at noise sigma.
+    """What to buy at noise sigma_n.
 
     best: the mix of least predicted error, recommended only where `determined`. open_shares: (low, high) share of the
     budget spent on noisy samples within which the data do not exclude a mix, None without intervals. alternatives:
@@ -54,8 +54,8 @@ class BudgetAnswer:
     """
 
     group: str
-    sigma: float
-    measured_sigma: bool
+    sigma_n: float
+    sigma_n_measured: bool
     price_clean: float
     price_noisy: float
     budget: float
@@ -75,10 +75,10 @@ class BudgetAnswer:
         if self.open_shares is not None and not self.determined:
             low, high = self.open_shares
             return (
-                f"At σ {self.sigma:g}, what to buy for {self.budget:,.6g} is not determined: any share from {low:.0%} "
-                f"to {high:.0%} of the budget on noisy images may be best."
+                f"At σ {self.sigma_n:g}, what to buy for {self.budget:,.6g} is not determined: any share from "
+                f"{low:.0%} to {high:.0%} of the budget on noisy images may be best."
             )
-        text = f"At σ {self.sigma:g}, buy {b.n_clean:,} clean and {b.n_noisy:,} noisy images for {self.budget:,.6g}"
+        text = f"At σ {self.sigma_n:g}, buy {b.n_clean:,} clean and {b.n_noisy:,} noisy images for {self.budget:,.6g}"
         text += f": predicted error {b.error:.3g}"
         if b.error_low is not None:
             text += f" [{b.error_low:.3g}, {b.error_high:.3g}]"
@@ -91,8 +91,8 @@ class BudgetAnswer:
     def to_dict(self) -> dict[str, Any]:
         return {
             "group": self.group,
-            "sigma": self.sigma,
-            "sigma_measured": self.measured_sigma,
+            "sigma_n": self.sigma_n,
+            "sigma_n_measured": self.sigma_n_measured,
             "price_clean": self.price_clean,
             "price_noisy": self.price_noisy,
             "budget": self.budget,
@@ -107,25 +107,25 @@ class BudgetAnswer:
         }
 
 
-def curves_for(single: SingleC, sigma: float) -> tuple[list[Fit], bool]:
-    """The fits that can price noise sigma: the free fit where it was measured, else every law not rejected."""
-    if sigma in single.sigmas:
+def curves_for(single: SingleC, sigma_n: float) -> tuple[list[Fit], bool]:
+    """The fits that can price noise sigma_n: the free fit where it was measured, else every law not rejected."""
+    if sigma_n in single.noise_levels:
         return [single.free], True
     laws = [c.fit for c in single.laws.values() if c.verdict != "rejected"]
     if not laws:
         raise DataError(
-            f"sigma {sigma:g} was not measured and the data reject every law, so nothing predicts it; "
-            f"measured: {', '.join(f'{s:g}' for s in single.sigmas)}"
+            f"σ {sigma_n:g} was not measured and the data reject every law, so nothing predicts it; "
+            f"measured: {', '.join(f'{s:g}' for s in single.noise_levels)}"
         )
     return laws, False
 
 
 class Planner:
-    """Predicted errors at noise sigma, with draws of the curve for uncertainty."""
+    """Predicted errors at noise sigma_n, with draws of the curve for uncertainty."""
 
-    def __init__(self, group: Group, single: SingleC, sigma: float, *, draws: int = 400, seed: int = 0):
-        self.group, self.single, self.sigma = group, single, sigma
-        self.fits, self.measured = curves_for(single, sigma)
+    def __init__(self, group: Group, single: SingleC, sigma_n: float, *, draws: int = 400, seed: int = 0):
+        self.group, self.single, self.sigma_n = group, single, sigma_n
+        self.fits, self.measured = curves_for(single, sigma_n)
         rng = np.random.default_rng(seed)
         self._thetas: list[Floats] | None = None
         if single.free.dof >= 1 and np.isfinite(single.free.variance):
@@ -139,18 +139,18 @@ class Planner:
 
     def errors(self, n_clean: Floats, n_noisy: Floats) -> tuple[Floats, Floats | None]:
         """Point predictions (X,), the mean over the curves, and draws (D, X) or None."""
-        sigma = np.where(n_noisy > 0, self.sigma, 0.0)
-        point = np.mean([f.predict(n_clean, n_noisy, sigma) for f in self.fits], axis=0)
+        sigma_n = np.where(n_noisy > 0, self.sigma_n, 0.0)
+        point = np.mean([f.predict(n_clean, n_noisy, sigma_n) for f in self.fits], axis=0)
         if self._thetas is None:
             return point, None
         pairs = zip(self.fits, self._thetas, strict=True)
-        return point, np.concatenate([f.curve.predict(t, n_clean, n_noisy, sigma) for f, t in pairs])
+        return point, np.concatenate([f.curve.predict(t, n_clean, n_noisy, sigma_n) for f, t in pairs])
 
     def outside(self, n_clean: float, n_noisy: float) -> tuple[str, ...]:
         """In which respects a mix lies outside what was measured."""
         out = []
         if not self.measured and n_noisy > 0:
-            out.append(f"σ {self.sigma:g} was not measured")
+            out.append(f"σ {self.sigma_n:g} was not measured")
         if n_clean > self._clean[1]:
             out.append(f"more clean images than measured ({self._clean[1]:,})")
         if n_clean < (self._least if n_noisy else self._clean[0]):
@@ -194,8 +194,8 @@ class Planner:
 
         return BudgetAnswer(
             group=self.group.key.label(),
-            sigma=self.sigma,
-            measured_sigma=self.measured,
+            sigma_n=self.sigma_n,
+            sigma_n_measured=self.measured,
             price_clean=price_clean,
             price_noisy=price_noisy,
             budget=budget,
@@ -250,12 +250,12 @@ class Planner:
         return float(point.min())
 
 
-def law_interval(fitted: Fit, sigma: float, kappa: tuple[float, float, float]) -> tuple[float, float, float]:
-    """c(sigma) of a law at the estimate and at both ends of the interval of log kappa; c falls with kappa."""
+def law_interval(fitted: Fit, sigma_n: float, kappa: tuple[float, float, float]) -> tuple[float, float, float]:
+    """c(sigma_n) of a law at the estimate and at both ends of the interval of log kappa; c falls with kappa."""
     assert isinstance(fitted.curve, SingleIndex)
     assert isinstance(fitted.curve.worth, LawWorth)
     theta = np.array([[x] for x in kappa])
-    value, low, high = fitted.curve.worth(theta, np.array([sigma]))[:, 0]
+    value, low, high = fitted.curve.worth(theta, np.array([sigma_n]))[:, 0]
     return float(value), float(high), float(low)
 
 
@@ -266,14 +266,14 @@ def answer_budget(
     price_noisy: float,
     budget: float | None = None,
     target: float | None = None,
-    sigma: float | None = None,
+    sigma_n: float | None = None,
     metric: str | None = None,
     extractor: str | None = None,
     confidence: float = 0.95,
 ) -> list[BudgetAnswer]:
     """The best mix by the best-supported group of comparable scores, one answer a noise level.
 
-    Give `budget` or `target` (the score to reach), not both. sigma None: every measured level. Raises UsageError for
+    Give `budget` or `target` (the score to reach), not both. sigma_n None: every measured level. Raises UsageError for
     bad prices or options, DataError where the records price nothing.
     """
     if (budget is None) == (target is None):
@@ -283,11 +283,11 @@ def answer_budget(
     for name, value in (("price-clean", price_clean), ("price-noisy", price_noisy)):
         if not (np.isfinite(value) and value > 0):
             raise UsageError(f"--{name} must be a number > 0, not {value}")
-    if sigma is not None and not (np.isfinite(sigma) and sigma >= 0):
-        raise UsageError(f"--sigma must be a number >= 0, not {sigma}")
+    if sigma_n is not None and not (np.isfinite(sigma_n) and sigma_n >= 0):
+        raise UsageError(f"--sigma must be a number >= 0, not {sigma_n}")
     problems = []
     for group in select(group_records(records), metric=metric, extractor=extractor):
-        if group.key.source == "published" or not group.sigmas:
+        if group.key.source == "published" or not group.noise_levels:
             problems.append(f"{group.key.label()}: scores without seeds or without mixtures")
             continue
         try:
@@ -296,7 +296,7 @@ def answer_budget(
             problems.append(f"{group.key.label()}: {error}")
             continue
         answers = []
-        for level in [sigma] if sigma is not None else list(single.sigmas):
+        for level in [sigma_n] if sigma_n is not None else list(single.noise_levels):
             planner = Planner(group, single, level)
             if budget is not None:
                 answers.append(planner.plan(price_clean, price_noisy, budget, confidence))

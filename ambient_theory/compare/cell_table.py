@@ -14,11 +14,11 @@ from ambient_theory.compare.findings import Findings
 from ambient_theory.compare.tables import MeasuredCell
 
 
-def _worth(a: GroupAnalysis, sigma: float | None) -> float | None:
+def _worth(a: GroupAnalysis, sigma_n: float | None) -> float | None:
     """The fitted worth at a level; 0 where nothing is noisy, None for a level outside the price fit."""
     if a.single is None:
         return None
-    return 0.0 if sigma is None else (a.single.worth[sigma].value if sigma in a.single.worth else None)
+    return 0.0 if sigma_n is None else (a.single.worth[sigma_n].value if sigma_n in a.single.worth else None)
 
 
 def table_rows(findings: Findings) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def table_rows(findings: Findings) -> list[dict[str, Any]]:
     for a in findings.analyses:
         for cell in a.group.cells:
             n_index = predicted = None
-            c = _worth(a, cell.sigma) if cell.n_clean else None
+            c = _worth(a, cell.sigma_n) if cell.n_clean else None
             if a.single is not None and c is not None:
                 n_index = cell.n_clean + c * cell.n_noisy
                 predicted = float(a.single.free.predict(*_as_arrays(cell))[0])
@@ -38,7 +38,7 @@ def table_rows(findings: Findings) -> list[dict[str, Any]]:
                     "regime": cell.regime or cell.grid_name,
                     "n_clean": cell.n_clean,
                     "n_noisy": cell.n_noisy,
-                    "sigma": cell.sigma,
+                    "sigma_n": cell.sigma_n,
                     "seeds": len(cell.values),
                     "value": cell.mean,
                     "stderr_over_seeds": cell.stderr,
@@ -52,7 +52,7 @@ def table_rows(findings: Findings) -> list[dict[str, Any]]:
 
 
 def _as_arrays(cell: MeasuredCell) -> tuple[Any, Any, Any]:
-    return np.array([float(cell.n_clean)]), np.array([float(cell.n_noisy)]), np.array([cell.sigma or 0.0])
+    return np.array([float(cell.n_clean)]), np.array([float(cell.n_noisy)]), np.array([cell.sigma_n or 0.0])
 
 
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:

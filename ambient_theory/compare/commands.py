@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ambient_theory.compare.settings import PageOptions, PriceOptions, Purse, Scores
 from ambient_theory.shared.console import command, print_json, talk
+from ambient_theory.shared.options import with_options
 
 if TYPE_CHECKING:
     from ambient_theory.shared.reading import Reading
@@ -22,13 +25,8 @@ Records = Annotated[
         help="Run directories, JSONL files of records, or directories that hold some; none = what ships with ambient."
     ),
 ]
-Metric = Annotated[str | None, typer.Option(help="Only scores of this metric: fd, kid, fid. Default: all.")]
-Extractor = Annotated[
-    str | None, typer.Option(help="Only scores of this feature extractor, NAME or NAME:HASH. Default: all.")
-]
-Confidence = Annotated[float, typer.Option(help="Confidence of intervals, in [.5, 1).")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Output")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.", rich_help_panel="Output")]
 
 
 def _load(records: list[Path] | None, shipped: bool = False) -> Reading:
@@ -45,9 +43,9 @@ def _begin(quiet: bool) -> None:
     talk("reading records ...", quiet=quiet or not sys.stderr.isatty())
 
 
-def _gallery(paths: list[Path] | None) -> list[Path]:
+def _gallery(paths: Iterable[Path]) -> list[Path]:
     """PNG files; of a directory all that it holds, by name."""
-    return [file for path in paths or () for file in (sorted(path.glob("*.png")) if path.is_dir() else [path])]
+    return [file for path in paths for file in (sorted(path.glob("*.png")) if path.is_dir() else [path])]
 
 
 COMPARE_EXAMPLE = "Example: ambient compare runs/ --outdir report"
@@ -56,21 +54,11 @@ BUDGET_EXAMPLE = "Example: ambient budget --price-clean 10 --price-noisy 1 --bud
 
 
 @command
+@with_options
 def compare(
+    page: PageOptions,
+    scores: Scores,
     records: Records = None,
-    outdir: Annotated[Path, typer.Option(help="Where to write index.html, table.csv, fit.json, figures/.")] = Path(
-        "report"
-    ),
-    gallery: Annotated[
-        list[Path] | None,
-        typer.Option("--gallery", help="PNG of samples to show, or a directory of them, captioned by name; repeat."),
-    ] = None,
-    shipped: Annotated[
-        bool, typer.Option("--shipped", help="Add the records that ship with ambient to RECORDS.")
-    ] = False,
-    metric: Metric = None,
-    extractor: Extractor = None,
-    confidence: Confidence = 0.95,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -80,10 +68,15 @@ def compare(
     from ambient_theory.compare.terminal import overview_rows, print_table, say
     from ambient_theory.shared.files import finite
 
-    found = _load(records, shipped)
+    found = _load(records, page.shipped)
     talk(f"{found.sentence()}; working out prices and figures", quiet=quiet)
     report = build_report(
-        found.records, outdir, gallery=_gallery(gallery), confidence=confidence, metric=metric, extractor=extractor
+        found.records,
+        page.outdir,
+        gallery=_gallery(page.gallery),
+        confidence=scores.confidence,
+        metric=scores.metric,
+        extractor=scores.extractor,
     )
     if json:
         print_json(finite({**report.findings.to_dict(), "read": found.to_dict(), "page": str(report.page)}))
@@ -99,18 +92,16 @@ def compare(
 
 
 @command
+@with_options
 def price(
-    sigma: Annotated[
-        float, typer.Option(help="Noise level of the noisy images (standard deviation, pixels in [-1, 1]).")
-    ],
+    asked: PriceOptions,
+    scores: Scores,
     records: Records = None,
-    metric: Metric = None,
-    extractor: Extractor = None,
-    confidence: Confidence = 0.95,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked)."""
+    sigma_n = asked.noise()
     _begin(quiet)
     from ambient_theory.compare.analysis import analyse_group, price_at
     from ambient_theory.compare.grouping import group_records, select
@@ -122,27 +113,27 @@ def price(
     found = _load(records)
     rows = found.records
     every = group_records(rows)
-    only_bands = metric == DENOISE or (not every and has_levels(rows))
+    only_bands = scores.metric == DENOISE or (not every and has_levels(rows))
     bands = []
-    if metric in (None, DENOISE) and extractor is None and (only_bands or has_levels(rows)):
+    if scores.metric in (None, DENOISE) and scores.extractor is None and (only_bands or has_levels(rows)):
         from ambient_theory.compare.price_bands import price_bands
 
-        bands = price_bands(rows, sigma, confidence, required=only_bands)
-    groups = [] if only_bands else select(every, metric=metric, extractor=extractor)
+        bands = price_bands(rows, sigma_n, scores.confidence, required=only_bands)
+    groups = [] if only_bands else select(every, metric=scores.metric, extractor=scores.extractor)
     talk(f"{found.sentence()}, {len(groups)} groups of comparable scores", quiet=quiet)
-    analyses = [analyse_group(g, confidence, only_price=True) for g in groups]
-    prices = [] if only_bands else price_at(analyses, published_prices(rows), sigma)
+    analyses = [analyse_group(g, scores.confidence, only_price=True) for g in groups]
+    prices = [] if only_bands else price_at(analyses, published_prices(rows), sigma_n)
     if json:
-        answer = {"schema": "ambient.price/1", "sigma": sigma, "prices": [p.to_dict() for p in prices]}
+        answer = {"schema": "ambient.price/2", "sigma_n": sigma_n, "prices": [p.to_dict() for p in prices]}
         levels = [b.to_dict() for b in bands]
         print_json(finite({**answer, "levels": levels, "shipped": not records, "read": found.to_dict()}))
         return
     if not records:
         say(NOT_YOURS)
     print_table(
-        f"Price of one clean image in noisy images, σ {sigma:g}", ["from", "price 1/c", "how"], price_rows(prices)
+        f"Price of one clean image in noisy images, σ {sigma_n:g}", ["from", "price 1/c", "how"], price_rows(prices)
     )
-    for sentence in price_sentences(analyses, sigma):
+    for sentence in price_sentences(analyses, sigma_n):
         say(sentence)
     for b in bands:
         say(b.sentence())
@@ -150,24 +141,16 @@ def price(
 
 
 @command
+@with_options
 def budget(
-    price_clean: Annotated[float, typer.Option(help="Cost of one clean image, > 0 (any currency).")],
-    price_noisy: Annotated[float, typer.Option(help="Cost of one noisy image, > 0 (same currency).")],
-    budget: Annotated[float | None, typer.Option(help="What may be spent, > 0 (same currency).")] = None,
-    target_fd: Annotated[
-        float | None, typer.Option(help="Score to reach instead: the smallest budget is worked out.")
-    ] = None,
-    sigma: Annotated[
-        float | None, typer.Option(help="Noise level of the images for sale. Default: every measured level.")
-    ] = None,
+    purse: Purse,
+    scores: Scores,
     records: Records = None,
-    metric: Metric = None,
-    extractor: Extractor = None,
-    confidence: Confidence = 0.95,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is."""
+    price_clean, price_noisy = purse.prices()
     _begin(quiet)
     from ambient_theory.compare.budget import answer_budget
     from ambient_theory.compare.terminal import budget_rows, print_table, say
@@ -178,15 +161,15 @@ def budget(
         found.records,
         price_clean=price_clean,
         price_noisy=price_noisy,
-        budget=budget,
-        target=target_fd,
-        sigma=sigma,
-        metric=metric,
-        extractor=extractor,
-        confidence=confidence,
+        budget=purse.budget,
+        target=purse.target_fd,
+        sigma_n=purse.sigma_n,
+        metric=scores.metric,
+        extractor=scores.extractor,
+        confidence=scores.confidence,
     )
     if json:
-        result: dict[str, Any] = {"schema": "ambient.budget/1", "answers": [a.to_dict() for a in answers]}
+        result: dict[str, Any] = {"schema": "ambient.budget/2", "answers": [a.to_dict() for a in answers]}
         print_json(finite({**result, "shipped": not records, "read": found.to_dict()}))
         return
     talk(f"{found.sentence()}; from {answers[0].group}", quiet=quiet)

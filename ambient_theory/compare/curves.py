@@ -1,11 +1,11 @@
-"""Error curves that can be fitted: `E = E_inf + a N^-p` with `N = n_clean + c(sigma) n_noisy`, and its relatives.
+"""Error curves that can be fitted: `E = E_inf + a N^-p` with `N = n_clean + c(sigma_n) n_noisy`, and its relatives.
 
-*Worth* c(sigma): free at each measured noise level, tied to a law, or fixed (the controls c = 1 and c = 0). A law
-`c = (1 + sigma^2/s0^2)^-m` is written with `kappa = m/s0^2` and `q = 1/m`,
+*Worth* c(sigma_n): free at each measured noise level, tied to a law, or fixed (the controls c = 1 and c = 0). A law
+`c = (1 + sigma_n^2/s0^2)^-m` is written with `kappa = m/s0^2` and `q = 1/m`,
 
-    c(sigma) = (1 + q kappa sigma^2)^(-1/q),      q -> 0: exp(-kappa sigma^2),
+    c(sigma_n) = (1 + q kappa sigma_n^2)^(-1/q),      q -> 0: exp(-kappa sigma_n^2),
 
-because kappa is what small noise identifies (`1/c ~ 1 + kappa sigma^2`) and q, the curvature, is what separates the
+because kappa is what small noise identifies (`1/c ~ 1 + kappa sigma_n^2`) and q, the curvature, is what separates the
 laws: q = 1 strong signal, 1/2 subspace, 1/(2k-1) low-dimensional, 0 the exponential limit.
 
 The two-term curve is the bound's *shape* with fitted constants, `E_inf + a1 N1^-p1 + a2 N2^-p2`: it is not the bound.
@@ -28,16 +28,16 @@ C_MAX = 4.0
 EXPONENT = (0.02, 4.0)
 
 
-def law_worth(sigma: Floats, kappa: Floats, q: Floats) -> Floats:
-    """`(1 + q kappa sigma^2)^(-1/q)`, its limit `exp(-kappa sigma^2)` at q = 0. Arguments broadcast."""
-    x = kappa * np.square(sigma)
+def law_worth(sigma_n: Floats, kappa: Floats, q: Floats) -> Floats:
+    """`(1 + q kappa sigma_n^2)^(-1/q)`, its limit `exp(-kappa sigma_n^2)` at q = 0. Arguments broadcast."""
+    x = kappa * np.square(sigma_n)
     small = np.asarray(q) < 1e-7
     safe = np.where(small, 1.0, q)
     return np.exp(-np.where(small, x, np.log1p(safe * x) / safe))
 
 
 class Worth(Protocol):
-    """c(sigma) with parameters: names, bounds, starts, and values for a batch of parameters."""
+    """c(sigma_n) with parameters: names, bounds, starts, and values for a batch of parameters."""
 
     names: tuple[str, ...]
     lower: tuple[float, ...]
@@ -45,46 +45,46 @@ class Worth(Protocol):
 
     def starts(self) -> list[tuple[float, ...]]: ...
 
-    def __call__(self, theta: Floats, sigma: Floats) -> Floats:
-        """theta: (B, W); sigma: (R,). Returns (B, R)."""
+    def __call__(self, theta: Floats, sigma_n: Floats) -> Floats:
+        """theta: (B, W); sigma_n: (R,). Returns (B, R)."""
         ...
 
 
 class FreeWorth:
     """One free c >= 0 at each of the measured noise levels."""
 
-    def __init__(self, sigmas: Sequence[float]):
-        self.sigmas = tuple(float(s) for s in sigmas)
-        self.names = tuple(f"c({s:g})" for s in self.sigmas)
-        self.lower = (0.0,) * len(self.sigmas)
-        self.upper = (C_MAX,) * len(self.sigmas)
+    def __init__(self, noise_levels: Sequence[float]):
+        self.noise_levels = tuple(float(s) for s in noise_levels)
+        self.names = tuple(f"c({s:g})" for s in self.noise_levels)
+        self.lower = (0.0,) * len(self.noise_levels)
+        self.upper = (C_MAX,) * len(self.noise_levels)
         self._seen: tuple[Floats | None, NDArray[np.intp]] = (None, np.zeros(0, dtype=np.intp))
 
     def starts(self) -> list[tuple[float, ...]]:
-        return [(c,) * len(self.sigmas) for c in (0.03, 0.3, 0.9)]
+        return [(c,) * len(self.noise_levels) for c in (0.03, 0.3, 0.9)]
 
-    def __call__(self, theta: Floats, sigma: Floats) -> Floats:
-        if sigma is not self._seen[0]:  # a fit asks thousands of times for the same cells
-            self._seen = (sigma, self._columns(sigma))
+    def __call__(self, theta: Floats, sigma_n: Floats) -> Floats:
+        if sigma_n is not self._seen[0]:  # a fit asks thousands of times for the same cells
+            self._seen = (sigma_n, self._columns(sigma_n))
         return np.concatenate([np.ones((len(theta), 1)), theta], axis=1)[:, self._seen[1]]
 
-    def _columns(self, sigma: Floats) -> NDArray[np.intp]:
+    def _columns(self, sigma_n: Floats) -> NDArray[np.intp]:
         """For each cell 0 (nothing noisy), or 1 + the number of its level. Raises UsageError for a level not fitted."""
-        columns = np.where(sigma > 0, -1, 0)
-        for column, level in enumerate(self.sigmas):
-            columns[sigma == level] = 1 + column
+        columns = np.where(sigma_n > 0, -1, 0)
+        for column, level in enumerate(self.noise_levels):
+            columns[sigma_n == level] = 1 + column
         if np.any(columns < 0):
-            missing = sigma[columns < 0][0]
-            raise UsageError(f"no worth was fitted at sigma {missing:g}: a law is needed between levels")
+            missing = sigma_n[columns < 0][0]
+            raise UsageError(f"no worth was fitted at σ {missing:g}: a law is needed between levels")
         return columns
 
 
 class LawWorth:
     """One of the theory's laws: kappa free, the curvature q = 1/m fixed, or free when None."""
 
-    def __init__(self, q: float | None, sigmas: Sequence[float]):
+    def __init__(self, q: float | None, noise_levels: Sequence[float]):
         self.q = q
-        top, bottom = max(sigmas), min(s for s in sigmas if s > 0)
+        top, bottom = max(noise_levels), min(s for s in noise_levels if s > 0)
         self.names = ("log kappa",) + (("q",) if q is None else ())
         self.lower = (float(np.log(1e-4 / top**2)),) + ((0.0,) if q is None else ())
         self.upper = (float(np.log(1e4 / bottom**2)),) + ((8.0,) if q is None else ())
@@ -94,9 +94,9 @@ class LawWorth:
         kappas = [float(np.log(x / self._middle**2)) for x in (0.1, 0.7, 3.0)]
         return [(k, q) for k in kappas for q in (0.1, 1.0)] if self.q is None else [(k,) for k in kappas]
 
-    def __call__(self, theta: Floats, sigma: Floats) -> Floats:
+    def __call__(self, theta: Floats, sigma_n: Floats) -> Floats:
         q = theta[:, 1:2] if self.q is None else np.full((len(theta), 1), self.q)
-        return law_worth(sigma[None, :], np.exp(theta[:, :1]), q)
+        return law_worth(sigma_n[None, :], np.exp(theta[:, :1]), q)
 
 
 class FixedWorth:
@@ -111,8 +111,8 @@ class FixedWorth:
     def starts(self) -> list[tuple[float, ...]]:
         return [()]
 
-    def __call__(self, theta: Floats, sigma: Floats) -> Floats:
-        return np.where(sigma[None, :] > 0, self.value, 1.0) * np.ones((len(theta), 1))
+    def __call__(self, theta: Floats, sigma_n: Floats) -> Floats:
+        return np.where(sigma_n[None, :] > 0, self.value, 1.0) * np.ones((len(theta), 1))
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Units:
 
 
 class SingleIndex:
-    """`E = e E_min + exp(a) E_min (N / n)^-p`, `N = n_clean + c(sigma) n_noisy`. Parameters (e, a, log p, worth)."""
+    """`E = e E_min + exp(a) E_min (N / n)^-p`, `N = n_clean + c(sigma_n) n_noisy`. Parameters (e, a, log p, worth)."""
 
     def __init__(self, worth: Worth, units: Units):
         self.worth, self.units = worth, units
@@ -137,13 +137,13 @@ class SingleIndex:
         grid = [(e, 0.5, np.log(p), *w) for e in (0.0, 0.6) for p in (0.25, 0.7, 1.5) for w in self.worth.starts()]
         return np.array(grid, dtype=float)
 
-    def index(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats:
+    def index(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma_n: Floats) -> Floats:
         """N, (B, R), in clean samples."""
-        return n_clean + self.worth(theta[:, 3:], sigma) * n_noisy
+        return n_clean + self.worth(theta[:, 3:], sigma_n) * n_noisy
 
-    def predict(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats:
+    def predict(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma_n: Floats) -> Floats:
         """E, (B, R), in the units of the metric."""
-        n = np.maximum(self.index(theta, n_clean, n_noisy, sigma), 1e-9)
+        n = np.maximum(self.index(theta, n_clean, n_noisy, sigma_n), 1e-9)
         decay = np.exp(theta[:, 1:2] - np.exp(theta[:, 2:3]) * np.log(n / self.units.n))
         return self.units.error * (theta[:, :1] + decay)
 
@@ -157,10 +157,10 @@ class TwoTerm:
     """
 
     def __init__(
-        self, k: int, sigmas: Sequence[float], units: Units, *, free_exponents: bool = False, power: float = 1
+        self, k: int, noise_levels: Sequence[float], units: Units, *, free_exponents: bool = False, power: float = 1
     ):
         self.k, self.units, self.free, self.power = k, units, free_exponents, power
-        top, bottom = max(sigmas), min(s for s in sigmas if s > 0)
+        top, bottom = max(noise_levels), min(s for s in noise_levels if s > 0)
         self.names = ("E_inf", "log a1", "log a2", "log 1/s0^2") + (("log p1", "log p2") if free_exponents else ())
         low, high = (float(np.log(x)) for x in EXPONENT)
         more = (low, low) if free_exponents else ()
@@ -182,10 +182,10 @@ class TwoTerm:
             dtype=float,
         )
 
-    def predict(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats:
+    def predict(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma_n: Floats) -> Floats:
         """E, (B, R), in the units of the metric."""
         rate = np.exp(theta[:, 3:4])
-        c1, c2 = (law_worth(sigma[None, :], law.m * rate, np.full_like(rate, law.q)) for law in self._laws)
+        c1, c2 = (law_worth(sigma_n[None, :], law.m * rate, np.full_like(rate, law.q)) for law in self._laws)
         p1 = np.exp(theta[:, 4:5]) if self.free else self.power / 4
         p2 = np.exp(theta[:, 5:6]) if self.free else self.power / (4 * self.k - 2)
         first = np.exp(theta[:, 1:2] - p1 * np.log((n_clean + c1 * n_noisy) / self.units.n))
@@ -203,4 +203,4 @@ class Curve(Protocol):
 
     def starts(self) -> Floats: ...
 
-    def predict(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats: ...
+    def predict(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma_n: Floats) -> Floats: ...

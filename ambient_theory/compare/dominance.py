@@ -73,7 +73,7 @@ class PartComparison:
         return {
             "n_clean": self.cell.n_clean,
             "n_noisy": self.cell.n_noisy,
-            "sigma_n": self.cell.sigma,
+            "sigma_n": self.cell.sigma_n,
             "seeds": self.n_seeds,
             "parts": self.n_parts,
             "levels": self.levels.tolist(),
@@ -118,7 +118,7 @@ def compare_with_parts(table: LevelTable) -> list[PartComparison]:
 
 def _parts(table: LevelTable, cell: LevelCell) -> list[LevelCell]:
     clean = [c for c in table.clean if c.n_clean == cell.n_clean]
-    noisy = [c for c in table.noisy_only if (c.n_noisy, c.sigma) == (cell.n_noisy, cell.sigma)]
+    noisy = [c for c in table.noisy_only if (c.n_noisy, c.sigma_n) == (cell.n_noisy, cell.sigma_n)]
     return clean + noisy
 
 

@@ -18,7 +18,7 @@ from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record
 from ambient_theory.simulation.collapse import SimulationPanel
 
-SCHEMA = "ambient.compare/1"
+SCHEMA = "ambient.compare/2"
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,8 @@ class Fit:
         """Fitted E_inf: a floor of memorisation or of finite samples, in the units of the metric."""
         return float(self.theta[0] * self.curve.units.error)
 
-    def predict(self, n_clean: Floats, n_noisy: Floats, sigma: Floats) -> Floats:
-        return self.curve.predict(self.theta[None, :], n_clean, n_noisy, sigma)[0]
+    def predict(self, n_clean: Floats, n_noisy: Floats, sigma_n: Floats) -> Floats:
+        return self.curve.predict(self.theta[None, :], n_clean, n_noisy, sigma_n)[0]
 
 
 def units_of(table: Table, scale: str) -> Units:
@@ -120,7 +120,7 @@ def residuals_of(curve: Curve, table: Table, scale: str, weights: Floats | None 
     root = np.sqrt(table.seeds)
 
     def residuals(theta: Floats, rows: NDArray[np.intp]) -> Floats:
-        error = curve.predict(theta, table.n_clean, table.n_noisy, table.sigma)
+        error = curve.predict(theta, table.n_clean, table.n_noisy, table.sigma_n)
         fitted = np.log(np.maximum(error, 1e-300)) if scale == "log" else error / curve.units.error
         target = table.y if scale == "log" else table.y / curve.units.error
         r = root * (fitted - target)
@@ -204,7 +204,7 @@ def resample(fitted: Fit, draws: int, rng: np.random.Generator) -> Floats:
     if fitted.dof < 1 or not np.isfinite(fitted.variance):
         raise DataError("one training seed a cell leaves no scatter to draw from, so there is no interval")
     table, curve = fitted.table, fitted.curve
-    error = fitted.predict(table.n_clean, table.n_noisy, table.sigma)
+    error = fitted.predict(table.n_clean, table.n_noisy, table.sigma_n)
     centre = np.log(error) if fitted.scale == "log" else error
     heavy = np.sqrt(fitted.dof / rng.chisquare(fitted.dof, size=(draws, 1)))
     noise = heavy * rng.standard_normal((draws, table.size)) * np.sqrt(fitted.variance / table.seeds)
@@ -212,7 +212,7 @@ def resample(fitted: Fit, draws: int, rng: np.random.Generator) -> Floats:
     root = np.sqrt(table.seeds)
 
     def residuals(theta: Floats, rows: NDArray[np.intp]) -> Floats:
-        e = curve.predict(theta, table.n_clean, table.n_noisy, table.sigma)
+        e = curve.predict(theta, table.n_clean, table.n_noisy, table.sigma_n)
         return root * (
             (np.log(np.maximum(e, 1e-300)) if fitted.scale == "log" else e / curve.units.error) - target[rows]
         )
@@ -257,7 +257,7 @@ class SingleC:
     """
 
     free: Fit
-    sigmas: tuple[float, ...]
+    noise_levels: tuple[float, ...]
     confidence: float
     alike: float | None
 
@@ -268,11 +268,11 @@ class SingleC:
     @functools.cached_property
     def worth(self) -> dict[float, Interval]:
         """c at each measured noise level, with its profile interval."""
-        return {s: self.worth_at(s) for s in self.sigmas}
+        return {s: self.worth_at(s) for s in self.noise_levels}
 
-    def worth_at(self, sigma: float) -> Interval:
+    def worth_at(self, sigma_n: float) -> Interval:
         """c at one measured noise level."""
-        return _open_ended(interval(self.free, 3 + self.sigmas.index(sigma), self.confidence))
+        return _open_ended(interval(self.free, 3 + self.noise_levels.index(sigma_n), self.confidence))
 
     @functools.cached_property
     def exponent(self) -> Interval:
@@ -290,9 +290,9 @@ class SingleC:
     @functools.cached_property
     def laws(self) -> dict[str, Comparison]:
         """By label, in the order of `bounds.laws.LAWS`; empty where nothing has noise."""
-        if not any(s > 0 for s in self.sigmas):
+        if not any(s > 0 for s in self.noise_levels):
             return {}
-        return {law.label: self._nested(law.label, LawWorth(law.q, self.sigmas)) for law in LAWS.values()}
+        return {law.label: self._nested(law.label, LawWorth(law.q, self.noise_levels)) for law in LAWS.values()}
 
     def _nested(self, name: str, worth: Worth) -> Comparison:
         free = self.free
@@ -311,34 +311,34 @@ def fit_single_c(table: Table, scale: str, confidence: float = 0.95) -> SingleC:
     Raises DataError where the cells cannot determine the curve: it needs mixtures, two sizes of n_clean, and as many
     cells as parameters.
     """
-    sigmas = tuple(sorted({float(s) for s, n in zip(table.sigma, table.n_noisy, strict=True) if n > 0}))
-    if not sigmas:
+    noise_levels = tuple(sorted({float(s) for s, n in zip(table.sigma_n, table.n_noisy, strict=True) if n > 0}))
+    if not noise_levels:
         raise DataError("no cell has both clean and noisy samples, so nothing prices a noisy one")
     if len(np.unique(table.n_clean)) < 2:
         raise DataError("all cells have the same number of clean samples: c cannot be told from the exponent")
-    curve = SingleIndex(FreeWorth(sigmas), units_of(table, scale))
+    curve = SingleIndex(FreeWorth(noise_levels), units_of(table, scale))
     free = fit("free c at each σ", curve, table, scale)
-    return SingleC(free, sigmas, confidence, scores_alike(table))
+    return SingleC(free, noise_levels, confidence, scores_alike(table))
 
 
 def two_term_fits(table: Table, scale: str, ks: tuple[int, ...] = (2, 3)) -> dict[str, Fit]:
     """The bound's shape with fitted constants, exponents tied and (with enough cells) free."""
-    sigmas = sorted({float(s) for s, n in zip(table.sigma, table.n_noisy, strict=True) if n > 0 and s > 0})
+    noise_levels = sorted({float(s) for s, n in zip(table.sigma_n, table.n_noisy, strict=True) if n > 0 and s > 0})
     units = units_of(table, scale)
     found = {}
-    for k in ks if sigmas else ():
-        for name, curve in two_term_curves(k, sigmas, units).items():
+    for k in ks if noise_levels else ():
+        for name, curve in two_term_curves(k, noise_levels, units).items():
             if table.size > len(curve.names):
                 found[name] = fit(name, curve, table, scale)
     return found
 
 
-def two_term_curves(k: int, sigmas: Sequence[float], units: Units) -> dict[str, TwoTerm]:
+def two_term_curves(k: int, noise_levels: Sequence[float], units: Units) -> dict[str, TwoTerm]:
     """The variants tried: exponents of W1, their doubles (a Frechet distance is a squared distance), and free."""
     return {
-        f"two terms, k = {k}, exponents 1/4, 1/{4 * k - 2}": TwoTerm(k, sigmas, units),
-        f"two terms, k = {k}, exponents 1/2, 1/{2 * k - 1} (squared)": TwoTerm(k, sigmas, units, power=2),
-        f"two terms, k = {k}, exponents free": TwoTerm(k, sigmas, units, free_exponents=True),
+        f"two terms, k = {k}, exponents 1/4, 1/{4 * k - 2}": TwoTerm(k, noise_levels, units),
+        f"two terms, k = {k}, exponents 1/2, 1/{2 * k - 1} (squared)": TwoTerm(k, noise_levels, units, power=2),
+        f"two terms, k = {k}, exponents free": TwoTerm(k, noise_levels, units, free_exponents=True),
     }
 
 
@@ -346,7 +346,7 @@ def to_dict(single: SingleC) -> dict[str, Any]:
     """JSON-ready summary."""
     free = single.free
     return {
-        "curve": "E_inf + a (n_clean + c(sigma) n_noisy)^-p, cells with n_clean > 0 only",
+        "curve": "E_inf + a (n_clean + c(sigma_n) n_noisy)^-p, cells with n_clean > 0 only",
         "confidence": single.confidence,
         "cells": free.table.size,
         "scatter_of_one_seed": None if not free.table.dof else math.sqrt(free.table.variance),

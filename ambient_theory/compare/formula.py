@@ -142,31 +142,31 @@ class Points:
     predicted: Floats
     measured: Floats
     level: NDArray[np.intp]
-    sigma: Floats
+    sigma_n: Floats
     covariance: Floats
     weight: Floats
     left_out: NDArray[np.intp] = field(repr=False)
-    left_out_sigma: Floats = field(repr=False)
+    left_out_sigma_n: Floats = field(repr=False)
 
 
 def points_of(found: Bands, v_clean: Floats) -> Points:
     """Every mixture with clean images, controls left out, beside the prediction from V(s) [L]."""
     levels = found.table.levels
     chosen = [m for m in found.mixtures if m.cell.n_clean and not m.cell.control]
-    predicted, measured, level, sigma, gradients, ratio = [], [], [], [], [], []
-    out_level, out_sigma = [], []
+    predicted, measured, level, sigma_n, gradients, ratio = [], [], [], [], [], []
+    out_level, out_sigma_n = [], []
     for m in chosen:
-        assert m.cell.sigma is not None
-        expected = predicted_worth(v_clean, m.cell.sigma, levels)
+        assert m.cell.sigma_n is not None
+        expected = predicted_worth(v_clean, m.cell.sigma_n, levels)
         for k, band in enumerate(m.bands):
             if not _usable(m, k):
                 out_level.append(k)
-                out_sigma.append(m.cell.sigma)
+                out_sigma_n.append(m.cell.sigma_n)
                 continue
             predicted.append(float(expected[k]))
             measured.append(band.worth.value)
             level.append(k)
-            sigma.append(m.cell.sigma)
+            sigma_n.append(m.cell.sigma_n)
             gradients.append(m.gradient[k])
             ratio.append((m.cell.n_clean + float(expected[k]) * m.cell.n_noisy) / band.equivalent.value)
     at = np.array(level, dtype=int)
@@ -178,11 +178,11 @@ def points_of(found: Bands, v_clean: Floats) -> Points:
         predicted=np.array(predicted),
         measured=np.array(measured),
         level=at,
-        sigma=np.array(sigma),
+        sigma_n=np.array(sigma_n),
         covariance=covariance,
         weight=1 / np.where(spread > 0, spread, 1.0),
         left_out=np.array(out_level, dtype=int),
-        left_out_sigma=np.array(out_sigma),
+        left_out_sigma_n=np.array(out_sigma_n),
     )
 
 
@@ -241,7 +241,7 @@ class FormulaTest:
     above: Calibration
     above_second: Calibration
     below: Calibration
-    by_sigma: dict[float, Calibration]
+    by_sigma_n: dict[float, Calibration]
     by_level: dict[float, Calibration]
 
     def to_dict(self) -> dict[str, Any]:
@@ -252,7 +252,7 @@ class FormulaTest:
             "above": self.above.to_dict(),
             "above_with_V_second": self.above_second.to_dict(),
             "below": self.below.to_dict(),
-            "by_sigma": {f"{s:g}": c.to_dict() for s, c in self.by_sigma.items()},
+            "by_sigma_n": {f"{s:g}": c.to_dict() for s, c in self.by_sigma_n.items()},
             "by_level": {f"{s:g}": c.to_dict() for s, c in self.by_level.items()},
         }
 
@@ -262,22 +262,22 @@ def judge_formula(found: Bands, confidence: float = 0.95) -> FormulaTest:
     scatters = Scatters.of(found.table)
     points, second = points_of(found, scatters.largest), points_of(found, scatters.second)
     levels, dof = found.table.levels, found.table.scatter.dof
-    over = levels[points.level] > points.sigma
-    out_over = levels[points.left_out] > points.left_out_sigma
+    over = levels[points.level] > points.sigma_n
+    out_over = levels[points.left_out] > points.left_out_sigma_n
 
     def one(what: str, chosen: Mask, out: Mask, of: Points = points) -> Calibration:
         return calibrate(of, dof, what, chosen, int(out.sum()), confidence)
 
-    sigmas: Sequence[float] = found.table.sigmas
+    noise_levels: Sequence[float] = found.table.noise_levels
     return FormulaTest(
         scatters,
         points,
         above=one("levels above the noise", over, out_over),
         above_second=one("levels above the noise, V of the second largest", over, out_over, second),
         below=one("levels below the noise", ~over, ~out_over),
-        by_sigma={
-            s: one(f"σ {s:g}, above the noise", over & (points.sigma == s), out_over & (points.left_out_sigma == s))
-            for s in sigmas
+        by_sigma_n={
+            s: one(f"σ {s:g}, above the noise", over & (points.sigma_n == s), out_over & (points.left_out_sigma_n == s))
+            for s in noise_levels
         },
         by_level={
             float(s): one(f"level {s:g}", (points.level == k) & over, (points.left_out == k) & out_over)

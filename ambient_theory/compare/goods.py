@@ -72,7 +72,7 @@ class Market:
     above: which levels exceed sigma_n. reference: r*, geometric mean of the mixtures' n_noisy/n_clean.
     """
 
-    sigma: float
+    sigma_n: float
     levels: Floats
     cells: tuple[LevelCell, ...]
     error: Floats
@@ -82,16 +82,16 @@ class Market:
     dof: int
 
     @classmethod
-    def of(cls, table: LevelTable, sigma: float, cells: tuple[LevelCell, ...] | None = None) -> Market:
+    def of(cls, table: LevelTable, sigma_n: float, cells: tuple[LevelCell, ...] | None = None) -> Market:
         """cells: a part of the table's, the others held out. Raises DataError where they cannot determine a law."""
         check_priceable(table)
-        mixtures = tuple(c for c in table.mixtures if c.sigma == sigma)
+        mixtures = tuple(c for c in table.mixtures if c.sigma_n == sigma_n)
         if not mixtures:
-            known = ", ".join(f"{s:g}" for s in table.sigmas) or "none"
-            raise DataError(f"{table.key.dataset}: no mixture has noise σ {sigma:g}; measured are {known}")
+            known = ", ".join(f"{s:g}" for s in table.noise_levels) or "none"
+            raise DataError(f"{table.key.dataset}: no mixture has noise σ {sigma_n:g}; measured are {known}")
         chosen = tuple(c for c in (*table.clean, *mixtures) if cells is None or c in cells)
         market = cls(
-            sigma=sigma,
+            sigma_n=sigma_n,
             levels=table.levels,
             cells=chosen,
             error=np.exp([c.log_error.mean(axis=0) for c in chosen]).T,
@@ -102,8 +102,8 @@ class Market:
         )
         if len(chosen) < 5 or len({c.n_clean for c in chosen if not c.n_noisy}) < 2:
             raise DataError(
-                f"{table.key.dataset}, σ {sigma:g}: {len(chosen)} cells cannot determine a curve and a worth; it takes "
-                "five or more, two of them clean-only at different sizes"
+                f"{table.key.dataset}, σ {sigma_n:g}: {len(chosen)} cells cannot determine a curve and a worth; it "
+                "takes five or more, two of them clean-only at different sizes"
             )
         return market
 
@@ -121,7 +121,7 @@ class Market:
 
     @property
     def above(self) -> Mask:
-        return np.asarray(self.levels > self.sigma)
+        return np.asarray(self.levels > self.sigma_n)
 
     @property
     def reference(self) -> float:

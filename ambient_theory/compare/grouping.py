@@ -5,7 +5,7 @@ extractor, reference set, training duration, method, checkpoint rule, sampler an
 generated images (a Frechet distance is biased by about 1/n_eval). Records that differ in one of these never meet in one
 fit: they form groups of their own, and each group is analysed alone.
 
-A *cell* is one training mixture (n_clean, n_noisy, sigma), measured with one or several training seeds. The seed of
+A *cell* is one training mixture (n_clean, n_noisy, sigma_n), measured with one or several training seeds. The seed of
 training is the unit of replication: every standard error below comes from the scatter over seeds. One seed recorded
 twice (a run and its sweep, or the same cell on two machines) counts once if the values agree within rounding; values
 that do not agree are two experiments, and the cell is left out with a note that says what differs.
@@ -20,7 +20,7 @@ from dataclasses import fields
 from importlib import resources
 from typing import Any
 
-from ambient_theory.compare.tables import Group, GroupKey, MeasuredCell
+from ambient_theory.compare.tables import Group, GroupKey, MeasuredCell, mixture_words
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.reading import Reading, read
@@ -119,7 +119,7 @@ def _cell(mixture: tuple[int, int, float | None], records: list[Record]) -> tupl
     for record in records:
         first = by_seed.setdefault(record.seed, record)
         if not same_value(first, record):
-            name = MeasuredCell(*mixture, (), ()).name
+            name = mixture_words(*mixture)
             differ = _differences(first, record)
             problem = (
                 f"{name}: seed {record.seed} was recorded with two different values ({first.value:g}, "
@@ -160,18 +160,18 @@ def group_records(records: Iterable[Record]) -> list[Group]:
         if record.level is not None:
             continue
         key = key_of(record)
-        sigma = record.sigma_n
-        if isinstance(sigma, tuple) and len(sigma) == 1:
-            sigma = sigma[0]
+        sigma_n = record.sigma_n
+        if isinstance(sigma_n, tuple) and len(sigma_n) == 1:
+            sigma_n = sigma_n[0]
         if record.n_clean + record.n_noisy == 0:
             raise DataError(f"a {record.metric} record of {record.dataset} has neither clean nor noisy images")
-        if record.n_noisy and sigma is None:
+        if record.n_noisy and sigma_n is None:
             count = f"{record.n_noisy} noisy images"
             raise DataError(f"a {record.metric} record of {record.dataset} has {count} and no sigma_n")
-        if isinstance(sigma, tuple):
-            left_out[key].append(f"a cell with several noise levels {sigma} (one price cannot be read from it)")
+        if isinstance(sigma_n, tuple):
+            left_out[key].append(f"a cell with several noise levels {sigma_n} (one price cannot be read from it)")
             continue
-        mixture = (record.n_clean, record.n_noisy, float(sigma) if record.n_noisy and sigma is not None else None)
+        mixture = (record.n_clean, record.n_noisy, float(sigma_n) if record.n_noisy and sigma_n is not None else None)
         by_key[key][mixture].append(record)
     groups = []
     for key, mixtures in by_key.items():

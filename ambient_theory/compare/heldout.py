@@ -45,12 +45,12 @@ class HeldOut:
         return {k: v for k, v in vars(self).items() if k != "pairs"}
 
 
-def candidates(sigmas: Sequence[float], units: Units) -> dict[str, Curve]:
+def candidates(noise_levels: Sequence[float], units: Units) -> dict[str, Curve]:
     """Every curve that is tried: free c, laws, the two-term shape, and the two controls."""
-    curves: dict[str, Curve] = {"free c at each σ": SingleIndex(FreeWorth(sigmas), units)}
-    if any(s > 0 for s in sigmas):
-        curves |= {law.label: SingleIndex(LawWorth(law.q, sigmas), units) for law in LAWS.values()}
-        curves |= two_term_curves(2, sigmas, units)
+    curves: dict[str, Curve] = {"free c at each σ": SingleIndex(FreeWorth(noise_levels), units)}
+    if any(s > 0 for s in noise_levels):
+        curves |= {law.label: SingleIndex(LawWorth(law.q, noise_levels), units) for law in LAWS.values()}
+        curves |= two_term_curves(2, noise_levels, units)
     curves["naive n (c = 1)"] = SingleIndex(FixedWorth(1.0), units)
     curves["clean only (c = 0)"] = SingleIndex(FixedWorth(0.0), units)
     return curves
@@ -65,7 +65,7 @@ def _score(name: str, split: str, curve: Curve, table: Table, scale: str, seen: 
     residuals = residuals_of(curve, table, scale, weights)
     found = least_squares.solve(residuals, batch, curve.lower, curve.upper, iterations=40, tolerance=1e-7)
     best = found.sse.reshape(splits, count).argmin(axis=1) + np.arange(splits) * count
-    predicted = curve.predict(found.theta[best], table.n_clean, table.n_noisy, table.sigma)
+    predicted = curve.predict(found.theta[best], table.n_clean, table.n_noisy, table.sigma_n)
     measured = np.broadcast_to(np.exp(table.y), predicted.shape)
     chosen_p, chosen_m = predicted[tested], measured[tested]
     if not len(chosen_p):
@@ -86,7 +86,7 @@ def _score(name: str, split: str, curve: Curve, table: Table, scale: str, seen: 
     )
 
 
-def _random_halves(table: Table, sigmas: Sequence[float], rng: np.random.Generator) -> Mask:
+def _random_halves(table: Table, noise_levels: Sequence[float], rng: np.random.Generator) -> Mask:
     """Halves that keep two clean-only sizes and every noise level in the seen part, up to RANDOM_HALVES of them."""
     half = (table.size + 1) // 2
     clean = table.n_noisy == 0
@@ -94,8 +94,8 @@ def _random_halves(table: Table, sigmas: Sequence[float], rng: np.random.Generat
     for _ in range(400):
         mask = np.zeros(table.size, bool)
         mask[rng.permutation(table.size)[:half]] = True
-        levels = {float(s) for s in table.sigma[mask & ~clean]}
-        if np.sum(mask & clean) >= 2 and levels >= set(sigmas):
+        levels = {float(s) for s in table.sigma_n[mask & ~clean]}
+        if np.sum(mask & clean) >= 2 and levels >= set(noise_levels):
             found.append(mask)
         if len(found) == RANDOM_HALVES:
             break
@@ -107,25 +107,25 @@ def held_out(table: Table, scale: str, seed: int = 0) -> list[HeldOut]:
     if scale != "log":
         return []
     clean = table.n_noisy == 0
-    sigmas = sorted({float(s) for s in table.sigma[~clean]})
-    if not sigmas:
+    noise_levels = sorted({float(s) for s in table.sigma_n[~clean]})
+    if not noise_levels:
         return []
-    curves = candidates(sigmas, units_of(table, scale))
+    curves = candidates(noise_levels, units_of(table, scale))
     out: list[HeldOut | None] = []
     everywhere: Callable[[Curve], bool] = lambda curve: True  # noqa: E731
     law_only: Callable[[Curve], bool] = lambda curve: not isinstance(getattr(curve, "worth", None), FreeWorth)  # noqa: E731
 
     splits: list[tuple[str, Mask, Callable[[Curve], bool]]] = []
-    halves = _random_halves(table, sigmas, np.random.default_rng(seed))
+    halves = _random_halves(table, noise_levels, np.random.default_rng(seed))
     if len(halves):
         splits.append(("random half", halves, everywhere))
     total = table.n_clean + table.n_noisy
     small = total <= np.median(total)
-    covered = {float(s) for s in table.sigma[small & ~clean]} >= set(sigmas)
+    covered = {float(s) for s in table.sigma_n[small & ~clean]} >= set(noise_levels)
     if np.sum(small & clean) >= 2 and not np.all(small):
         splits.append(("small to large n", small[None, :], everywhere if covered else law_only))
-    if len(sigmas) > 1:
-        low = clean | (table.sigma < sigmas[-1])
+    if len(noise_levels) > 1:
+        low = clean | (table.sigma_n < noise_levels[-1])
         splits.append(("low to high σ", low[None, :], law_only))
     for name, seen, allowed in splits:
         for label, curve in curves.items():

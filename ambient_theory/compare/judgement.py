@@ -60,14 +60,14 @@ class Judgement:
     notes: tuple[str, ...] = field(default=())
 
     @property
-    def sigma(self) -> float:
-        return self.market.sigma
+    def sigma_n(self) -> float:
+        return self.market.sigma_n
 
     @property
     def expected(self) -> float | None:
-        if not is_control(self.sigma):
+        if not is_control(self.sigma_n):
             return None
-        return 1.0 if self.sigma <= CLEAN_LIKE else 0.0
+        return 1.0 if self.sigma_n <= CLEAN_LIKE else 0.0
 
     @property
     def saturation(self) -> float:
@@ -119,11 +119,13 @@ class Judgement:
     def sentence(self) -> str:
         """What the laws say, in words."""
         if self.undetermined:
-            return f"σ {self.sigma:g}: no price; {self.undetermined}."
+            return f"σ {self.sigma_n:g}: no price; {self.undetermined}."
         law = self.surviving
         price = self._price()
         if law == "":
-            return f"σ {self.sigma:g}: {price}every measured level lies on one side of the noise, so the laws are one."
+            return (
+                f"σ {self.sigma_n:g}: {price}every measured level lies on one side of the noise, so the laws are one."
+            )
         if law == ONE:
             text = "one worth at every level and two goods cannot be told apart"
             if self.rejected(NOTHING_BELOW, TWO):
@@ -147,7 +149,7 @@ class Judgement:
         lack = self.laws[FREE].lack
         if lack is not None and lack.p is not None and lack.p < 0.05:
             text += "; no law fits all mixtures, and intervals are widened to what is left"
-        return f"σ {self.sigma:g}: {price}{text}."
+        return f"σ {self.sigma_n:g}: {price}{text}."
 
     def _price(self) -> str:
         """The price above the noise with its interval, for the start of a sentence."""
@@ -168,7 +170,7 @@ class Judgement:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "sigma": self.sigma,
+            "sigma_n": self.sigma_n,
             "control_expected": self.expected,
             "levels_above": self.market.levels[self.market.above].tolist(),
             "reference_ratio": self.market.reference,
@@ -195,13 +197,13 @@ class Judgement:
 
 def all_laws(market: Market, table: LevelTable) -> dict[str, LawFit]:
     """The fitted laws and the formula, by name."""
-    worth, _ = Scatters.of(table).worth(market.sigma, market.levels)
+    worth, _ = Scatters.of(table).worth(market.sigma_n, market.levels)
     return {**goods.fit_laws(market), FORMULA: goods.fixed_law(market, FORMULA, worth)}
 
 
-def judge(table: LevelTable, sigma: float, confidence: float = 0.95) -> Judgement:
+def judge(table: LevelTable, sigma_n: float, confidence: float = 0.95) -> Judgement:
     """Fit every law at one noise level and compare them. Raises DataError where the cells cannot determine a law."""
-    market = Market.of(table, sigma)
+    market = Market.of(table, sigma_n)
     laws = all_laws(market, table)
     two, free = laws[TWO], laws[FREE]
     above, below = bool(market.above.any()), not bool(market.above.all())

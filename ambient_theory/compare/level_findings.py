@@ -30,7 +30,7 @@ from ambient_theory.compare.unseen import Unseen, unseen_errors, unseen_scores
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record
 
-SCHEMA = "ambient.levels/1"
+SCHEMA = "ambient.levels/2"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Worths:
     """
 
     key: CurveKey
-    sigma: float
+    sigma_n: float
     coarse: Interval | None
     fine: Interval | None
 
@@ -49,7 +49,7 @@ class Worths:
         return {
             "checkpoint": self.key.checkpoint,
             "duration_nimg": self.key.duration_nimg,
-            "sigma": self.sigma,
+            "sigma_n": self.sigma_n,
             "coarse_worth": None if self.coarse is None else self.coarse.to_list(),
             "fine_worth": None if self.fine is None else self.fine.to_list(),
         }
@@ -82,11 +82,11 @@ class LevelFindings:
         """What is said of each noise level, controls last."""
         where = f"{self.table.key.dataset}, {self.table.key.rule}, "
         out = [where + j.sentence() for j in self.priced.values()]
-        for sigma, j in self.judgements.items():
+        for sigma_n, j in self.judgements.items():
             if j.expected is not None:
                 inside = j.one.contains(j.expected)
                 verdict = "no interval" if inside is None else "passed" if inside else "failed"
-                out.append(f"{where}control at σ {sigma:g}: a noisy image must be worth {j.expected:g}; {verdict}.")
+                out.append(f"{where}control at σ {sigma_n:g}: a noisy image must be worth {j.expected:g}; {verdict}.")
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,9 +118,9 @@ def analyse_table(
     found = bands(table, confidence)
     problems = list(table.notes)
     judgements: dict[float, Judgement] = {}
-    for sigma in sorted({c.sigma for c in table.mixtures if c.sigma is not None and only in (None, c.sigma)}):
+    for sigma_n in sorted({c.sigma_n for c in table.mixtures if c.sigma_n is not None and only in (None, c.sigma_n)}):
         try:
-            judgements[sigma] = judge(table, sigma, confidence)
+            judgements[sigma_n] = judge(table, sigma_n, confidence)
         except DataError as error:
             problems.append(str(error))
     if not table.scatter.dof:
@@ -153,15 +153,15 @@ def analyse_table(
 def _off_the_curve(found: Bands) -> list[str]:
     """A sentence for each noise level at which mixtures lie off the clean-only curve, so that fits extrapolate it."""
     out = []
-    for sigma in found.table.sigmas:
-        where = [b.where for m in found.mixtures if m.cell.sigma == sigma and m.cell.n_clean for b in m.bands]
+    for sigma_n in found.table.noise_levels:
+        where = [b.where for m in found.mixtures if m.cell.sigma_n == sigma_n and m.cell.n_clean for b in m.bands]
         for side, size, edge in ((BEYOND, "larger", -1), (BELOW, "smaller", 0)):
             if count := where.count(side):
                 n = found.table.clean[edge].n_clean
                 out.append(
-                    f"σ {sigma:g}: {count} of {len(where)} errors of mixtures lie off the clean-only curve, which ends "
-                    f"at {n:,} images; the laws rest on the form of the curve there, so train clean-only models of "
-                    f"{size} numbers"
+                    f"σ {sigma_n:g}: {count} of {len(where)} errors of mixtures lie off the clean-only curve, which "
+                    f"ends at {n:,} images; the laws rest on the form of the curve there, so train clean-only models "
+                    f"of {size} numbers"
                 )
     return out
 
@@ -181,14 +181,14 @@ def _same_models(group: Group, table: LevelTable) -> bool:
 def worths_of(table: LevelTable, confidence: float = 0.95) -> list[Worths]:
     """Worth above and below each measured noise level by the two goods; empty where the table prices nothing."""
     out = []
-    for sigma in table.sigmas:
+    for sigma_n in table.noise_levels:
         try:
-            law = fit_laws(Market.of(table, sigma), (TWO,))[TWO]
+            law = fit_laws(Market.of(table, sigma_n), (TWO,))[TWO]
         except DataError:
             continue
         above = law.market.above
         ends = [worth_interval(law, k, confidence) for k in range(law.pattern.shape[1])]
-        out.append(Worths(table.key, sigma, ends[0] if above.any() else None, ends[-1] if not above.all() else None))
+        out.append(Worths(table.key, sigma_n, ends[0] if above.any() else None, ends[-1] if not above.all() else None))
     return out
 
 

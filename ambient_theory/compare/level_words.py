@@ -28,8 +28,8 @@ def band_columns(terms: Sequence[str]) -> list[str]:
 def band_rows(judged: Judgement, scatters: Scatters) -> list[list[str]]:
     """A line a level: the measured worth, the formula by two models, and the weights of the bound's terms."""
     market = judged.market
-    low, high = scatters.worth(judged.sigma, market.levels)
-    terms = scatters.bound_terms(judged.sigma, market.levels)
+    low, high = scatters.worth(judged.sigma_n, market.levels)
+    terms = scatters.bound_terms(judged.sigma_n, market.levels)
     rows = []
     for k, level in enumerate(market.levels):
         formula = number(float(low[k]), 2)

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_theory.compare.grouping import method_words
-from ambient_theory.compare.tables import is_control
+from ambient_theory.compare.grouping import method_words, same_value
+from ambient_theory.compare.tables import is_control, mixture_words
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.records import Record
@@ -41,8 +41,6 @@ RULES = {
     LEVEL_BEST: "at each level's best duration",
 }
 """Checkpoint rules in words."""
-SAME = 1e-6
-"""Two errors of one seed are one measurement if their logarithms differ by no more: sums are taken in any order."""
 
 
 @dataclass(frozen=True, order=True)
@@ -81,25 +79,22 @@ class CurveKey:
 
 @dataclass(frozen=True, eq=False)
 class LevelCell:
-    """One training mixture. log_error [seeds, levels]: log E(s) of each of its models. sigma: None if none is noisy."""
+    """One training mixture. log_error [seeds, levels]: log E(s) of each of its models. sigma_n: None without noisy."""
 
     n_clean: int
     n_noisy: int
-    sigma: float | None
+    sigma_n: float | None
     seeds: tuple[int | None, ...]
     log_error: Floats
 
     @property
     def name(self) -> str:
-        if not self.n_noisy:
-            return f"{self.n_clean:,} clean"
-        noisy = f"{self.n_noisy:,} noisy (σ {self.sigma:g})"
-        return f"{self.n_clean:,} clean + {noisy}" if self.n_clean else noisy
+        return mixture_words(self.n_clean, self.n_noisy, self.sigma_n)
 
     @property
     def control(self) -> bool:
         """Noise so small or so large that the worth is known beforehand."""
-        return self.sigma is not None and is_control(self.sigma)
+        return self.sigma_n is not None and is_control(self.sigma_n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,17 +115,17 @@ class LevelTable:
     def mixtures(self) -> tuple[LevelCell, ...]:
         """Cells with clean and noisy images, by noise and size; controls among them."""
         mixed = (c for c in self.cells if c.n_noisy and c.n_clean)
-        return tuple(sorted(mixed, key=lambda c: (c.sigma or 0.0, c.n_clean, c.n_noisy)))
+        return tuple(sorted(mixed, key=lambda c: (c.sigma_n or 0.0, c.n_clean, c.n_noisy)))
 
     @property
     def noisy_only(self) -> tuple[LevelCell, ...]:
         """Cells without clean images: they follow another law and are fitted with none."""
-        return tuple(sorted((c for c in self.cells if not c.n_clean), key=lambda c: (c.sigma or 0.0, c.n_noisy)))
+        return tuple(sorted((c for c in self.cells if not c.n_clean), key=lambda c: (c.sigma_n or 0.0, c.n_noisy)))
 
     @property
-    def sigmas(self) -> tuple[float, ...]:
+    def noise_levels(self) -> tuple[float, ...]:
         """Noise levels of the mixtures, ascending, without those of controls."""
-        return tuple(sorted({c.sigma for c in self.mixtures if c.sigma is not None and not c.control}))
+        return tuple(sorted({c.sigma_n for c in self.mixtures if c.sigma_n is not None and not c.control}))
 
     @property
     def n_seeds(self) -> int:
@@ -240,9 +235,9 @@ def _curves(records: Iterable[Record]) -> Curves:
             raise DataError(
                 f"a denoise record of {r.dataset} has level {r.level!r} and value {r.value!r}: both must be > 0"
             )
-        sigma = r.sigma_n[0] if isinstance(r.sigma_n, tuple) and len(r.sigma_n) == 1 else r.sigma_n
-        if r.n_noisy and not isinstance(sigma, int | float):
-            if isinstance(sigma, tuple):
+        sigma_n = r.sigma_n[0] if isinstance(r.sigma_n, tuple) and len(r.sigma_n) == 1 else r.sigma_n
+        if r.n_noisy and not isinstance(sigma_n, int | float):
+            if isinstance(sigma_n, tuple):
                 continue  # several noise levels in one mixture: no one worth can be read from it
             raise DataError(f"a denoise record of {r.dataset} has {r.n_noisy} noisy images and no sigma_n")
         if r.n_clean + r.n_noisy == 0:
@@ -258,7 +253,7 @@ def _curves(records: Iterable[Record]) -> Curves:
             int(r.extra.get("dim", 0)),
             content_hash(settings, 6),
         )
-        mixture = (r.n_clean, r.n_noisy, float(sigma) if r.n_noisy and isinstance(sigma, int | float) else None)
+        mixture = (r.n_clean, r.n_noisy, float(sigma_n) if r.n_noisy and isinstance(sigma_n, int | float) else None)
         models[key, mixture, r.seed][r.level].append(r)
     out: Curves = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for (key, mixture, seed), by_level in models.items():
@@ -266,9 +261,8 @@ def _curves(records: Iterable[Record]) -> Curves:
         rows = [by_level[s] for s in levels]
         found = out[CurveKey(*key), levels][mixture][seed]
         found.append(np.log([r[0].value for r in rows]))
-        other = np.log([_other_value(r) for r in rows])
-        if np.any(np.abs(other - found[0]) > SAME):
-            found.append(other)
+        if not all(same_value(r[0], other) for r in rows for other in r[1:]):
+            found.append(np.log([_other_value(r) for r in rows]))
     return dict(out)
 
 

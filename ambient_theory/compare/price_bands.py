@@ -26,7 +26,7 @@ class BandAnswer:
 
     @property
     def title(self) -> str:
-        return f"By level, σ {self.judgement.sigma:g}: {self.key.label()}"
+        return f"By level, σ {self.judgement.sigma_n:g}: {self.key.label()}"
 
     @property
     def columns(self) -> list[str]:
@@ -39,26 +39,26 @@ class BandAnswer:
         return f"{self.key.dataset}, {self.key.rule}, {self.judgement.sentence()}"
 
     def to_dict(self) -> dict[str, Any]:
-        worth, second = self.scatters.worth(self.judgement.sigma, self.judgement.market.levels)
+        worth, second = self.scatters.worth(self.judgement.sigma_n, self.judgement.market.levels)
         formula = {"formula": worth.tolist(), "formula_V_second": second.tolist()}
         return {"condition": self.key.to_dict(), **self.judgement.to_dict(), **formula}
 
 
 def price_bands(
-    records: Iterable[Record], sigma: float, confidence: float = 0.95, *, required: bool = False
+    records: Iterable[Record], sigma_n: float, confidence: float = 0.95, *, required: bool = False
 ) -> list[BandAnswer]:
-    """Answers at noise sigma, of each data set the leading condition under every checkpoint rule.
+    """Answers at noise sigma_n, of each data set the leading condition under every checkpoint rule.
 
     Empty where that noise was not measured by level; with `required`, DataError then, naming what was measured.
     """
-    findings, problems = analyse_levels(records, confidence, deep=False, only=sigma)
+    findings, problems = analyse_levels(records, confidence, deep=False, only=sigma_n)
     found = [
-        BandAnswer(f.table.key, f.judgements[sigma], f.formula.scatters) for f in findings if sigma in f.judgements
+        BandAnswer(f.table.key, f.judgements[sigma_n], f.formula.scatters) for f in findings if sigma_n in f.judgements
     ]
     if required and not found:
-        measured = sorted({s for f in findings for s in f.table.sigmas})
+        measured = sorted({s for f in findings for s in f.table.noise_levels})
         if measured:
             listed = ", ".join(f"{s:g}" for s in measured)
-            raise DataError(f"σ {sigma:g} was not measured by level (measured: {listed})")
+            raise DataError(f"σ {sigma_n:g} was not measured by level (measured: {listed})")
         raise DataError(problems[0] if problems else "no record is a denoising error at a level")
     return found

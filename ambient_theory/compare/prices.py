@@ -1,7 +1,7 @@
 """Price bounds from pairs of models whose order is certain.
 
-If quality depends on `N = n_clean + c(sigma) n_noisy` alone and improves with N, then model i being better than model
-j says `N_i >= N_j`: a linear inequality for the worths c(sigma). This is the argument by which the published price of
+If quality depends on `N = n_clean + c(sigma_n) n_noisy` alone and improves with N, then model i being better than model
+j says `N_i >= N_j`: a linear inequality for the worths c(sigma_n). This is the argument by which the published price of
 an image is bounded (Daras, Cherapanamjeri, Daskalakis, arXiv 2411.02780); it assumes no shape of the curve at all.
 
 All pairs are read from the same cells (60 models make 1,770 pairs), so their order is decided with Tukey and Kramer's
@@ -41,7 +41,7 @@ class PriceBounds:
     (more than one where the inequality of a pair joins two noise levels).
     """
 
-    sigma: float
+    sigma_n: float
     c_low: float
     c_high: float
     binding_low: tuple[tuple[str, str], ...]
@@ -57,7 +57,7 @@ class PriceBounds:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "sigma": self.sigma,
+            "sigma_n": self.sigma_n,
             "c": [self.c_low, _finite(self.c_high)],
             "price": [_finite(self.price_low), _finite(self.price_high)],
             "binding_low": [list(pair) for pair in self.binding_low],
@@ -117,15 +117,15 @@ def certain_order(table: Table, confidence: float = 0.95) -> tuple[NDArray[np.bo
 def price_bounds(table: Table, confidence: float = 0.95) -> PairwiseResult:
     """Intersect the inequalities of every certain pair of cells with clean samples.
 
-    Pair (i better than j): `sum_sigma c(sigma) (n_noisy_i - n_noisy_j) >= n_clean_j - n_clean_i`, with c >= 0.
+    Pair (i better than j): `sum_sigma c(sigma_n) (n_noisy_i - n_noisy_j) >= n_clean_j - n_clean_i`, with c >= 0.
     Contradictions are found by the elastic programme (the least total slack that makes all inequalities hold); the
     bounds then come from the inequalities that need none, and are to be read with the contradictions beside them.
     """
     certain, critical = certain_order(table, confidence)
-    sigmas = sorted({float(s) for s, n in zip(table.sigma, table.n_noisy, strict=True) if n > 0})
+    noise_levels = sorted({float(s) for s, n in zip(table.sigma_n, table.n_noisy, strict=True) if n > 0})
     better, worse = np.nonzero(certain)
     total = table.size * (table.size - 1) // 2
-    noisy = table.n_noisy[:, None] * (table.sigma[:, None] == np.array(sigmas)[None, :])
+    noisy = table.n_noisy[:, None] * (table.sigma_n[:, None] == np.array(noise_levels)[None, :])
     left = noisy[better] - noisy[worse]
     right = table.n_clean[worse] - table.n_clean[better]
     scale = np.maximum(np.abs(left).max(axis=1, initial=0.0), np.abs(right))
@@ -144,8 +144,8 @@ def price_bounds(table: Table, confidence: float = 0.95) -> PairwiseResult:
     )
     keep = ~bad
     bounds = tuple(
-        _bounds_of(i, sigma, left[keep], right[keep], better[keep], worse[keep], table)
-        for i, sigma in enumerate(sigmas)
+        _bounds_of(i, sigma_n, left[keep], right[keep], better[keep], worse[keep], table)
+        for i, sigma_n in enumerate(noise_levels)
     )
     return PairwiseResult(bounds, contradictions, total, len(better), confidence, critical)
 
@@ -167,7 +167,7 @@ def _contradictory(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDA
 
 def _bounds_of(
     index: int,
-    sigma: float,
+    sigma_n: float,
     left: NDArray[np.float64],
     right: NDArray[np.float64],
     better: NDArray[np.intp],
@@ -195,4 +195,4 @@ def _bounds_of(
         ends.append(float(solved.x[index]))
         active = np.nonzero(np.abs(solved.ineqlin.marginals) > SLACK)[0]
         binding.append(tuple((table.names[better[p]], table.names[worse[p]]) for p in active))
-    return PriceBounds(sigma, max(ends[0], 0.0), ends[1], binding[0], binding[1])
+    return PriceBounds(sigma_n, max(ends[0], 0.0), ends[1], binding[0], binding[1])

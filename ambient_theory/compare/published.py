@@ -21,7 +21,7 @@ class RowWorth:
 
     dataset: str
     row: str
-    sigma: float
+    sigma_n: float
     kind: str
     exponent: float
     c: float
@@ -48,7 +48,7 @@ def worth_of_rows(group: Group) -> list[RowWorth]:
         RowWorth(
             group.key.dataset,
             cell.name,
-            cell.sigma or 0.0,
+            cell.sigma_n or 0.0,
             "mixed" if cell.n_clean else "noisy only",
             exponent,
             worth(cell),
@@ -63,7 +63,7 @@ class PublishedPrice:
     """A price 1/c stated in print, as an interval at one noise level."""
 
     dataset: str
-    sigma: float
+    sigma_n: float
     value: float
     low: float
     high: float

@@ -85,23 +85,31 @@ METRIC_NAMES = {"fd": "Fréchet distance", "fid": "FID", "kid": "KID", "w1": "Wa
 CLEAN_LIKE, NOISE_LIKE = 0.005, 40.0
 
 
-def is_control(sigma: float) -> bool:
+def is_control(sigma_n: float) -> bool:
     """A noise level at which the worth is known beforehand: a calibration of the sweep, not a price."""
-    return sigma <= CLEAN_LIKE or sigma >= NOISE_LIKE
+    return sigma_n <= CLEAN_LIKE or sigma_n >= NOISE_LIKE
+
+
+def mixture_words(n_clean: int, n_noisy: int, sigma_n: float | None) -> str:
+    """A training mixture in words: `100 clean + 1,000 noisy (σ 0.2)`."""
+    if not n_noisy:
+        return f"{n_clean:,} clean"
+    noisy = f"{n_noisy:,} noisy (σ {sigma_n:g})"
+    return f"{n_clean:,} clean + {noisy}" if n_clean else noisy
 
 
 @dataclass(frozen=True)
 class MeasuredCell:
     """One training mixture and its scores, one for each training seed.
 
-    sigma: added noise of the noisy samples (None where nothing is noisy). floor, memorisation_floor: the score of
+    sigma_n: added noise of the noisy samples (None where nothing is noisy). floor, memorisation_floor: the score of
     perfect samples, and of the clean training images themselves, at the same number of images (None where unknown).
     grid_name: what the cell is called in its grids, regime: what the records call it (empty where they do not).
     """
 
     n_clean: int
     n_noisy: int
-    sigma: float | None
+    sigma_n: float | None
     seeds: tuple[int | None, ...]
     values: tuple[float, ...]
     regime: str = ""
@@ -111,10 +119,7 @@ class MeasuredCell:
 
     @property
     def name(self) -> str:
-        if not self.n_noisy:
-            return f"{self.n_clean:,} clean"
-        noisy = f"{self.n_noisy:,} noisy (σ {self.sigma:g})"
-        return f"{self.n_clean:,} clean + {noisy}" if self.n_clean else noisy
+        return mixture_words(self.n_clean, self.n_noisy, self.sigma_n)
 
     @property
     def mean(self) -> float:
@@ -145,21 +150,21 @@ class Group:
 
         Noisy-only cells follow another law and are never fitted with these.
         """
-        return tuple(c for c in self.cells if c.n_clean > 0 and not (c.sigma is not None and is_control(c.sigma)))
+        return tuple(c for c in self.cells if c.n_clean > 0 and not (c.sigma_n is not None and is_control(c.sigma_n)))
 
     @property
     def controls(self) -> tuple[MeasuredCell, ...]:
         """Calibration cells: "noisy" images almost without noise, or of nothing but noise. They price nothing."""
-        return tuple(c for c in self.cells if c.sigma is not None and is_control(c.sigma) and c.n_clean > 0)
+        return tuple(c for c in self.cells if c.sigma_n is not None and is_control(c.sigma_n) and c.n_clean > 0)
 
     @property
     def noisy_only(self) -> tuple[MeasuredCell, ...]:
         return tuple(cell for cell in self.cells if cell.n_clean == 0)
 
     @property
-    def sigmas(self) -> tuple[float, ...]:
+    def noise_levels(self) -> tuple[float, ...]:
         """Noise levels of the cells with clean samples, ascending."""
-        return tuple(sorted({c.sigma for c in self.price_cells if c.sigma is not None}))
+        return tuple(sorted({c.sigma_n for c in self.price_cells if c.sigma_n is not None}))
 
     @property
     def n_seeds(self) -> int:
@@ -181,12 +186,12 @@ class Table:
     y: (R,) mean over seeds on the group's scale. seeds: (R,) numbers of seeds. variance: pooled variance of one
     seed, `sum_cells sum_seeds (y - mean)^2 / dof`, with dof = sum (seeds - 1); NaN and 0 if every cell has one seed, or
     if the seeds agree to the last digit (then they are copies, not replicates).
-    sigma is 0 where nothing is noisy.
+    sigma_n is 0 where nothing is noisy.
     """
 
     n_clean: Floats
     n_noisy: Floats
-    sigma: Floats
+    sigma_n: Floats
     y: Floats
     seeds: Floats
     variance: float
@@ -208,7 +213,7 @@ def table_of(group: Group, cells: Sequence[MeasuredCell] | None = None) -> Table
     return Table(
         n_clean=np.array([c.n_clean for c in chosen], dtype=float),
         n_noisy=np.array([c.n_noisy for c in chosen], dtype=float),
-        sigma=np.array([c.sigma or 0.0 for c in chosen], dtype=float),
+        sigma_n=np.array([c.sigma_n or 0.0 for c in chosen], dtype=float),
         y=np.array([y.mean() for y in ys], dtype=float),
         seeds=np.array([len(y) for y in ys], dtype=float),
         variance=scatter / dof if dof else math.nan,

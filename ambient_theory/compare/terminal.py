@@ -28,13 +28,13 @@ def overview_rows(findings: Findings) -> list[list[str]]:
         if a.single is None:
             rows.append([name, "", "", "", "; ".join(a.problems)])
             continue
-        bounds = {} if a.pairwise is None else {b.sigma: b for b in a.pairwise.bounds}
-        for sigma, c in a.single.worth.items():
-            b = bounds.get(sigma)
+        bounds = {} if a.pairwise is None else {b.sigma_n: b for b in a.pairwise.bounds}
+        for sigma_n, c in a.single.worth.items():
+            b = bounds.get(sigma_n)
             pairs = "–" if b is None else between(b.price_low, b.price_high)
             fit = fit_in_words(a.single, "misfit, widened")
             naive = a.single.controls["naive n (c = 1)"].verdict
-            rows.append([name, f"{sigma:g}", span(c.inverse()), pairs, f"{fit}; naive n {naive}"])
+            rows.append([name, f"{sigma_n:g}", span(c.inverse()), pairs, f"{fit}; naive n {naive}"])
             name = ""
     return rows
 
@@ -51,18 +51,18 @@ def price_rows(found: Sequence[PriceAnswer]) -> list[list[str]]:
     return rows
 
 
-def price_sentences(analyses: Sequence[GroupAnalysis], sigma: float) -> list[str]:
-    """For each data set what its best-supported group says of noise sigma, in the words of `compare`."""
+def price_sentences(analyses: Sequence[GroupAnalysis], sigma_n: float) -> list[str]:
+    """For each data set what its best-supported group says of noise sigma_n, in the words of `compare`."""
     said: dict[str, str] = {}
     for a in analyses:
         name = a.group.key.dataset
         if a.single is None or name in said:
             continue
-        if sigma in a.single.sigmas:
-            said[name] = answer(a, sigma)
+        if sigma_n in a.single.noise_levels:
+            said[name] = answer(a, sigma_n)
         else:
-            measured = ", ".join(f"{s:g}" for s in a.single.sigmas)
-            said[name] = f"{name}, σ {sigma:g}: not measured (measured: {measured}), so only the laws price it."
+            measured = ", ".join(f"{s:g}" for s in a.single.noise_levels)
+            said[name] = f"{name}, σ {sigma_n:g}: not measured (measured: {measured}), so only the laws price it."
     return list(said.values())
 
 
@@ -78,7 +78,7 @@ def budget_rows(answers: Sequence[BudgetAnswer]) -> list[list[str]]:
             error = span(Interval(m.error, m.error_low, m.error_high))
             beyond = "; ".join(m.extrapolated)
             share = f"{m.spent_on_noisy:.0%}"
-            rows.append([f"{a.sigma:g}", name, f"{m.n_clean:,}", f"{m.n_noisy:,}", share, error, beyond])
+            rows.append([f"{a.sigma_n:g}", name, f"{m.n_clean:,}", f"{m.n_noisy:,}", share, error, beyond])
     return rows
 
 

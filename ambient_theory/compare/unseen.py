@@ -63,16 +63,16 @@ class Unseen:
         return {name: value for name, value in vars(self).items() if name != "pairs"}
 
 
-def unseen_errors(table: LevelTable, sigmas: Sequence[float]) -> list[Unseen]:
-    """Denoising errors of left-out mixtures at `sigmas` by each law; empty where too few cells are left to fit."""
+def unseen_errors(table: LevelTable, noise_levels: Sequence[float]) -> list[Unseen]:
+    """Denoising errors of left-out mixtures at `noise_levels` by each law; empty where too few cells are left."""
     measured: dict[str, list[float]] = {}
     predicted: dict[str, list[float]] = {}
     stderr: dict[str, list[float]] = {}
-    for sigma in sigmas:
-        mixtures = [c for c in table.mixtures if c.sigma == sigma]
+    for sigma_n in noise_levels:
+        mixtures = [c for c in table.mixtures if c.sigma_n == sigma_n]
         for left_out in mixtures:
             try:
-                market = Market.of(table, sigma, tuple(c for c in table.cells if c is not left_out))
+                market = Market.of(table, sigma_n, tuple(c for c in table.cells if c is not left_out))
             except DataError:
                 continue
             if not np.any(market.n_noisy > 0):
@@ -154,8 +154,8 @@ def unseen_scores(group: Group, judgements: Mapping[float, Judgement]) -> list[U
     clean = [c for c in group.price_cells if not c.n_noisy]
     stderr_of = _standard_errors(group)
     rows: dict[str, list[tuple[float, float, float | None]]] = {}
-    for sigma, judged in judgements.items():
-        mixtures = [c for c in group.price_cells if c.sigma == sigma]
+    for sigma_n, judged in judgements.items():
+        mixtures = [c for c in group.price_cells if c.sigma_n == sigma_n]
         for left_out in mixtures:
             seen = [*clean, *(c for c in mixtures if c is not left_out)]
             if len(seen) < MIN_CELLS or len(clean) < 2 or len(mixtures) < 2:

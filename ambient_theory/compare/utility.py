@@ -37,7 +37,7 @@ class Equivalent:
     name: str
     n_clean: float
     n_noisy: float
-    sigma: float
+    sigma_n: float
     equivalent: Interval
     worth: Interval
 
@@ -46,7 +46,7 @@ class Equivalent:
             "cell": self.name,
             "n_clean": self.n_clean,
             "n_noisy": self.n_noisy,
-            "sigma": self.sigma,
+            "sigma_n": self.sigma_n,
             "equivalent_clean": self.equivalent.to_list(),
             "average_worth": self.worth.to_list(),
         }
@@ -56,7 +56,7 @@ class Equivalent:
 class Rate:
     """Exchange rate over one rectangle of cells, beside the same differences of the fitted curve."""
 
-    sigma: float
+    sigma_n: float
     n_clean: tuple[float, float]
     n_noisy: tuple[float, float]
     measured: Interval
@@ -64,7 +64,7 @@ class Rate:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "sigma": self.sigma,
+            "sigma_n": self.sigma_n,
             "n_clean": list(self.n_clean),
             "n_noisy": list(self.n_noisy),
             "measured": self.measured.to_list(),
@@ -142,7 +142,7 @@ def equivalents(table: Table, confidence: float = 0.95, draws: int = 2000, seed:
         assert worths[0] is not None
         worth = Interval(float(worths[0]), worths[1], worths[2])
         n_eq = Interval(float(point[i]), bottom, top)
-        found.append(Equivalent(table.names[cell], n_clean, n_noisy, float(table.sigma[cell]), n_eq, worth))
+        found.append(Equivalent(table.names[cell], n_clean, n_noisy, float(table.sigma_n[cell]), n_eq, worth))
     return found
 
 
@@ -179,16 +179,16 @@ def exchange_rates(
     """Exchange rate on every smallest rectangle of cells. fitted: the curve's y at the table's cells, (R,)."""
     at = {
         (float(c), float(n), float(s) if n else None): i
-        for i, (c, n, s) in enumerate(zip(table.n_clean, table.n_noisy, table.sigma, strict=True))
+        for i, (c, n, s) in enumerate(zip(table.n_clean, table.n_noisy, table.sigma_n, strict=True))
     }
     curve = None if fitted is None else fitted(table)
     rates = []
-    for sigma in sorted({s for _, n, s in at if n and s is not None}):
-        clean_sizes = sorted({c for c, n, s in at if n and s == sigma})
-        noisy_sizes = [0.0, *sorted({n for _, n, s in at if n and s == sigma})]
+    for sigma_n in sorted({s for _, n, s in at if n and s is not None}):
+        clean_sizes = sorted({c for c, n, s in at if n and s == sigma_n})
+        noisy_sizes = [0.0, *sorted({n for _, n, s in at if n and s == sigma_n})]
         for a, b in pairwise(clean_sizes):
             for p, q in pairwise(noisy_sizes):
-                keys = [(c, n, sigma if n else None) for n in (p, q) for c in (a, b)]
+                keys = [(c, n, sigma_n if n else None) for n in (p, q) for c in (a, b)]
                 if not all(key in at for key in keys):
                     continue
                 corners = (at[keys[0]], at[keys[1]], at[keys[2]], at[keys[3]])
@@ -201,5 +201,5 @@ def exchange_rates(
                     ends = fieller(num, den, cov, float(stdtrit(table.dof, 0.5 + confidence / 2)))
                 value = num / den if den else math.nan
                 same = None if curve is None else float((noisy @ curve) / (clean @ curve))
-                rates.append(Rate(sigma, (a, b), (p, q), Interval(value, *ends), same))
+                rates.append(Rate(sigma_n, (a, b), (p, q), Interval(value, *ends), same))
     return rates

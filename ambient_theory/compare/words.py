@@ -77,12 +77,12 @@ def p_value(p: float | None) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0")
 
 
-def answer(a: GroupAnalysis, sigma: float) -> str:
+def answer(a: GroupAnalysis, sigma_n: float) -> str:
     """One sentence for one noise level of one group."""
     assert a.single is not None
-    c = a.single.worth_at(sigma)
+    c = a.single.worth_at(sigma_n)
     key = a.group.key
-    where = f"{key.dataset}, σ {sigma:g}: "
+    where = f"{key.dataset}, σ {sigma_n:g}: "
     score = f"{METRIC_NAMES.get(key.metric, key.metric)}, {key.extractor_name} features"
     if a.single.all_alike:
         return f"{where}these scores do not determine the price: {alike_sentence(a.group)} ({score})."
@@ -112,10 +112,10 @@ def answer(a: GroupAnalysis, sigma: float) -> str:
 
 def answers(leading: Sequence[GroupAnalysis], printed: Sequence[PublishedPrice]) -> list[str]:
     """The sentences on top of the page."""
-    out = [answer(a, s) for a in leading if a.single is not None for s in a.single.sigmas]
+    out = [answer(a, s) for a in leading if a.single is not None for s in a.single.noise_levels]
     if not out:
         out = [
-            f"{p.dataset}, σ {p.sigma:g}: one clean image is worth {number(p.low)} to {number(p.high)} noisy ones "
+            f"{p.dataset}, σ {p.sigma_n:g}: one clean image is worth {number(p.low)} to {number(p.high)} noisy ones "
             "(as printed; nothing among these records measures it)."
             for p in printed
         ]

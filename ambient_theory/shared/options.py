@@ -376,7 +376,7 @@ def _parameter(name: str, d: Described, only_given: bool, flags: tuple[str, ...]
     default_text = "" if required else f" Default: {d.default_text}."
     help_text = f"{o.doc.rstrip('.')}{_choices_text(o)}.{default_text}"
     annotation = Annotated[
-        kind if required else kind | None,
+        kind if required else kind | None,  # type: ignore[valid-type]
         typer.Option(*shown, help=help_text, rich_help_panel=o.panel or None, show_default=False),
     ]
     default = inspect.Parameter.empty if required else None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import cli
+from ambient_theory.compare.document import options_sections
 from ambient_theory.shared.options import Described, describe
 from ambient_theory.simulation.exchange import ExchangeConfig
 from ambient_theory.simulation.grid import SimulationConfig
@@ -115,4 +116,6 @@ def test_every_class_of_options_is_in_the_docs() -> None:
 
 
 def test_the_page_of_options_is_the_one_that_the_code_makes() -> None:
-    assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == options_page() + options_section()
+    assert (ROOT / "docs" / "options.md").read_text(
+        encoding="utf-8"
+    ) == options_page() + options_section() + options_sections()

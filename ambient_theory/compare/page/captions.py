@@ -102,15 +102,15 @@ def separation_caption() -> str:
 
 
 def identifiability_caption(anchor: PublishedPrice | None) -> str:
-    sigma, price = (anchor.sigma, anchor.value) if anchor else (0.2, 1.6)
-    band = identifiability_band([sigma / 4, sigma / 2, 2 * sigma, 4 * sigma], sigma, price)
-    below = 100 * float(identifiability_band(np.linspace(0.02, 1, 50) * sigma, sigma, price).spread.max())
+    sigma_n, price = (anchor.sigma_n, anchor.value) if anchor else (0.2, 1.6)
+    band = identifiability_band([sigma_n / 4, sigma_n / 2, 2 * sigma_n, 4 * sigma_n], sigma_n, price)
+    below = 100 * float(identifiability_band(np.linspace(0.02, 1, 50) * sigma_n, sigma_n, price).spread.max())
     kind = "the printed price" if anchor else "an example"
     return (
-        f"Every law of the theory calibrated on one price, 1/c({sigma:g}) = {price:g} ({kind}). Below σ {sigma:g} "
+        f"Every law of the theory calibrated on one price, 1/c({sigma_n:g}) = {price:g} ({kind}). Below σ {sigma_n:g} "
         f"they agree within {below:.1f} %: no data there can tell them apart or show a number of atoms k. At σ "
-        f"{2 * sigma:g} they span {number(float(band.low[2]))} to {number(float(band.high[2]))}, at σ {4 * sigma:g} "
-        f"{number(float(band.low[3]))} to {number(float(band.high[3]))}."
+        f"{2 * sigma_n:g} they span {number(float(band.low[2]))} to {number(float(band.high[2]))}, at σ "
+        f"{4 * sigma_n:g} {number(float(band.low[3]))} to {number(float(band.high[3]))}."
     )
 
 

@@ -28,12 +28,12 @@ def table(
 def price_table(a: GroupAnalysis) -> dict[str, Any]:
     """One line a noise level: fit, pairs, and what to pay."""
     assert a.single is not None
-    bounds = {} if a.pairwise is None else {b.sigma: b for b in a.pairwise.bounds}
+    bounds = {} if a.pairwise is None else {b.sigma_n: b for b in a.pairwise.bounds}
     rows = []
-    for sigma, c in a.single.worth.items():
-        b = bounds.get(sigma)
+    for sigma_n, c in a.single.worth.items():
+        b = bounds.get(sigma_n)
         pairs = "–" if b is None else between(b.price_low, b.price_high)
-        rows.append([f"{sigma:g}", span(c.inverse()), span(c), pairs, what_to_buy(c)])
+        rows.append([f"{sigma_n:g}", span(c.inverse()), span(c), pairs, what_to_buy(c)])
     columns = [
         "σ",
         "price 1/c (noisy for one clean)",
@@ -84,10 +84,12 @@ def pair_table(a: GroupAnalysis) -> dict[str, Any] | None:
         for end, pairs in (("c at least", b.binding_low), ("c at most", b.binding_high)):
             value = b.c_low if end == "c at least" else b.c_high
             if not pairs:
-                rows.append([f"{b.sigma:g}", "no lower bound" if end == "c at least" else "no upper bound", "no pair"])
+                rows.append(
+                    [f"{b.sigma_n:g}", "no lower bound" if end == "c at least" else "no upper bound", "no pair"]
+                )
                 continue
             said = "; ".join(f"{better} beat {worse}" for better, worse in pairs)
-            rows.append([f"{b.sigma:g}", f"{end} {number(value)}", said])
+            rows.append([f"{b.sigma_n:g}", f"{end} {number(value)}", said])
     rows += [["any", "contradiction", f"{c.better} beat {c.worse}: {c.why}"] for c in a.pairwise.contradictions]
     caption = (
         f"Pairs that bind: {a.pairwise.certain} of {a.pairwise.pairs} pairs have a certain order (Tukey-Kramer, all "
@@ -207,7 +209,7 @@ def _data_section(a: GroupAnalysis, plates: Sequence[Plate], i: int) -> dict[str
         intro.append(tell_apart(a.single))
         tables += [price_table(a)] + ([] if a.single.all_alike else [law_table(a)])
     if a.rows:
-        rows = [[r.row, f"{r.sigma:g}", r.kind, number(r.c)] for r in a.rows]
+        rows = [[r.row, f"{r.sigma_n:g}", r.kind, number(r.c)] for r in a.rows]
         caption = "By arithmetic: a power law through the two clean-only cells, c from each other cell (no interval)."
         tables.append(table(caption, ["cell", "σ", "kind", "c"], rows))
     pairs = pair_table(a)
@@ -218,7 +220,7 @@ def _data_section(a: GroupAnalysis, plates: Sequence[Plate], i: int) -> dict[str
 
 
 def calibration_sentence(c: Any) -> str:
-    return f"Calibration control at σ {c.sigma:g}: c must be {c.expected:g}, measured {span(c.measured)}: {c.verdict}"
+    return f"Calibration control at σ {c.sigma_n:g}: c must be {c.expected:g}, measured {span(c.measured)}: {c.verdict}"
 
 
 def caveats(findings: Findings) -> list[str]:

@@ -71,22 +71,24 @@ def scores_figure(analysis: GroupAnalysis) -> Figure:
     figure = new_figure(9.2, 4.9)
     left, right = figure.subplots(1, 2, sharey=True)
     clean = [c for c in group.cells if not c.n_noisy]
-    levels = sorted({c.sigma for c in group.cells if c.sigma is not None})
+    levels = sorted({c.sigma_n for c in group.cells if c.sigma_n is not None})
     _points(left, group, clean, [c.n_clean for c in clean], BLACK, "o", "clean only")
     if len(clean) > 1 and single is None:
         left.plot([c.n_clean for c in clean], [c.mean for c in clean], color=BLACK, linewidth=0.8)
     worth = {} if single is None else {s: c.value for s, c in single.worth.items()}
     if single is not None:
         _points(right, group, clean, [c.n_clean for c in clean], BLACK, "o", "clean only")
-    for i, sigma in enumerate(levels):
+    for i, sigma_n in enumerate(levels):
         colour, marker = LEVELS[i % len(LEVELS)], MARKERS[i % len(MARKERS)]
-        mixed = [c for c in group.price_cells if c.sigma == sigma]
-        alone = [c for c in group.noisy_only if c.sigma == sigma]
-        _points(left, group, mixed, [c.n_clean + c.n_noisy for c in mixed], colour, marker, f"mixtures, σ {sigma:g}")
-        _points(left, group, alone, [c.n_noisy for c in alone], colour, marker, f"noisy only, σ {sigma:g}", hollow=True)
-        if sigma in worth:
-            c = worth[sigma]
-            label = f"mixtures, σ {sigma:g}"
+        mixed = [c for c in group.price_cells if c.sigma_n == sigma_n]
+        alone = [c for c in group.noisy_only if c.sigma_n == sigma_n]
+        _points(left, group, mixed, [c.n_clean + c.n_noisy for c in mixed], colour, marker, f"mixtures, σ {sigma_n:g}")
+        _points(
+            left, group, alone, [c.n_noisy for c in alone], colour, marker, f"noisy only, σ {sigma_n:g}", hollow=True
+        )
+        if sigma_n in worth:
+            c = worth[sigma_n]
+            label = f"mixtures, σ {sigma_n:g}"
             _points(right, group, mixed, [m.n_clean + c * m.n_noisy for m in mixed], colour, marker, label)
             shown = [a for a in alone if c > 0]
             _points(
@@ -96,7 +98,7 @@ def scores_figure(analysis: GroupAnalysis) -> Figure:
                 [c * a.n_noisy for a in shown],
                 colour,
                 marker,
-                f"noisy only, σ {sigma:g}",
+                f"noisy only, σ {sigma_n:g}",
                 hollow=True,
             )
     if single is not None:
@@ -132,7 +134,7 @@ def _fitted_line(ax: Axes, analysis: GroupAnalysis) -> None:
     curve = single.free.curve
     assert isinstance(curve, SingleIndex)
     table = single.free.table
-    index = curve.index(single.free.theta[None, :], table.n_clean, table.n_noisy, table.sigma)[0]
+    index = curve.index(single.free.theta[None, :], table.n_clean, table.n_noisy, table.sigma_n)[0]
     n = np.geomspace(index.min(), index.max(), 200)
     fitted = single.free.predict(n, np.zeros_like(n), np.zeros_like(n))
     ax.plot(n, fitted, color=GREY, linewidth=1.4, zorder=1, label=f"fit, exponent p = {single.exponent.value:.2f}")
@@ -160,13 +162,13 @@ def _floor_line(ax: Axes, group: Group) -> None:
 
 
 def price_figure(analysis: GroupAnalysis, printed: Sequence[PublishedPrice] = ()) -> Figure:
-    """Price 1/c against sigma: fitted intervals, pairwise bounds, and each law fitted to the same cells."""
+    """Price 1/c against sigma_n: fitted intervals, pairwise bounds, and each law fitted to the same cells."""
     single = analysis.single
     assert single is not None
     figure = new_figure(7.4, 4.6)
     ax = figure.subplots()
-    sigmas = [s for s in single.worth if s > 0]
-    grid = np.linspace(min(sigmas) / 4, max(sigmas) * 1.25, 160)
+    noise_levels = [s for s in single.worth if s > 0]
+    grid = np.linspace(min(noise_levels) / 4, max(noise_levels) * 1.25, 160)
     for law, (name, tested) in zip(LAWS.values(), single.laws.items(), strict=True):
         curve = tested.fit.curve
         assert isinstance(curve, SingleIndex)
@@ -174,19 +176,19 @@ def price_figure(analysis: GroupAnalysis, printed: Sequence[PublishedPrice] = ()
         mark = " (rejected)" if tested.verdict == "rejected" else ""
         price = 1 / np.maximum(c, 1e-12)
         ax.plot(grid, price, linestyle=law.line, color=law.colour, linewidth=1.2, label=name + mark)
-    prices = {s: single.worth[s].inverse() for s in sigmas}
+    prices = {s: single.worth[s].inverse() for s in noise_levels}
     ends = [p.high if p.high is not None and math.isfinite(p.high) else p.value for p in prices.values()]
     top = 3 * max((x for x in ends if math.isfinite(x)), default=10.0)
     bottom = 0.8
     if analysis.pairwise is not None:
         for i, bound in enumerate(analysis.pairwise.bounds):
-            if bound.sigma in prices:
+            if bound.sigma_n in prices:
                 low, high = max(bound.price_low, bottom / 2), min(bound.price_high, top * 4)
                 if low > high:  # the pairs say that the price lies beyond the axis
                     continue
                 label = "pairs whose order is certain" if i == 0 else None
                 ax.plot(
-                    [bound.sigma] * 2,
+                    [bound.sigma_n] * 2,
                     [low, high],
                     color=SKY,
                     linewidth=9,
@@ -194,7 +196,7 @@ def price_figure(analysis: GroupAnalysis, printed: Sequence[PublishedPrice] = ()
                     solid_capstyle="butt",
                     label=label,
                 )
-    for i, (sigma, p) in enumerate(prices.items()):
+    for i, (sigma_n, p) in enumerate(prices.items()):
         if not math.isfinite(p.value):
             continue
         low = p.value if p.low is None else max(p.low, bottom / 2)  # to the edge of the axis, which shows no 0
@@ -202,12 +204,12 @@ def price_figure(analysis: GroupAnalysis, printed: Sequence[PublishedPrice] = ()
         bar = [[max(p.value - low, 0.0)], [max(high - p.value, 0.0)]]
         label = f"fit, {100 * single.confidence:g} % interval" if i == 0 else None
         ax.errorbar(
-            [sigma], [p.value], yerr=bar, fmt="o", color=BLACK, capsize=4, markersize=6.5, label=label, zorder=5
+            [sigma_n], [p.value], yerr=bar, fmt="o", color=BLACK, capsize=4, markersize=6.5, label=label, zorder=5
         )
     for stated in printed:
         bar = [[stated.value - stated.low], [stated.high - stated.value]]
         label = f"printed, {stated.dataset}"
-        beside = stated.sigma + 0.02 * grid[-1]
+        beside = stated.sigma_n + 0.02 * grid[-1]
         ax.errorbar([beside], [stated.value], yerr=bar, fmt="d", color=PURPLE, capsize=3, label=label, zorder=4)
     log_axis(ax, "y", fine="y")
     ax.set_ylim(bottom, max(top, 2))
@@ -253,30 +255,30 @@ def _span(ends: tuple[float, float]) -> str:
 
 def utility_figure(analysis: GroupAnalysis) -> Figure:
     """Left: average worth of the noisy images of each mixture. Right: exchange rates from finite differences."""
-    levels = sorted({e.sigma for e in analysis.equivalents} | {r.sigma for r in analysis.rates})
+    levels = sorted({e.sigma_n for e in analysis.equivalents} | {r.sigma_n for r in analysis.rates})
     colour = {s: LEVELS[i % len(LEVELS)] for i, s in enumerate(levels)}
     rows = max(len(analysis.equivalents), len(analysis.rates), 3)
     figure = new_figure(9.4, 1.3 + 0.34 * rows)
     left, right = figure.subplots(1, 2)
     _forest(
         left,
-        [(e.name.replace(" + ", "\n+ "), e.worth, colour[e.sigma]) for e in analysis.equivalents],
+        [(e.name.replace(" + ", "\n+ "), e.worth, colour[e.sigma_n]) for e in analysis.equivalents],
         "clean images per noisy image",
     )
     left.set_title("Average worth of the noisy images")
     left.tick_params(axis="y", labelsize=7.5)
     if analysis.single is not None:
         ends = left.get_xlim()  # a band without an end goes to the edge of what is measured
-        for sigma, c in analysis.single.worth.items():
-            if sigma in colour and c.low is not None and c.high is not None:
+        for sigma_n, c in analysis.single.worth.items():
+            if sigma_n in colour and c.low is not None and c.high is not None:
                 band = np.clip([c.low, c.high], *ends)
-                left.axvspan(*band, color=colour[sigma], alpha=0.13, linewidth=0)
+                left.axvspan(*band, color=colour[sigma_n], alpha=0.13, linewidth=0)
         left.set_xlim(ends)
     if analysis.rates:
-        names = [f"σ {r.sigma:g}, clean {_span(r.n_clean)},\nnoisy {_span(r.n_noisy)}" for r in analysis.rates]
+        names = [f"σ {r.sigma_n:g}, clean {_span(r.n_clean)},\nnoisy {_span(r.n_noisy)}" for r in analysis.rates]
         _forest(
             right,
-            [(n, r.measured, colour[r.sigma]) for n, r in zip(names, analysis.rates, strict=True)],
+            [(n, r.measured, colour[r.sigma_n]) for n, r in zip(names, analysis.rates, strict=True)],
             "(ΔE/Δn_noisy) / (ΔE/Δn_clean)",
         )
         for i, r in enumerate(analysis.rates):
@@ -293,25 +295,25 @@ def utility_figure(analysis: GroupAnalysis) -> Figure:
     return figure
 
 
-def moves_figure(analyses: Sequence[GroupAnalysis], sigmas: Sequence[float]) -> Figure:
-    """c(sigma) in every comparable group: does it move with duration, extractor, metric or reference?"""
+def moves_figure(analyses: Sequence[GroupAnalysis], noise_levels: Sequence[float]) -> Figure:
+    """c(sigma_n) in every comparable group: does it move with duration, extractor, metric or reference?"""
     names = []
     for a in analyses:
         key = a.group.key
         duration = f", {plain_number(key.duration_nimg)} nimg" if key.duration_nimg else ""
         names.append(f"{key.metric} {key.extractor_name}, {key.reference}{duration}, n {plain_number(key.n_eval)}")
     figure = new_figure(9.4, 1.3 + 0.28 * max(len(names), 2))
-    axes = figure.subplots(1, len(sigmas), sharey=True, squeeze=False)[0]
-    for ax, sigma in zip(axes, sigmas, strict=True):
+    axes = figure.subplots(1, len(noise_levels), sharey=True, squeeze=False)[0]
+    for ax, sigma_n in zip(axes, noise_levels, strict=True):
         rows = []
         for name, a in zip(names, analyses, strict=True):
-            found = a.single.worth.get(sigma) if a.single is not None else None
+            found = a.single.worth.get(sigma_n) if a.single is not None else None
             colour = GREY if a.single is not None and a.single.free.misfit else BLUE
             rows.append((name, found or Interval(math.nan, None, None), colour))
         _forest(ax, rows, "worth c (clean images for one noisy)")
         ends = [x for _, i, _ in rows for x in i.to_list() if x is not None]
         ax.set_xlim(0, 1.08 * min(max(ends, default=1.0), 3))
-        ax.set_title(f"σ {sigma:g}")
+        ax.set_title(f"σ {sigma_n:g}")
         ax.tick_params(axis="y", labelsize=8)
     return figure
 
@@ -365,15 +367,21 @@ def published_figure(rows: Sequence[RowWorth]) -> Figure:
 
 def identifiability_figure(anchor: PublishedPrice | None) -> Figure:
     """Prices of every law after all are calibrated on one price: where could data tell them apart?"""
-    sigma, price = (anchor.sigma, anchor.value) if anchor else (0.2, 1.6)
-    grid = np.geomspace(sigma / 4, sigma * 4, 120)
-    band = identifiability_band(grid, sigma, price)
+    sigma_n, price = (anchor.sigma_n, anchor.value) if anchor else (0.2, 1.6)
+    grid = np.geomspace(sigma_n / 4, sigma_n * 4, 120)
+    band = identifiability_band(grid, sigma_n, price)
     figure = new_figure(6.4, 3.8)
     ax = figure.subplots()
     for law, (label, p) in zip(band.laws, band.prices.items(), strict=True):
         ax.plot(grid, p, linestyle=law.line, color=law.colour, label=label)
     ax.plot(
-        [sigma], [price], "o", color=BLACK, markersize=6, zorder=5, label=f"calibrated here: 1/c({sigma:g}) = {price:g}"
+        [sigma_n],
+        [price],
+        "o",
+        color=BLACK,
+        markersize=6,
+        zorder=5,
+        label=f"calibrated here: 1/c({sigma_n:g}) = {price:g}",
     )
     log_axis(ax, "xy", fine="x")
     ax.set_xlabel("σ of the noisy images (pixels in [−1, 1])")

@@ -24,12 +24,12 @@ PANELS = 5
 """Noise levels that get a panel."""
 
 
-def shown_sigmas(found: LevelFindings) -> list[float]:
+def shown_noise_levels(found: LevelFindings) -> list[float]:
     """Measured noise levels with a panel of their own: all, or evenly spread ones."""
-    sigmas = list(found.table.sigmas)
-    if len(sigmas) <= PANELS:
-        return sigmas
-    return [sigmas[k] for k in np.unique(np.linspace(0, len(sigmas) - 1, PANELS).round().astype(int))]
+    noise_levels = list(found.table.noise_levels)
+    if len(noise_levels) <= PANELS:
+        return noise_levels
+    return [noise_levels[k] for k in np.unique(np.linspace(0, len(noise_levels) - 1, PANELS).round().astype(int))]
 
 
 def _grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -42,29 +42,29 @@ def _grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, axes[:count]
 
 
-def _noise_line(ax: Axes, sigma: float, levels: Floats) -> None:
+def _noise_line(ax: Axes, sigma_n: float, levels: Floats) -> None:
     """The noise level of the data, and the band in which noisy images cannot be more than multiplied."""
-    if levels[0] < sigma:
-        ax.axvspan(levels[0] / 1.1, min(sigma, levels[-1] * 1.1), color=GREY, alpha=0.09, linewidth=0)
-    if levels[0] < sigma < levels[-1]:
-        ax.axvline(sigma, color=GREY, linewidth=1.2, linestyle="--", label="noise level of the data")
+    if levels[0] < sigma_n:
+        ax.axvspan(levels[0] / 1.1, min(sigma_n, levels[-1] * 1.1), color=GREY, alpha=0.09, linewidth=0)
+    if levels[0] < sigma_n < levels[-1]:
+        ax.axvline(sigma_n, color=GREY, linewidth=1.2, linestyle="--", label="noise level of the data")
 
 
 def equivalents_figure(found: LevelFindings) -> Figure:
     """Equivalent clean images of every mixture by level, a panel for each noise level."""
-    sigmas = shown_sigmas(found)
-    figure, axes = _grid(len(sigmas), 3.3)
+    noise_levels = shown_noise_levels(found)
+    figure, axes = _grid(len(noise_levels), 3.3)
     levels = found.table.levels
     sizes = [c.n_clean for c in found.table.clean]
-    for ax, sigma in zip(axes, sigmas, strict=True):
-        mixtures = [m for m in found.found.mixtures if m.cell.sigma == sigma and m.cell.n_clean]
-        _noise_line(ax, sigma, levels)
+    for ax, sigma_n in zip(axes, noise_levels, strict=True):
+        mixtures = [m for m in found.found.mixtures if m.cell.sigma_n == sigma_n and m.cell.n_clean]
+        _noise_line(ax, sigma_n, levels)
         for i, m in enumerate(mixtures):
             _mixture(ax, m, levels, sizes, LEVELS[i % len(LEVELS)], MARKERS[i % len(MARKERS)])
         ax.set_ylim(sizes[0] / 1.25, sizes[-1] * 1.25)
         ax.set_xlim(levels[0] / 1.1, levels[-1] * 1.1)
         log_axis(ax)
-        ax.set_title(f"noise σ {sigma:g}")
+        ax.set_title(f"noise σ {sigma_n:g}")
         ax.set_xlabel("diffusion level s")
         ax.legend(loc="upper left", fontsize=6.5)
     for ax in axes[:: min(len(axes), 3)]:
@@ -96,24 +96,24 @@ def _mixture(ax: Axes, m: MixtureBands, levels: Floats, sizes: Sequence[int], co
 
 def worth_figure(found: LevelFindings) -> Figure:
     """Worth of one noisy image by level: measured, by two goods, by the formula, and the bound's two terms."""
-    shown = [s for s in shown_sigmas(found) if s in found.judgements]
+    shown = [s for s in shown_noise_levels(found) if s in found.judgements]
     figure, axes = _grid(len(shown), 3.1)
     levels = found.table.levels
     fine = np.geomspace(levels[0], levels[-1], 300)
     scatters = found.formula.scatters
     top = 1.1
-    for ax, sigma in zip(axes, shown, strict=True):
-        judged = found.judgements[sigma]
-        _noise_line(ax, sigma, levels)
+    for ax, sigma_n in zip(axes, shown, strict=True):
+        judged = found.judgements[sigma_n]
+        _noise_line(ax, sigma_n, levels)
         dense = [
             np.exp(np.interp(np.log(fine), np.log(levels), np.log(v))) for v in (scatters.largest, scatters.second)
         ]
-        ends = [predicted_worth(v, sigma, fine) for v in dense]
+        ends = [predicted_worth(v, sigma_n, fine) for v in dense]
         ax.fill_between(fine, ends[0], ends[1], color=SKY, alpha=0.45, linewidth=0)
         ax.plot(fine, ends[0], color=BLUE, linewidth=1.8, label="V/(V + v), nothing fitted")
         for name in BOUND_TERMS:
             law = law_named(name)
-            bound = predicted_worth(dense[0], sigma, fine, law)
+            bound = predicted_worth(dense[0], sigma_n, fine, law)
             ax.plot(fine, bound, color=law.colour, linestyle=law.line, linewidth=1.1, label=f"bound: {law.label}")
         two = judged.laws[TWO]
         ax.step(levels, two.worth, where="mid", color=GREY, linewidth=1.2, label="two goods, fitted")
@@ -121,7 +121,7 @@ def worth_figure(found: LevelFindings) -> Figure:
         log_axis(ax, "x")
         ax.set_xlim(levels[0] / 1.1, levels[-1] * 1.1)
         ax.axhline(0, color=GREY, linewidth=0.6)
-        ax.set_title(f"noise σ {sigma:g}")
+        ax.set_title(f"noise σ {sigma_n:g}")
         ax.set_xlabel("diffusion level s")
     for ax in axes:
         ax.set_ylim(-0.06, min(top, 1.6))
@@ -150,10 +150,10 @@ def formula_figure(found: LevelFindings) -> Figure:
     figure = new_figure(9.2, 4.0)
     ax = figure.subplots()
     points, levels = found.formula.points, found.table.levels
-    above = levels[points.level] > points.sigma
+    above = levels[points.level] > points.sigma_n
     error = np.sqrt(np.maximum(np.diag(points.covariance), 0.0))
-    for i, sigma in enumerate(sorted(set(points.sigma[above]))):
-        chosen = above & (points.sigma == sigma)
+    for i, sigma_n in enumerate(sorted(set(points.sigma_n[above]))):
+        chosen = above & (points.sigma_n == sigma_n)
         ax.errorbar(
             points.predicted[chosen],
             points.measured[chosen],
@@ -162,7 +162,7 @@ def formula_figure(found: LevelFindings) -> Figure:
             color=LEVELS[i % len(LEVELS)],
             markersize=4,
             linewidth=0.8,
-            label=f"σ {sigma:g}",
+            label=f"σ {sigma_n:g}",
         )
     ax.plot([0, 1], [0, 1], color=BLACK, linewidth=1, linestyle="--", label="measured = predicted")
     line = found.formula.above

@@ -36,7 +36,7 @@ def level_plates(found: LevelFindings, prefix: str) -> list[Plate]:
     """The pictures of the leading table of one data set."""
     key = found.table.key
     out = []
-    if found.table.sigmas:
+    if found.table.noise_levels:
         out.append(
             plate(
                 f"{prefix}-goods",
@@ -95,10 +95,10 @@ def goods_table(found: Sequence[LevelFindings]) -> Table:
     """The worth above and below, by noise level and checkpoint rule."""
     rows = []
     for f in found:
-        for sigma, j in f.priced.items():
+        for sigma_n, j in f.priced.items():
             rows.append(
                 [
-                    f"{sigma:g}",
+                    f"{sigma_n:g}",
                     f.table.key.rule,
                     worth_text(j.coarse),
                     "–" if j.coarse is None or j.undetermined else span(j.coarse.inverse()),
@@ -133,11 +133,11 @@ def _ceiling(j: Judgement) -> str:
 
 def law_table(found: LevelFindings) -> Table:
     rows = []
-    for sigma, j in found.priced.items():
+    for sigma_n, j in found.priced.items():
         for (nested, full), test in j.tests.items():
-            rows.append([f"{sigma:g}", nested, full, number(test.f), p_value(test.p), test.verdict])
+            rows.append([f"{sigma_n:g}", nested, full, number(test.f), p_value(test.p), test.verdict])
         for law, test in j.parallel.items():
-            rows.append([f"{sigma:g}", f"all mixtures agree on {law}", "each its own size", number(test.f),
+            rows.append([f"{sigma_n:g}", f"all mixtures agree on {law}", "each its own size", number(test.f),
                          p_value(test.p), test.verdict])  # fmt: skip
     caption = (
         "Nested laws, each tested as a case of a larger one, and parallelism: whether all mixtures agree. F forms "
@@ -150,7 +150,7 @@ def formula_table(found: Sequence[LevelFindings]) -> Table:
     rows = []
     for f in found:
         test = f.formula
-        for c in (test.above, test.above_second, test.below, *test.by_sigma.values(), *test.by_level.values()):
+        for c in (test.above, test.above_second, test.below, *test.by_sigma_n.values(), *test.by_level.values()):
             if c.points:
                 slope = "–" if c.slope is None else span(c.slope)
                 intercept = "–" if c.intercept is None else span(c.intercept)
@@ -164,7 +164,7 @@ def formula_table(found: Sequence[LevelFindings]) -> Table:
 
 def band_table(j: Judgement, found: LevelFindings) -> Table:
     terms = [law_named(name).label for name in BOUND_TERMS]
-    caption = f"By level, σ {j.sigma:g}, {found.table.key.rule}"
+    caption = f"By level, σ {j.sigma_n:g}, {found.table.key.rule}"
     return _table(caption, band_columns(terms), band_rows(j, found.formula.scatters), folded=True)
 
 
@@ -193,14 +193,14 @@ def _unseen_rows(found: Sequence[Unseen]) -> list[list[str]]:
 def moves_table(moves: Sequence[Worths]) -> Table:
     rows = [
         [
-            f"{w.sigma:g}",
+            f"{w.sigma_n:g}",
             w.key.rule,
             f"{w.key.duration_nimg:,}" if w.key.duration_nimg else "–",
             w.key.method or "–",
             worth_text(w.coarse),
             worth_text(w.fine),
         ]
-        for w in sorted(moves, key=lambda w: (w.sigma, w.key.checkpoint, w.key.duration_nimg, w.key))
+        for w in sorted(moves, key=lambda w: (w.sigma_n, w.key.checkpoint, w.key.duration_nimg, w.key))
     ]
     caption = "Does the worth move with compute and with the checkpoint rule?"
     columns = ["σ", "rule", "training images", "method", "worth above σ", "worth below σ"]

@@ -51,7 +51,7 @@ def test_without_scatter_the_worth_at_each_level_is_the_laws_within_the_interpol
     seen = 0
     for m in found.mixtures:
         for b in m.bands:
-            true = size(b.level, m.cell.n_clean, m.cell.n_noisy, m.cell.sigma)
+            true = size(b.level, m.cell.n_clean, m.cell.n_noisy, m.cell.sigma_n)
             if b.inside:
                 assert b.equivalent.value == pytest.approx(true, rel=0.02)
                 assert b.worth.value == pytest.approx((b.equivalent.value - m.cell.n_clean) / m.cell.n_noisy)

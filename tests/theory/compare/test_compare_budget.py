@@ -20,7 +20,7 @@ def rows():
 
 
 def buy(rows, **changes):
-    options = {"price_clean": 1.0, "price_noisy": 0.5, "budget": 20_000, "sigma": 0.2, **changes}
+    options = {"price_clean": 1.0, "price_noisy": 0.5, "budget": 20_000, "sigma_n": 0.2, **changes}
     (answer,) = answer_budget(rows, **options)
     return answer
 
@@ -71,7 +71,7 @@ def test_extrapolation_is_marked_and_measured_mixes_are_not(rows):
     assert any("more noisy images" in x for x in buy(rows, price_noisy=0.01).best.extrapolated)
     assert any("more clean images" in x for x in buy(rows, price_noisy=0.9, budget=1e6).best.extrapolated)
     assert buy(rows, price_noisy=0.9).best.extrapolated == ()
-    assert any("not measured" in x for x in buy(rows, sigma=0.4, price_noisy=0.05).best.extrapolated)
+    assert any("not measured" in x for x in buy(rows, sigma_n=0.4, price_noisy=0.05).best.extrapolated)
 
 
 def test_one_seed_gives_a_mix_and_no_claim(rows):
@@ -81,7 +81,7 @@ def test_one_seed_gives_a_mix_and_no_claim(rows):
     assert "cannot be said" in answer.sentence()
 
 
-@pytest.mark.parametrize("change", [{"price_clean": 0.0}, {"price_noisy": -1.0}, {"budget": 0.0}, {"sigma": -0.1}])
+@pytest.mark.parametrize("change", [{"price_clean": 0.0}, {"price_noisy": -1.0}, {"budget": 0.0}, {"sigma_n": -0.1}])
 def test_prices_that_mean_nothing_are_refused(rows, change):
     with pytest.raises(UsageError):
         buy(rows, **change)
@@ -151,7 +151,7 @@ def test_below_the_anchor_no_law_is_told_from_another():
 
 def test_the_printed_price_ships_with_its_interval():
     (price,) = published_prices(shipped_records())
-    assert (price.dataset, price.sigma, price.low, price.high) == ("imagenet64", 0.2, 1.5, 1.75)
+    assert (price.dataset, price.sigma_n, price.low, price.high) == ("imagenet64", 0.2, 1.5, 1.75)
     at_print = price_from_print(price, 0.2)
     assert (at_print.price.low, at_print.price.high) == (1.5, 1.75)
 

@@ -53,7 +53,7 @@ def test_price_marks_what_was_not_measured(file):
 def test_budget_recommends_a_mix_for_each_measured_level(file):
     result = run("budget", "--price-clean", 1, "--price-noisy", 0.3, "--budget", 20_000, file, "--json")
     answers = json.loads(result.stdout)["answers"]
-    assert [a["sigma"] for a in answers] == [0.2, 0.6]
+    assert [a["sigma_n"] for a in answers] == [0.2, 0.6]
     assert answers[0]["best"]["n_noisy"] > 0
     assert answers[1]["best"]["n_noisy"] == 0
 

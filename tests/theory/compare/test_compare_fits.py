@@ -67,7 +67,7 @@ def test_the_two_term_shape_is_recovered_in_its_predictions():
         )
     t = table(rows)
     found = fits.fit("two", TwoTerm(k, [0.2, 0.6], fits.units_of(t, "log")), t)
-    assert found.predict(t.n_clean, t.n_noisy, t.sigma) == pytest.approx(np.exp(t.y), rel=1e-4)
+    assert found.predict(t.n_clean, t.n_noisy, t.sigma_n) == pytest.approx(np.exp(t.y), rel=1e-4)
     assert math.exp(-found.theta[3] / 2) == pytest.approx(s0, rel=0.02)
 
 
@@ -187,7 +187,7 @@ def test_naive_n_is_not_rejected_more_often_than_five_per_cent_where_it_is_true(
 def test_calibration_controls_give_one_and_zero():
     truth = {0.001: 1.0, 0.2: 0.6, 80.0: 0.0}
     found = analyse_group(group_records(sweep(np.random.default_rng(2), worth=truth))[0], deep=False)
-    assert [(c.sigma, c.expected, c.verdict) for c in found.calibration] == [
+    assert [(c.sigma_n, c.expected, c.verdict) for c in found.calibration] == [
         (0.001, 1.0, "passed"),
         (80.0, 0.0, "passed"),
     ]

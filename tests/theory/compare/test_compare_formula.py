@@ -86,7 +86,7 @@ def test_the_formula_passes_where_it_holds_and_fails_where_one_worth_does():
     assert bad.above.verdict == "fails"
     assert not bad.above.slope.contains(1.0)
     assert not bad.below.intercept.contains(0.0)
-    assert set(good.by_sigma) == {0.1, 0.25, 0.5}
+    assert set(good.by_sigma_n) == {0.1, 0.25, 0.5}
     assert good.to_dict()["above"]["verdict"] == "holds"
 
 

@@ -58,7 +58,7 @@ def test_sixteen_levels_make_no_sixteen_groups(report, records):
 def test_the_numbers_behind_the_page_are_in_its_json(report):
     found = json.loads((report.outdir / "fit.json").read_text())["levels"]
     assert [f["condition"]["checkpoint"] for f in found] == ["last", "heldout-best"]
-    sigmas = [j["sigma"] for j in found[0]["noise_levels"]]
+    sigmas = [j["sigma_n"] for j in found[0]["noise_levels"]]
     assert sigmas == [SIGMA, 0.5]
     assert len(found[0]["noise_levels"][0]["free_worths"]) == len(LEVELS)
     assert found[0]["formula"]["above"]["slope"]

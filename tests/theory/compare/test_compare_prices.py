@@ -44,7 +44,7 @@ def test_pairs_of_two_noise_levels_are_intersected_jointly():
     # c(.2) <= 1/2 from the pair with 550 clean; twice as many images at .6 are worse than at .2: c(.6) <= c(.2).
     rows = three_seeds(550, 0, None, 0.8) + three_seeds(100, 900, 0.2, 1.0)
     rows += three_seeds(100, 1_800, 0.2, 0.4) + three_seeds(100, 1_800, 0.6, 0.6)
-    bounds = {b.sigma: b for b in price_bounds(table(rows)).bounds}
+    bounds = {b.sigma_n: b for b in price_bounds(table(rows)).bounds}
     assert bounds[0.6].c_high == pytest.approx(0.5, rel=1e-9)
     assert len(bounds[0.6].binding_high) == 2
     assert bounds[0.6].c_low == pytest.approx(0.25, rel=1e-9)
@@ -125,7 +125,7 @@ def test_the_true_worth_lies_in_the_joint_bounds():
     outside = 0
     for _ in range(sweeps):
         result = price_bounds(table(sweep(rng, scatter=0.2)))
-        outside += any(not b.c_low - 1e-9 <= TRUTH[b.sigma] <= b.c_high + 1e-9 for b in result.bounds)
+        outside += any(not b.c_low - 1e-9 <= TRUTH[b.sigma_n] <= b.c_high + 1e-9 for b in result.bounds)
     assert outside <= stats.binom.ppf(1 - 1e-4, sweeps, 0.05)
 
 

@@ -120,7 +120,7 @@ def test_the_table_and_the_json_agree_with_the_fit(report):
         for r in rows
         if r["n_clean"] == "600"
         and r["n_noisy"] == "6000"
-        and r["sigma"] == "0.2"
+        and r["sigma_n"] == "0.2"
         and r["duration_nimg"] == str(first["group"]["duration_nimg"])
         and r["source"] == "train"
     ]
@@ -144,7 +144,7 @@ def test_the_same_records_give_the_same_numbers():
 
 def test_noisy_only_models_are_on_the_page_and_in_no_fit(report):
     (alone,) = [a.group for a in report.findings.analyses if a.group.key.source == "train" and a.group.noisy_only]
-    assert sorted(c.sigma for c in alone.noisy_only) == sorted(TRUTH)
+    assert sorted(c.sigma_n for c in alone.noisy_only) == sorted(TRUTH)
     rows = list(csv.DictReader((report.outdir / "table.csv").open(encoding="utf-8")))
     shown = [r for r in rows if r["source"] == "train" and r["n_clean"] == "0"]
     assert [(r["n_noisy"], r["predicted_fit"]) for r in shown] == [("60000", "")] * 2

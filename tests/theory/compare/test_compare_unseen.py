@@ -66,7 +66,7 @@ def test_the_curves_give_back_the_scores_they_were_fitted_to():
 def test_the_true_law_predicts_errors_it_has_not_seen_to_the_scatter_and_the_controls_do_not():
     rng = np.random.default_rng(2)
     t = table(level_sweep(rng, TRUTH))
-    found = by_name(unseen_errors(t, t.sigmas))
+    found = by_name(unseen_errors(t, t.noise_levels))
     assert found[TWO].tested == len(MIXED) * len(t.levels)
     assert found[TWO].median < 2.5 * found[TWO].noise  # a fit of its own has an error too
     assert found[TWO].median < 0.5 * found[ONE].median
@@ -75,7 +75,7 @@ def test_the_true_law_predicts_errors_it_has_not_seen_to_the_scatter_and_the_con
 
 def test_one_good_needs_no_second():
     t = table(level_sweep(np.random.default_rng(3), one_good(0.3)))
-    found = by_name(unseen_errors(t, t.sigmas))
+    found = by_name(unseen_errors(t, t.noise_levels))
     assert found[ONE].median < 2.5 * found[ONE].noise
     assert found[NAIVE].median > 3 * found[ONE].median
 
@@ -97,7 +97,7 @@ def test_distances_of_shuffled_cells_are_predicted_by_no_law():
     group = scores(fd)
     order = np.random.default_rng(6).permutation(len(group.cells))
     cells = [
-        MeasuredCell(c.n_clean, c.n_noisy, c.sigma, c.seeds, group.cells[k].values)
+        MeasuredCell(c.n_clean, c.n_noisy, c.sigma_n, c.seeds, group.cells[k].values)
         for c, k in zip(group.cells, order, strict=True)
     ]
     found = unseen_scores(Group(group.key, tuple(cells), "log"), {SIGMA: judge(t, SIGMA)})

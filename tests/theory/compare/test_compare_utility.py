@@ -24,8 +24,8 @@ def pure_power(n):
 
 def test_on_a_pure_power_law_a_mixture_is_worth_exactly_n_clean_plus_c_n_noisy():
     for e in equivalents(table(sweep(None, error=pure_power))):
-        assert e.equivalent.value == pytest.approx(e.n_clean + TRUTH[e.sigma] * e.n_noisy, rel=1e-3)
-        assert e.worth.value == pytest.approx(TRUTH[e.sigma], rel=2e-3)
+        assert e.equivalent.value == pytest.approx(e.n_clean + TRUTH[e.sigma_n] * e.n_noisy, rel=1e-3)
+        assert e.worth.value == pytest.approx(TRUTH[e.sigma_n], rel=2e-3)
         assert e.worth.low is None
 
 
@@ -47,7 +47,7 @@ def test_equivalents_cover_the_truth_at_their_confidence():
     rng, sweeps, inside, total = np.random.default_rng(0), 60, 0, 0
     for _ in range(sweeps):
         e = equivalents(table(sweep(rng, error=pure_power)), draws=1_000)[0]
-        inside += e.worth.contains(TRUTH[e.sigma])
+        inside += e.worth.contains(TRUTH[e.sigma_n])
         total += 1
     assert inside >= stats.binom.ppf(1e-4, total, 0.95)
 
@@ -62,7 +62,7 @@ def test_a_linear_log_score_has_its_exchange_rate_exactly():
     rates = exchange_rates(table(sweep(None, error=linear)))
     assert len(rates) == 4
     for rate in rates:
-        assert rate.measured.value == pytest.approx(TRUTH[rate.sigma], rel=1e-9)
+        assert rate.measured.value == pytest.approx(TRUTH[rate.sigma_n], rel=1e-9)
 
 
 def test_the_fitted_curve_goes_through_the_same_differences():
@@ -76,7 +76,7 @@ def test_exchange_rates_cover_the_truth_at_their_confidence():
     linear = lambda n: math.exp(-n / 3e4)  # noqa: E731
     for _ in range(150):
         rate = exchange_rates(table(sweep(rng, error=linear)))[0]
-        inside += rate.measured.contains(TRUTH[rate.sigma])
+        inside += rate.measured.contains(TRUTH[rate.sigma_n])
         total += 1
     assert stats.binom.ppf(1e-4, total, 0.95) <= inside <= stats.binom.ppf(1 - 1e-4, total, 0.99)
 

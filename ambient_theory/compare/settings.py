@@ -1,0 +1,93 @@
+"""What `compare`, `price` and `budget` can be asked: each option once, for the flags, their help and the docs.
+
+Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.options import Checked, option
+
+_SCORES, _PAGE, _NOISE, _MONEY = "Which scores", "Page", "Noise", "Prices and budget"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores(Checked):
+    """Which of the records are used, and how sure their intervals are."""
+
+    metric: str | None = option(
+        None, "Only scores of this metric: fd, kid, fid, or denoise", shown_default="all", panel=_SCORES
+    )
+    extractor: str | None = option(
+        None, "Only scores of this feature extractor, NAME or NAME:HASH", shown_default="all", panel=_SCORES
+    )
+    confidence: float = option(0.95, "Confidence of intervals", at_least=0.5, below=1, panel=_SCORES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageOptions(Checked):
+    """Where the page goes and what it shows beside the records."""
+
+    outdir: str = option("report", "Where to write index.html, table.csv, fit.json, figures/", panel=_PAGE)
+    gallery: tuple[Path, ...] = option(
+        (), "PNG of samples to show, or a directory of them, captioned by name; repeat", panel=_PAGE
+    )
+    shipped: bool = option(False, "Add the records that ship with ambient to RECORDS", panel=_PAGE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceOptions(Checked):
+    """At which noise a price is asked."""
+
+    sigma_n: float | None = option(
+        None,
+        "Noise level of the noisy images (standard deviation, pixels in [-1, 1])",
+        key="sigma",
+        at_least=0,
+        shown_default="none, must be given",
+        panel=_NOISE,
+    )
+
+    def noise(self) -> float:
+        """The noise level. Raises UsageError if none was given."""
+        if self.sigma_n is None:
+            raise UsageError("--sigma is missing: give the noise level of the noisy images, for example --sigma 0.2")
+        return self.sigma_n
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purse(Checked):
+    """What images cost, and what may be spent or must be reached."""
+
+    price_clean: float | None = option(
+        None,
+        "Cost of one clean image (any currency)",
+        above=0,
+        shown_default="none, must be given",
+        panel=_MONEY,
+    )
+    price_noisy: float | None = option(
+        None, "Cost of one noisy image (same currency)", above=0, shown_default="none, must be given", panel=_MONEY
+    )
+    budget: float | None = option(None, "What may be spent (same currency)", above=0, panel=_MONEY)
+    target_fd: float | None = option(
+        None, "Score to reach instead: the smallest budget is worked out", above=0, panel=_MONEY
+    )
+    sigma_n: float | None = option(
+        None,
+        "Noise level of the images for sale",
+        key="sigma",
+        at_least=0,
+        shown_default="every measured level",
+        panel=_NOISE,
+    )
+
+    def prices(self) -> tuple[float, float]:
+        """(clean, noisy). Raises UsageError unless both were given."""
+        if self.price_clean is None or self.price_noisy is None:
+            missing = "--price-clean" if self.price_clean is None else "--price-noisy"
+            raise UsageError(f"{missing} is missing: give what one image of each kind costs, in any currency")
+        return self.price_clean, self.price_noisy
