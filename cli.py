@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from ambient_theory.compare import commands as comparing
 from ambient_theory.shared.signals import leave_on_signal
 from ambient_theory.simulation import commands as simulating
 from ambient_train.commands import data, evaluate, export, generate, restore, sweep, train
+
+if TYPE_CHECKING:
+    from ambient_theory.shared.advice import Adviser
 
 app = typer.Typer(
     name="ambient",
@@ -27,13 +30,21 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+def _adviser() -> Adviser:
+    """The theory for those commands of the trainer that ask it what to train next."""
+    from ambient_theory.compare.adviser import RecordAdviser
+
+    return RecordAdviser()
+
+
 @app.callback()
 def main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
-    pass
+    context.obj = _adviser
 
 
 app.command("train", epilog=train.EXAMPLE)(train.train)
