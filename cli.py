@@ -10,7 +10,7 @@ import ambient_theory
 from ambient_theory.compare import commands as comparing
 from ambient_theory.shared.signals import leave_on_signal
 from ambient_theory.simulation import commands as simulating
-from ambient_train.commands import data, evaluate, export, generate, restore, sweep, train
+from ambient_train.commands import data, evaluate, export, generate, restore, sweep, train, worth
 
 if TYPE_CHECKING:
     from ambient_theory.shared.advice import Adviser
@@ -52,6 +52,7 @@ app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("restore", epilog=restore.EXAMPLE)(restore.restore)
 app.add_typer(sweep.sweep_app, name="sweep")
+app.command("worth", epilog=worth.EXAMPLE)(worth.worth)
 # the finished cells of a simulation are in its ledger
 app.command("simulate-gmm", epilog=simulating.EXAMPLE)(leave_on_signal()(simulating.simulate_gmm))
 app.command("compare", epilog=comparing.COMPARE_EXAMPLE)(comparing.compare)

@@ -8,8 +8,10 @@ from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import NetworkFlags, Start
+from ambient_train.settings.plan_options import PlanOptions
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.settings.run_options import LaunchOptions, RunOptions, Schedule, SlurmOptions
+from ambient_train.settings.worth import WorthOptions
 
 SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Training", "`ambient train`; at the top of a config file, in `[base]` and `[[cell]]` of a grid.", (TrainConfig,)),
@@ -34,6 +36,8 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Restoration", "`ambient restore`; not in files.", (RestoreOptions,)),
     ("Machine and run", "`ambient train`; not in files, since they change neither weights nor scores.", (RunOptions,)),
     ("Processes", "`ambient train` and `ambient restore`; not in files.", (LaunchOptions,)),
+    ("Worth", "`ambient worth`; not in files.", (WorthOptions,)),
+    ("What to train next", "`ambient sweep plan --target price`; not in files.", (PlanOptions,)),
     ("Cluster", "`ambient sweep run --slurm`; not in files.", (SlurmOptions,)),
 )
 
