@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 import ambient_theory
+
+if TYPE_CHECKING:
+    from ambient_theory.shared.advice import Adviser
 
 
 class Entry(NamedTuple):
@@ -40,6 +43,11 @@ COMMANDS = {
         "Restore noisy images with a model trained on such: posterior mean, samples, deviation, intervals per pixel.",
     ),
     "sweep": Entry("ambient_train.commands.sweep", "sweep_app", "Grids of trainings: plan, run, status."),
+    "worth": Entry(
+        "ambient_train.commands.worth",
+        "worth",
+        "What is a noisy image worth in MY data? Trains small networks on mixtures of them until the time is up.",
+    ),
     "simulate-gmm": Entry(
         "ambient_theory.simulation.commands",
         "simulate_gmm",
@@ -114,13 +122,21 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+def _adviser() -> Adviser:
+    """The theory for those commands of the trainer that ask it what to train next."""
+    from ambient_theory.compare.adviser import RecordAdviser
+
+    return RecordAdviser()
+
+
 @app.callback()
 def main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
-    pass
+    context.obj = _adviser
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""What several commands share: options that settle nothing about a result, and where a task is run."""
+"""What several commands share: options that settle nothing about a result, the adviser, and where a task is run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ambient_theory.shared.errors import UsageError
 from ambient_train.settings.run_options import LaunchOptions
+
+if TYPE_CHECKING:
+    from ambient_theory.shared.advice import Adviser
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no talk.", rich_help_panel="Output")]
@@ -38,3 +41,9 @@ def here_or_in_group(
     from ambient_train.training.launch import launch as start_group
 
     return start_group(task, arguments, launch, device=device)
+
+
+def adviser_of(context: typer.Context) -> Adviser:
+    """The theory as a sweep sees it: `cli` hands over how to make it, so that nothing here imports it."""
+    made: Adviser = context.obj()
+    return made

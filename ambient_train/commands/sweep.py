@@ -11,7 +11,8 @@ from ambient_theory.shared.console import command, print_json, starting, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Given, with_options
 from ambient_theory.shared.signals import leave_on_signal
-from ambient_train.commands.common import Json, Quiet
+from ambient_train.commands.common import Json, Quiet, adviser_of
+from ambient_train.settings.plan_options import PlanOptions
 from ambient_train.settings.run_options import PoolOptions, SlurmOptions
 
 sweep_app = typer.Typer(
@@ -70,20 +71,54 @@ def sweep_run(
         result.check()
 
 
-@sweep_app.command("plan", epilog="Example: ambient sweep plan grid.toml")
+@sweep_app.command("plan", epilog="Example: ambient sweep plan grid.toml --target price --sigma 0.2 --cells 12")
 @command
-def sweep_plan(grid: GridFile, as_json: Json = False) -> None:
+@with_options
+def sweep_plan(
+    context: typer.Context,
+    grid: GridFile,
+    asked: Given[PlanOptions],
+    records: Annotated[
+        list[Path] | None,
+        typer.Argument(help="With --target: records to add to those of the grid's finished cells, files or folders."),
+    ] = None,
+    runs: Runs = Path("runs"),
+    outdir: Annotated[Path, typer.Option(help="With --target: where NAME-next.toml, the chosen grid, goes.")] = Path(
+        "."
+    ),
+    as_json: Json = False,
+) -> None:
     """Print the cells of a grid, images to train and to generate, parameters and estimated time.
 
     Times are measured here on small micro-batches; where the data is not here, they are those of published runs.
-    """
-    from ambient_train.sweep.plan import plan_grid
 
-    plan = plan_grid(grid)
-    if as_json:
-        print_json(plan.to_dict())
+    With --target price: which of its cells to train next for the narrowest interval of the price at --sigma, and a grid
+    of them.
+    """
+    options = asked.over(PlanOptions())
+    if options.target is None:
+        if asked.values or records:
+            raise UsageError("RECORDS, --sigma, --cells and --budget choose cells for a price: add --target price")
+        from ambient_train.sweep.plan import plan_grid
+
+        result: Any = plan_grid(grid)
     else:
-        plan.show()
+        from ambient_train.sweep.advise import next_cells
+
+        result = next_cells(
+            grid,
+            adviser_of(context),
+            sigma_n=options.sigma_n,
+            outdir=outdir,
+            cells=options.cells,
+            budget_nimg=options.budget_nimg,
+            records=records or (),
+            runs=runs,
+        )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        result.show()
 
 
 @sweep_app.command("status", epilog="Example: ambient sweep status grid.toml")

@@ -13,9 +13,11 @@ from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import NetworkFlags, Start
+from ambient_train.settings.plan_options import PlanOptions
 from ambient_train.settings.requests import AtCheckpoint, GenerateOptions, Question
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.settings.run_options import LaunchOptions, PoolOptions, RunOptions, Schedule, SlurmOptions
+from ambient_train.settings.worth import WorthOptions
 
 SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Training", "`ambient train`; at the top of a config file, in `[base]` and `[[cell]]` of a grid.", (TrainConfig,)),
@@ -43,6 +45,8 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Machine and run", "`ambient train`; not in files, since they change neither weights nor scores.", (RunOptions,)),
     ("Processes", "`ambient train` and `ambient restore`; not in files.", (LaunchOptions,)),
     ("Sweep", "`ambient sweep run`; not in files.", (PoolOptions,)),
+    ("Worth", "`ambient worth`; not in files.", (WorthOptions,)),
+    ("What to train next", "`ambient sweep plan --target price`; not in files.", (PlanOptions,)),
     ("Cluster", "`ambient sweep run --slurm`; not in files.", (SlurmOptions,)),
     ("Archives", "`ambient data prepare`; not in files.", (PrepareOptions, DecodeOptions)),
     ("Noise written down", "`ambient data corrupt`; not in files.", (CorruptOptions,)),

@@ -7,12 +7,14 @@ may not be at hand.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.files import atomic_write_text
 from ambient_train.settings.layers import TrainSettings, read_toml, settings_from
 
 STATED = ("n_images", "img_channels", "img_resolution", "n_classes", "data_from")
@@ -85,3 +87,30 @@ def _settings(settings: Mapping[str, Any], seed: int, path: Path, label: str) ->
         return settings_from({**settings, "seed": seed})
     except UsageError as error:
         raise UsageError(f"{path}: cell {label!r}: {error}") from None
+
+
+def write_grid(path: Path, table: Mapping[str, Any]) -> None:
+    """Write a grid that `read_grid` reads, from what is in its file: name, description, seeds, base, cell."""
+    top = {k: v for k, v in table.items() if k not in ("base", "cell")}
+    parts = [_lines(top), "[base]\n" + _lines(table.get("base", {}))]
+    parts += ["[[cell]]\n" + _lines(entry) for entry in table["cell"]]
+    atomic_write_text(path, "\n".join(parts))
+
+
+def _lines(table: Mapping[str, Any]) -> str:
+    return "".join(f"{_key(k)} = {_toml(v)}\n" for k, v in table.items())
+
+
+def _key(name: str) -> str:
+    return name if name.replace("-", "_").isidentifier() and name.isascii() else json.dumps(name)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML has it; strings and numbers are written as in JSON, which TOML reads alike."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, bool | int | float | str):
+        return json.dumps(value, ensure_ascii=False)
+    raise UsageError(f"a grid cannot hold {value!r}")

@@ -127,21 +127,31 @@ def run_sweep(
     device: str = "cpu",
     threads: int = 1,
     listener: Callable[[CellOutcome, int, int], None] | None = None,
+    more: Callable[[CellOutcome], Sequence[SweepCell]] = lambda outcome: (),
 ) -> list[CellOutcome]:
     """All cells of a grid, `workers` at a time, in separate processes if more than one; outcomes in grid order.
 
+    more: asked after each cell what else to run, for sweeps whose cells depend on what was found; these cells come
+    after the grid's, in the order in which they were asked for.
     Failed cells do not stop the others. SIGINT and SIGTERM reach the workers, which save; the outcome is then
     `stopped`, and the same call continues.
     """
     outcomes: dict[int, CellOutcome] = {}
+    heard: list[int] = []
+    broken = False  # a pool that lost a process takes nothing more
+    cells = list(grid.cells)
 
-    def finished(index: int, outcome: CellOutcome) -> None:
+    def finished(index: int, outcome: CellOutcome) -> list[tuple[int, SweepCell]]:
+        """Note the outcome; the cells to run because of it, with their places."""
         outcomes[index] = outcome
+        new = [] if heard or broken or outcome.state == "stopped" else list(more(outcome))
+        cells.extend(new)
         if listener:
-            listener(outcome, len(outcomes), len(grid.cells))
+            listener(outcome, len(outcomes), len(cells))
+        return list(enumerate(new, len(cells) - len(new)))
 
     if workers <= 1:
-        queue = collections.deque(enumerate(grid.cells))
+        queue = collections.deque(enumerate(cells))
         while queue:
             index, cell = queue.popleft()
             outcome = run_cell(cell, runs, device, threads)
@@ -150,14 +160,13 @@ def run_sweep(
                     _wait(Path(outcome.directory))
                 queue.append((index, cell))
                 continue
-            finished(index, outcome)
+            queue.extend(finished(index, outcome))
             if outcome.state == "stopped":
                 break
     else:
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_worker) as pool:
-            futures = {pool.submit(run_cell, cell, runs, device, threads): i for i, cell in enumerate(grid.cells)}
-            heard: list[int] = []
+            futures = {pool.submit(run_cell, cell, runs, device, threads): i for i, cell in enumerate(cells)}
             previous = {s: signal.signal(s, _forward(pool, heard)) for s in EXIT_CODES}
             try:
                 while futures:
@@ -166,18 +175,19 @@ def run_sweep(
                     try:
                         outcome = future.result()
                     except concurrent.futures.CancelledError:
-                        outcome = CellOutcome(grid.cells[index], "stopped", message="not started")
+                        outcome = CellOutcome(cells[index], "stopped", message="not started")
                     except concurrent.futures.process.BrokenProcessPool:
-                        state = "stopped" if heard else "failed"
-                        outcome = CellOutcome(grid.cells[index], state, message="its process was killed")
+                        state, broken = "stopped" if heard else "failed", True
+                        outcome = CellOutcome(cells[index], state, message="its process was killed")
                     if outcome.state == "stopped" and heard:
                         outcome.exit_code = EXIT_CODES[signal.Signals(heard[0])]
                     if outcome.state == "busy":
                         if not futures:
                             _wait(Path(outcome.directory))
-                        futures[pool.submit(run_cell, grid.cells[index], runs, device, threads)] = index
+                        futures[pool.submit(run_cell, cells[index], runs, device, threads)] = index
                         continue
-                    finished(index, outcome)
+                    for place, cell in finished(index, outcome):
+                        futures[pool.submit(run_cell, cell, runs, device, threads)] = place
                     if outcome.state == "stopped":
                         pool.shutdown(wait=False, cancel_futures=True)
             finally:

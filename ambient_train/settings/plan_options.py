@@ -1,0 +1,50 @@
+"""What `ambient sweep plan --target price` is asked: at which noise level, and how much more may be trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.options import Checked, option
+
+TARGETS = ("price",)
+_PANEL = "What to train next"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(Checked):
+    """Without a target nothing is chosen. Raises UsageError where a target lacks a level or an amount."""
+
+    target: str | None = option(
+        None,
+        "Choose the cells to train next for the narrowest interval of this",
+        choices=TARGETS,
+        shown_default="none, list the grid",
+        panel=_PANEL,
+    )
+    sigma_n: float = option(
+        0.0,
+        "With --target: noise of the noisy images, in units of [-1, 1]",
+        key="sigma",
+        at_least=0,
+        shown_default="none, must be given",
+        panel=_PANEL,
+    )
+    cells: int | None = option(None, "With --target: trainings to choose", at_least=1, panel=_PANEL)
+    budget_nimg: int | None = option(
+        None,
+        "With --target: images that the chosen trainings may take together, instead of --cells",
+        at_least=1,
+        form="images",
+        flag="--budget",
+        panel=_PANEL,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target is None:
+            return
+        if not self.sigma_n > 0:
+            raise UsageError("--target price needs --sigma, the noise of the noisy images, above 0")
+        if (self.cells is None) == (self.budget_nimg is None):
+            raise UsageError("--target price needs --cells or --budget, one of them: how much more may be trained")

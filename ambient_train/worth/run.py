@@ -1,0 +1,472 @@
+"""`ambient worth`: from a source of images to the worth of a noisy one, by a sweep that is designed while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ambient_theory.shared.advice import Adviser, Mixture, Worth
+from ambient_theory.shared.console import talk
+from ambient_theory.shared.errors import DataError, StoppedError
+from ambient_theory.shared.files import finite
+from ambient_theory.shared.records import write_records
+from ambient_train.data.images import ImageSet
+from ambient_train.networks.execution import one_thread_for_small
+from ambient_train.runs.resolve import resolve
+from ambient_train.settings.layers import TrainSettings, settings_from
+from ambient_train.settings.worth import WorthOptions
+from ambient_train.sweep.grid import Grid, SweepCell, write_grid
+from ambient_train.sweep.pool import CellOutcome, check, run_sweep
+from ambient_train.tasks.show import duration_text
+from ambient_train.training.cost import measure
+from ambient_train.training.world import choose_device
+from ambient_train.worth.campaign import Asked, Campaign, stored_state
+from ambient_train.worth.images import NoCleanImages, SmallImages, small_images, write_images
+from ambient_train.worth.stages import Rates, Stage, first_cells, stage, stages_for
+
+PRESET = "digits"
+"""Whose network, optimiser and sampler are used: small images, small network."""
+_DENOISE, _LONG_S = (256, 1024), 1200.0
+"""Held-out images by which models are judged: in a short campaign, and in one longer than so many seconds."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be trained: for `--dry-run`."""
+
+    small: SmallImages
+    sigmas: Mapping[float, float]
+    stages: tuple[Stage, ...]
+    cell_s: tuple[float, ...]
+    first: tuple[Mixture, ...]
+    cells: int
+    time_s: float
+    outdir: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": "ambient.worth-plan/1",
+            "dataset": self.small.name,
+            "resolution": self.small.resolution,
+            "n_train": self.small.n_train,
+            "n_heldout": self.small.n_heldout,
+            "sigmas": [{"asked": a, "at_this_size": b} for a, b in self.sigmas.items()],
+            "stages": [
+                {**s.to_dict(), "score_at": list(s.score_at), "seconds_a_training": round(c, 1)}
+                for s, c in zip(self.stages, self.cell_s, strict=True)
+            ],
+            "first_cells": [m.name for m in self.first],
+            "trainings": self.cells,
+            "time_s": self.time_s,
+            "outdir": str(self.outdir),
+        }
+
+    def show(self) -> None:
+        for sentence in self.small.sentences():
+            print(sentence)
+        for s, seconds in zip(self.stages, self.cell_s, strict=True):
+            print(
+                f"trainings of {s.duration_nimg:,} images, clean-only sizes from {s.unit:,}: about "
+                f"{duration_text(seconds)} each with its scores"
+            )
+        print(f"first, each twice: {', '.join(m.name for m in self.first)}")
+        print(f"then what narrows the price most; about {self.cells} trainings in {duration_text(self.time_s)}")
+        print(f"answer and page: {self.outdir}")
+
+
+@dataclass(frozen=True)
+class WorthAnswer:
+    """What a noisy image is worth. worths: by noise level as asked, of each checkpoint rule, held-out best first.
+
+    open: noise levels without a price, and why. purchases: by noise level, where prices were given.
+    """
+
+    small: SmallImages
+    sigmas: Mapping[float, float]
+    worths: Mapping[float, Sequence[Worth]]
+    open: Mapping[float, str]
+    purchases: Mapping[float, str]
+    stage: Stage
+    trainings: int
+    largest: int
+    spent_s: float
+    page: Path | None
+    records: Path
+    notes: tuple[str, ...] = field(default=())
+
+    def headline(self, sigma: float) -> list[str]:
+        """Price, interval, rule and what it holds for, in sentences."""
+        scaled = self.sigmas[sigma]
+        where = f"σ {sigma:g}" if scaled == sigma else f"σ {sigma:g} (σ {scaled:.3g} at {self.small.resolution} pixels)"
+        if sigma in self.open:
+            return [f"{self.small.name}, {where}: not determined: {self.open[sigma]}"]
+        out = []
+        for worth in self.worths[sigma]:
+            text = worth.sentence.removeprefix(f"σ {scaled:g}: ")
+            out.append(f"{self.small.name}, {where}, {worth.rule}: {text}")
+        below = self.worths[sigma][0].below
+        if below is not None:
+            out.append(
+                f"below the noise level, {self.worths[sigma][0].rule}, a noisy image is worth {_ends(below)} clean ones"
+            )
+        return out
+
+    def caveat(self) -> str:
+        """What the answer was measured on."""
+        return (
+            f"measured on {self.trainings} small networks, {self.small.resolution}x{self.small.resolution} pixels, "
+            f"{self.stage.duration_nimg:,} training images each, at most {self.largest:,} different ones; larger "
+            "images, networks and numbers may price otherwise"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        answer = {
+            "schema": "ambient.worth/1",
+            "dataset": self.small.name,
+            "resolution": self.small.resolution,
+            "trainings": self.trainings,
+            "duration_nimg": self.stage.duration_nimg,
+            "spent_s": round(self.spent_s, 1),
+            "noise_levels": [
+                {
+                    "sigma": sigma,
+                    "sigma_at_this_size": scaled,
+                    "sentences": self.headline(sigma),
+                    "not_determined": self.open.get(sigma),
+                    "purchase": self.purchases.get(sigma),
+                    "rules": [
+                        {
+                            "rule": w.rule,
+                            "worth_above": _worth(w.above),
+                            "price_above": _price(w.above),
+                            "worth_below": _worth(w.below),
+                            "columns": list(w.columns),
+                            "rows": [list(r) for r in w.rows],
+                            **w.details,
+                        }
+                        for w in self.worths.get(sigma, ())
+                    ],
+                }
+                for sigma, scaled in self.sigmas.items()
+            ],
+            "caveat": self.caveat(),
+            "page": None if self.page is None else str(self.page),
+            "records": str(self.records),
+            "notes": list(self.notes),
+        }
+        found: dict[str, Any] = finite(answer)
+        return found
+
+    def show(self) -> None:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+
+        for sigma in self.sigmas:
+            for sentence in self.headline(sigma):
+                print(sentence)
+            if sigma in self.purchases:
+                print(self.purchases[sigma])
+            for worth in list(self.worths.get(sigma, ()))[:1]:
+                table = Table(title=f"by level, σ {sigma:g}, {worth.rule}", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+                for name in worth.columns:
+                    table.add_column(name)
+                for row in worth.rows:
+                    table.add_row(*row)
+                Console(width=110).print(table)
+        print(self.caveat())
+        for note in self.notes:
+            print(note)
+        if self.page is not None:
+            print(f"page: {self.page}")
+
+
+def worth(
+    data: str,
+    options: WorthOptions,
+    adviser: Adviser,
+    *,
+    outdir: Path | None = None,
+    runs: Path = Path("runs"),
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> WorthAnswer | Plan:
+    """Train until the time is up and say what a noisy image is worth, or only say what would be trained.
+
+    Raises DataError for data that cannot answer, UsageError for too short a time, StoppedError on a signal or where the
+    time was up before there was an answer; the same command then goes on.
+    """
+    begun = time.monotonic()
+    device = choose_device(options.device).type
+    try:
+        small = small_images(data, options.resolution)
+    except NoCleanImages as error:
+        guesses = "; ".join(adviser.guess(sigma) for sigma in options.sigmas)
+        raise NoCleanImages(f"{error}; {guesses}") from None
+    sigmas = {sigma: small.sigma_n(sigma) for sigma in options.sigmas}
+    folder = outdir or runs / f"worth-{small.name}-{small.resolution}px-s{'-'.join(f'{s:g}' for s in options.sigmas)}"
+    images = folder / "images" / f"{small.name}.npz"
+    question = {
+        "images": small.content_hash[:16],
+        "resolution": small.resolution,
+        "sigmas": list(sigmas.values()),
+    }
+    stored = stored_state(folder)
+    if stored is None:
+        denoise = min(small.n_heldout, _DENOISE[options.time_s >= _LONG_S])
+        rates = _rates(small, sigmas, denoise, device)
+        stages = stages_for(
+            options.time_s,
+            rates,
+            workers=options.workers,
+            sigmas=len(sigmas),
+            n_train=small.n_train,
+            denoise=denoise,
+        )
+    else:
+        denoise, rates = int(stored["denoise"]), Rates(**stored["rates"])
+        stages = tuple(Stage(**s) for s in stored["stages"])
+    campaign = Campaign(
+        folder,
+        question,
+        tuple(sigmas.values()),
+        small.n_train,
+        denoise,
+        stages,
+        rates,
+        options.time_s,
+        options.workers,
+        clock=lambda: time.monotonic() - begun,
+    )
+    if stored is not None:
+        campaign.take_up(stored)
+    if dry_run:
+        return _plan(campaign, small, sigmas, adviser)
+    for sentence in small.sentences():
+        talk(sentence, quiet=quiet)
+    write_images(small, images)
+    campaign.save()
+    outcomes = _train(campaign, images, adviser, sigmas, runs, device, quiet)
+    stopped = [o for o in outcomes if o.state == "stopped"]
+    if stopped:
+        check(outcomes, Grid("worth", "", tuple(o.cell for o in outcomes), ()))
+    answered = campaign.answered
+    if answered is None:
+        failed = next((o for o in outcomes if o.state == "failed"), None)
+        if failed is not None:
+            check(outcomes, Grid("worth", "", tuple(o.cell for o in outcomes), ()))
+        raise StoppedError(
+            f"the time is up after {len(campaign.done)} of the {first_cells(len(sigmas))} trainings of a first answer: "
+            "the same command with a longer --time goes on"
+        )
+    talk("working out the answer and the page", quiet=quiet)
+    return _answer(campaign, small, sigmas, options, adviser, answered, images)
+
+
+def _train(
+    campaign: Campaign,
+    images: Path,
+    adviser: Adviser,
+    sigmas: Mapping[float, float],
+    runs: Path,
+    device: str,
+    quiet: bool,
+) -> list[CellOutcome]:
+    """Run what was asked for and is not done, then ask for more until the time is up."""
+    by_label: dict[str, Asked] = {}
+
+    def cell_of(asked: Asked) -> SweepCell:
+        made = _cell(campaign, images, asked)
+        by_label[made.label] = asked
+        return made
+
+    def more(outcome: CellOutcome) -> list[SweepCell]:
+        asked = by_label[outcome.cell.label]
+        seconds = max([outcome.wall_s, *(r.wall_s or 0.0 for r in outcome.records)])
+        campaign.finish(asked, outcome.records if outcome.state == "done" else None, seconds)
+        _write_records(campaign)
+        following = campaign.next(adviser) if len(campaign.waiting()) < campaign.workers else None
+        _tell(campaign, adviser, sigmas, outcome, quiet)
+        return [] if following is None else [cell_of(following)]
+
+    start = [cell_of(asked) for asked in campaign.asked]
+    while len(campaign.waiting()) < campaign.workers and (following := campaign.next(adviser)) is not None:
+        start.append(cell_of(following))
+    if not start:
+        return []
+    grid = Grid("worth", "", tuple(start), ())
+    return run_sweep(grid, runs, workers=campaign.workers, device=device, more=more)
+
+
+def _cell(campaign: Campaign, images: Path, asked: Asked) -> SweepCell:
+    chosen = campaign.stages[asked.stage]
+    return SweepCell(
+        f"{asked.mixture.name} {chosen.duration_nimg}",
+        asked.seed,
+        settings_for(str(images), asked.mixture, asked.seed, chosen, campaign.denoise),
+    )
+
+
+def settings_for(data: str, mixture: Mixture, seed: int, chosen: Stage, denoise: int) -> TrainSettings:
+    """The settings of one training: those of the preset, judged by denoising error."""
+    return settings_from({**table_for(data, chosen, denoise), **_amounts(mixture), "seed": seed})
+
+
+def table_for(data: str, chosen: Stage, denoise: int) -> dict[str, Any]:
+    """What all trainings of a stage share, as a grid has it."""
+    return {
+        "preset": PRESET,
+        "data": data,
+        "duration_nimg": chosen.duration_nimg,
+        "score_at": list(chosen.score_at[:-1]),
+        # a few samples to look at; models are judged by the held-out denoising error
+        "evaluation": {"n": 40, "extractors": ["pixels"], "metrics": ["fd"], "denoise": denoise},
+    }
+
+
+def _amounts(mixture: Mixture) -> dict[str, Any]:
+    if not mixture.n_noisy:
+        return {"n_clean": mixture.n_clean}
+    return {"n_clean": mixture.n_clean, "n_noisy": mixture.n_noisy, "sigma": mixture.sigma_n}
+
+
+def _rates(small: SmallImages, sigmas: Mapping[float, float], denoise: int, device: str) -> Rates:
+    """Measured here, with the network and the images that will be trained."""
+    train = np.flatnonzero(~small.heldout).astype(np.int64)
+    source = ImageSet(small.name, small.images[train], None, train)
+    mixture = Mixture(8, 8, next(iter(sigmas.values())))
+    settings = settings_for("digits", mixture, 0, stage(8192, small.n_train), denoise)
+    job = resolve(settings, load=lambda *_: source)
+    one_thread_for_small(job.config.arch, device)
+    cost = measure(job.config, job.training_set(), job.label_dim, choose_device(device), budget_s=3.0)
+    return Rates(cost.train_img_per_s, cost.evaluations_per_s)
+
+
+def _tell(
+    campaign: Campaign,
+    adviser: Adviser,
+    sigmas: Mapping[float, float],
+    outcome: CellOutcome,
+    quiet: bool,
+) -> None:
+    """A line on what was done and what is known so far."""
+    if quiet:
+        return
+    done = len(campaign.done)
+    line = f"[{done}] {outcome.cell.label}: {outcome.state}, {outcome.wall_s:,.0f} s"
+    if outcome.message:
+        line += f" ({outcome.message})"
+    talk(f"{line}; about {duration_text(max(campaign.left_s, 0.0))} left for training")
+    number = campaign.answered
+    if number is not None and outcome.wall_s > 0.5:
+        stage_records = campaign.records(number)
+        for sigma, scaled in sigmas.items():
+            rough = adviser.rough(stage_records, scaled, campaign.stages[number].duration_nimg)
+            talk(f"    σ {sigma:g} so far: {rough}")
+
+
+def _write_records(campaign: Campaign) -> None:
+    every = [r for k in range(len(campaign.stages)) for r in campaign.records(k)]
+    write_records(campaign.folder / "records.jsonl", every)
+
+
+def _plan(campaign: Campaign, small: SmallImages, sigmas: Mapping[float, float], adviser: Adviser) -> Plan:
+    """What the campaign would do: the first cells, and how many trainings fit."""
+    first: dict[Mixture, None] = {}
+    last = campaign.stages[-1]
+    for sigma_n in sigmas.values():
+        candidates = last.candidates(sigma_n, small.n_train)
+        advice = adviser.advise((), sigma_n, candidates, cost=lambda mixture: 1.0, cells=first_cells(1))
+        first |= dict.fromkeys(step.mixture for step in advice.steps)
+    seconds = tuple(s.cell_s(campaign.rates, campaign.denoise) for s in campaign.stages)
+    left, cells = campaign.left_s * campaign.workers, 0
+    for s in seconds[:-1]:
+        cells += first_cells(len(sigmas))
+        left -= s * first_cells(len(sigmas))
+    cells += max(int(left // seconds[-1]), 0)
+    return Plan(small, sigmas, campaign.stages, seconds, tuple(first), cells, campaign.time_s, campaign.folder)
+
+
+def _answer(
+    campaign: Campaign,
+    small: SmallImages,
+    sigmas: Mapping[float, float],
+    options: WorthOptions,
+    adviser: Adviser,
+    number: int,
+    images: Path,
+) -> WorthAnswer:
+    records = campaign.records(number)
+    worths: dict[float, list[Worth]] = {}
+    unanswered: dict[float, str] = {}
+    purchases: dict[float, str] = {}
+    for sigma, scaled in sigmas.items():
+        try:
+            worths[sigma] = adviser.worths(records, scaled)
+        except DataError as error:
+            unanswered[sigma] = str(error)
+            continue
+        if options.price_clean is not None and options.price_noisy is not None:
+            purchases[sigma] = adviser.purchase(worths[sigma][0], options.price_clean, options.price_noisy)
+    notes, page = [], None
+    try:
+        page = adviser.page(records, campaign.folder)
+    except DataError as error:
+        notes.append(f"no page: {error}")
+    _write_grid(campaign, number, images)
+    if campaign.failed:
+        notes.append(f"{len(campaign.failed)} trainings failed and are left out")
+    done = [a for a in campaign.done if a.stage == number]
+    campaign.save()
+    return WorthAnswer(
+        small,
+        sigmas,
+        worths,
+        unanswered,
+        purchases,
+        campaign.stages[number],
+        len(done),
+        max(a.mixture.n_clean + a.mixture.n_noisy for a in done),
+        campaign.spent_s + campaign.clock(),
+        page,
+        campaign.folder / "records.jsonl",
+        tuple(notes),
+    )
+
+
+def _write_grid(campaign: Campaign, number: int, images: Path) -> None:
+    """The trainings of the answer as a grid that `ambient sweep` takes."""
+    seeds: dict[Mixture, list[int]] = {}
+    for a in campaign.asked:
+        if a.stage == number:
+            seeds.setdefault(a.mixture, []).append(a.seed)
+    chosen = campaign.stages[number]
+    cells = [{"name": f"{m.name} {chosen.duration_nimg}", **_amounts(m), "seeds": own} for m, own in seeds.items()]
+    base = table_for(str(images), chosen, campaign.denoise)
+    table = {"name": "worth", "description": "the trainings of this answer", "base": base, "cell": cells}
+    write_grid(campaign.folder / "grid.toml", table)
+
+
+def _ends(found: tuple[float, float | None, float | None]) -> str:
+    value, low, high = found
+    if low is None or high is None:
+        return f"{value:.2g} (no interval)"
+    return f"{value:.2g} [{low:.2g}, {high:.2g}]" if high < float("inf") else f"at least {low:.2g}"
+
+
+def _worth(found: tuple[float, float | None, float | None] | None) -> list[float | None] | None:
+    return None if found is None else list(found)
+
+
+def _price(found: tuple[float, float | None, float | None] | None) -> list[float | None] | None:
+    """1/c with its ends."""
+    if found is None:
+        return None
+    value, low, high = found
+    invert = lambda c: None if c is None else 1 / c if c > 0 else float("inf")  # noqa: E731
+    return [invert(value), invert(high), invert(low)]

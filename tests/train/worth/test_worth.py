@@ -1,0 +1,249 @@
+"""`ambient worth` end to end on tiny trainings: an answer, a stop that loses nothing, and refusals before training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from invoke import ambient
+
+from ambient_theory.compare.adviser import RecordAdviser
+from ambient_train.worth import campaign, run, stages
+from ambient_train.worth.images import noise_after_resizing, small_images
+
+SIDE = 8
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of 256 images by a network of 4 channels, judged at 32 images."""
+    table_for = run.table_for
+
+    def small_network(*arguments: Any) -> dict[str, Any]:
+        network = {"model_channels": 4, "channel_mult": [1, 2], "emb_channels": 8}
+        return {**table_for(*arguments), "network": network, "batch": 16, "lr_ramp_nimg": 64}
+
+    monkeypatch.setattr(run, "table_for", small_network)
+    monkeypatch.setattr(run, "_DENOISE", (32, 32))
+    monkeypatch.setattr(run, "_rates", lambda *_: stages.Rates(1e6, 1e6))
+    monkeypatch.setattr(stages, "SHORTEST", 256)
+    monkeypatch.setattr(stages, "LONGEST", 256)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """160 grey images of 16 pixels: blobs in eight places."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:16, :16]
+    centres = rng.choice(4, size=(160, 2)) * 4 + 1.5
+    blobs = np.exp(-((y - centres[:, :1, None]) ** 2 + (x - centres[:, 1:, None]) ** 2) / 8)
+    path = tmp_path / "blobs.npz"
+    np.savez(path, images=np.rint(blobs * 255).astype(np.uint8)[:, None])
+    return path
+
+
+def ask(folder: Path, data: Path | str, *more: object, sigma: float = 0.4) -> Any:
+    where = ("--runs", folder / "runs", "--outdir", folder / "answer", "--device", "cpu")
+    return ambient("worth", data, "--sigma", sigma, *where, *more)
+
+
+class Clock:
+    """Stops the campaign after so many trainings, whatever the machine."""
+
+    def __init__(self, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        following = campaign.Campaign.next
+
+        def next_cell(self: campaign.Campaign, adviser: Any) -> Any:
+            return following(self, adviser) if len(self.asked) < cells else None
+
+        monkeypatch.setattr(campaign.Campaign, "next", next_cell)
+
+
+def test_it_answers_with_sentence_bands_page_and_purchase(
+    tiny: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(12, monkeypatch)
+    found = ask(tmp_path, pictures, "--resolution", 8, "--price-clean", 10, "--price-noisy", 1, "--json")
+    assert found.exit_code == 0, found.output
+    answer = json.loads(found.stdout)
+    assert answer["dataset"] == "blobs"
+    assert answer["trainings"] == 12
+    (level,) = answer["noise_levels"]
+    assert level["sigma_at_this_size"] == pytest.approx(0.2)  # two pixels a side are averaged
+    assert [r["rule"] for r in level["rules"]][:2] == ["at the held-out best", "at fixed compute"]
+    assert "blobs, σ 0.4 (σ 0.2 at 8 pixels)" in level["sentences"][0]
+    assert len(level["rules"][0]["rows"]) == 16
+    assert "costs 0.100 of a clean one" in level["purchase"]
+    assert (tmp_path / "answer" / "index.html").is_file()
+    assert "so far:" in found.stderr
+    # what was trained is a grid that the sweep finds done
+    status = ambient("sweep", "status", tmp_path / "answer" / "grid.toml", "--runs", tmp_path / "runs", "--json")
+    assert json.loads(status.stdout)["counts"] == {"done": 12}
+    again = ask(tmp_path, pictures, "--resolution", 8, "--json")
+    assert json.loads(again.stdout)["noise_levels"][0]["rules"] == level["rules"]
+    other = ask(tmp_path, pictures, "--resolution", 8, sigma=0.3)
+    assert (other.exit_code, "another question" in other.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR2, 75)])
+def test_a_stop_loses_nothing_and_the_same_command_goes_on(
+    tiny: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    Clock(11, monkeypatch)
+    whole = ask(tmp_path / "whole", pictures, "--json")
+    finish = campaign.Campaign.finish
+
+    def stop_after_three(self: campaign.Campaign, *arguments: Any) -> None:
+        finish(self, *arguments)
+        if len(self.done) == 3:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(campaign.Campaign, "finish", stop_after_three)
+    stopped = ask(tmp_path / "part", pictures)
+    assert stopped.exit_code == code, stopped.output
+    assert "the same command continues" in stopped.stderr
+    monkeypatch.setattr(campaign.Campaign, "finish", finish)
+    results = sorted((tmp_path / "part" / "runs").glob("*/result.json"))
+    assert len(results) == 3
+    stamps = {p: p.stat().st_mtime_ns for p in results}
+    resumed = ask(tmp_path / "part", pictures, "--json")
+    assert resumed.exit_code == 0, resumed.output
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
+    strip = ("page", "records", "spent_s")
+    first, second = ({k: v for k, v in json.loads(x.stdout).items() if k not in strip} for x in (whole, resumed))
+    assert first == second
+
+
+def test_the_first_cells_spread_and_later_ones_are_designed(
+    tiny: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(14, monkeypatch)
+    found = ask(tmp_path, pictures, "--sigma", 0.8, "--json")
+    assert found.exit_code == 0, found.output
+    asked = json.loads((tmp_path / "answer" / "worth.json").read_text())["asked"]
+    first = asked[:12]
+    assert {(row[1], row[2], row[3]) for row in first if row[2]} == {(8, 64, 0.4), (8, 64, 0.8)} or len(first) == 12
+    assert {row[3] for row in asked if row[2]} == {0.4, 0.8}
+    assert len({tuple(row) for row in asked}) == 14
+    assert len(json.loads(found.stdout)["noise_levels"]) == 2
+
+
+def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(tiny: None, pictures: Path, tmp_path: Path) -> None:
+    found = ask(tmp_path, pictures, "--dry-run", "--time", "10m", "--json")
+    assert found.exit_code == 0, found.output
+    plan = json.loads(found.stdout)
+    assert plan["resolution"] == 16
+    assert plan["first_cells"][-1].endswith("n-0.4")
+    assert plan["trainings"] > 10
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "answer").exists()
+    assert "seconds" not in ask(tmp_path, pictures, "--dry-run").stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "code"),
+    [
+        (("--sigma", "-1"), "no noise to price", 2),
+        (("--sigma", "0"), "no noise to price", 2),
+        (("--resolution", "8", "--resolution", "16"), "one --resolution a command", 2),
+        (("--resolution", "12"), "--resolution 12 is not 8 or 16", 2),
+        (("--price-clean", "3"), "belong together", 2),
+        (("--time", "20s"), "give at least --time", 2),
+        (("--time", "soon"), "give a time such as", 2),
+    ],
+)
+def test_questions_that_cannot_be_answered_are_refused_before_anything_is_trained(
+    tiny: None, pictures: Path, tmp_path: Path, options: tuple[str, ...], words: str, code: int
+) -> None:
+    found = ask(tmp_path, pictures, *options)
+    assert (found.exit_code, words in found.stderr) == (code, True), found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_sigma_there_is_no_question(pictures: Path) -> None:
+    found = ambient("worth", pictures)
+    assert (found.exit_code, "--sigma is missing" in found.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"images": np.zeros((300, 1, 8, 8), np.uint8), "sigma": np.full(300, 0.2, np.float32)}, "is clean"),
+        ({"images": np.zeros((20, 1, 8, 8), np.uint8)}, "20 clean images are too few"),
+        ({"images": np.zeros((300, 1, 8, 10), np.uint8)}, "not square"),
+        ({"images": np.zeros((300, 1, 4, 4), np.uint8)}, "smaller than 8"),
+    ],
+)
+def test_data_that_cannot_answer_are_refused_in_one_sentence(
+    tiny: None, tmp_path: Path, arrays: dict[str, np.ndarray], words: str
+) -> None:
+    path = tmp_path / "some.npz"
+    np.savez(path, **arrays)
+    found = ask(tmp_path, path)
+    assert (found.exit_code, words in found.stderr) == (3, True), found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    if "is clean" in words:
+        assert "a guess from printed tables of other images" in found.stderr
+
+
+def test_noisy_images_of_the_data_are_left_out(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sigma = np.where(np.arange(400) % 4 == 0, 0.3, 0.0).astype(np.float32)
+    np.savez(tmp_path / "mixed.npz", images=rng.integers(0, 255, (400, 1, 8, 8), np.uint8), sigma=sigma)
+    small = small_images(str(tmp_path / "mixed.npz"), None)
+    assert small.passed_over == 100
+    assert small.n_train + small.n_heldout == 300
+
+
+@pytest.mark.parametrize(("side", "resolution"), [(8, 8), (16, 8), (64, 8), (28, 8), (50, 16)])
+def test_noise_after_resizing_is_that_of_noise_resized(side: int, resolution: int) -> None:
+    """4,000 resized noise images: their deviation within five standard errors; 1/r where it applies."""
+    from ambient_train.data.resize import area_resize
+
+    scale, correlation = noise_after_resizing(side, resolution)
+    noise = np.random.default_rng(0).standard_normal((4000, side, side)).astype(np.float32)
+    small = area_resize(noise, resolution)
+    n = small.size
+    assert np.sqrt(np.mean(small**2)) == pytest.approx(scale, rel=5 / np.sqrt(n))
+    beside = np.mean(small[:, :, 1:] * small[:, :, :-1]) / np.mean(small**2)
+    assert beside <= correlation + 5 / np.sqrt(n)
+    if side % resolution == 0:
+        assert (scale, correlation) == (pytest.approx(resolution / side), 0.0)
+    else:
+        assert correlation > 0.05
+        assert abs(np.sqrt(np.mean(small**2)) / (resolution / side) - 1) > 10 / np.sqrt(n)  # 1/r would be noticed
+
+
+def test_stages_fit_the_time_and_the_data() -> None:
+    fast, slow = stages.Rates(2000, 6000), stages.Rates(200, 600)
+    common = {"workers": 2, "sigmas": 1, "n_train": 1277, "denoise": 256}
+    short = stages.stages_for(180, fast, **common)
+    assert len(short) == 1
+    assert short[0].duration_nimg >= 2**13
+    hour = stages.stages_for(3600, fast, **common)
+    assert len(hour) == 2
+    assert hour[0].duration_nimg < hour[1].duration_nimg
+    first = stages.first_cells(1) / 2
+    assert first * hour[0].cell_s(fast, 256) <= stages.FIRST_ANSWER_S  # a rough answer within five minutes
+    total = first * (hour[0].cell_s(fast, 256) + stages.MARGIN * hour[1].cell_s(fast, 256))
+    assert total <= 3600
+    with pytest.raises(ValueError, match="give at least --time"):
+        stages.stages_for(100, slow, **common)
+    for stage in (*short, *hour):
+        cells = stage.candidates(0.4, 1277)
+        assert all(m.n_clean + m.n_noisy <= 1277 for m in cells)
+        assert stage.score_at[-1] == stage.duration_nimg
+
+
+def test_an_adviser_is_what_the_shared_part_says() -> None:
+    from ambient_theory.shared.advice import Adviser
+
+    adviser: Adviser = RecordAdviser()
+    assert "guess" in adviser.guess(0.2)
+    assert adviser.rough((), 0.2) == "nothing is known yet"
