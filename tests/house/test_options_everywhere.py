@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import cli
+from ambient_theory.compare.document import SECTIONS as COMPARE_SECTIONS
 from ambient_theory.compare.document import options_sections
+from ambient_theory.compare.settings import PageOptions, PriceOptions, Purse, Scores
 from ambient_theory.shared.options import Described, describe
 from ambient_theory.simulation.exchange import ExchangeConfig
 from ambient_theory.simulation.grid import SimulationConfig
@@ -22,9 +24,11 @@ from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.document import SECTIONS, options_page
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import NetworkFlags, Start
+from ambient_train.settings.plan_options import PlanOptions
 from ambient_train.settings.requests import AtCheckpoint, GenerateOptions, Question
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.settings.run_options import LaunchOptions, PoolOptions, RunOptions, Schedule, SlurmOptions
+from ambient_train.settings.worth import WorthOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +48,11 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "evaluate": (Question, EvalConfig, GeneralSamplerConfig),
     "restore": (RestoreOptions, LaunchOptions, AtCheckpoint),
     "sweep run": (PoolOptions, SlurmOptions),
+    "sweep plan": (PlanOptions,),
+    "worth": (WorthOptions,),
+    "compare": (Scores, PageOptions),
+    "price": (Scores, PriceOptions),
+    "budget": (Scores, Purse),
     "data prepare": (PrepareOptions, DecodeOptions),
     "data corrupt": (CorruptOptions,),
     "data check": (DecodeOptions,),
@@ -110,6 +119,7 @@ def test_every_field_of_a_config_is_an_option_or_comes_from_a_named_place(cls: t
 
 def test_every_class_of_options_is_in_the_docs() -> None:
     shown = {cls for _, _, classes in SECTIONS for cls in classes}
+    shown |= {cls for _, _, classes in COMPARE_SECTIONS for cls in classes}
     simulated = set(COMMANDS["simulate-gmm"])
     assert {cls for classes in COMMANDS.values() for cls in classes} - simulated == shown
     assert all(d.flag in options_section() for cls in simulated for d in describe(cls) if d.option.on_command_line)
