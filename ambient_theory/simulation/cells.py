@@ -8,6 +8,7 @@ estimator changes no draw.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import canonical_json, content_hash
 from ambient_theory.shared.record_schema_1 import added_noise
 from ambient_theory.shared.records import Record, library_versions
+from ambient_theory.shared.signals import leave_with_parent
 from ambient_theory.simulation.collapse import dataset_name
 from ambient_theory.simulation.ledger import Ledger, SimulationCell
 from ambient_theory.simulation.trials import run_trials, share_replicates
@@ -129,6 +131,8 @@ def _results(cells: Sequence[SimulationCell], workers: int) -> Iterable[tuple[Si
 
 
 def _run_one(cell: SimulationCell) -> tuple[SimulationCell, dict[str, Any]]:
+    if multiprocessing.current_process().name != "MainProcess":
+        leave_with_parent()
     return cell, run_cell(cell)
 
 

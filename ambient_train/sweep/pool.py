@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ambient_theory.shared.errors import AmbientError, BusyError, DataError, PartialError, StoppedError
 from ambient_theory.shared.files import exclusive_lock
 from ambient_theory.shared.records import Record
-from ambient_theory.shared.signals import EXIT_CODES
+from ambient_theory.shared.signals import EXIT_CODES, leave_with_parent
 from ambient_train.runs.asked import asked_details, find_run, is_scored, stored_scores
 from ambient_train.runs.directory import default_directory
 from ambient_train.settings.run_options import RunOptions
@@ -212,6 +212,7 @@ def _wait(directory: Path) -> None:
 
 
 def _worker() -> None:
+    leave_with_parent()
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
