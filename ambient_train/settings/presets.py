@@ -20,14 +20,22 @@ class Preset:
     n_eval: int = 2_000
 
 
-_TRAIN_8X8: dict[str, Any] = {
+_SMALL: dict[str, Any] = {
     "arch": "SmallUNet",
-    "network": {"model_channels": 32, "channel_mult": [1, 2]},
     "precision": "fp32",
-    "ema_ramp": 0.15,
+    "optimizer": "muon",
+    "muon_lr": 1e-2,
+    "batch": 64,
+    "ema_ramp": 0.05,
+    "dropout": 0.1,
+}
+"""Chosen by the screens of docs/methods.md. fp32: on processors without bfloat16 arithmetic bf16 takes ten times as
+long, on those with it a third less."""
+_TRAIN_8X8: dict[str, Any] = {
+    **_SMALL,
+    "network": {"model_channels": 32, "channel_mult": [1, 2]},
     "ema_halflife_nimg": 100_000,
 }
-"""fp32: on processors without bfloat16 arithmetic bf16 takes ten times as long, on those with it a third less."""
 _SAMPLER_8X8 = {"steps": 12, "sigma_min": 0.01, "sigma_max": 20.0}
 
 PRESETS: dict[str, Preset] = {
@@ -35,9 +43,8 @@ PRESETS: dict[str, Preset] = {
     "fashion": Preset(train={**_TRAIN_8X8, "resolution": 8}, sampler=_SAMPLER_8X8, duration_nimg=400_000, n_eval=5_000),
     "small": Preset(
         train={
-            "arch": "SmallUNet",
+            **_SMALL,
             "network": {"model_channels": 32, "channel_mult": [1, 2, 2], "num_blocks": 2},
-            "precision": "fp32",
         },
         sampler={"steps": 18},
         duration_nimg=1_000_000,
