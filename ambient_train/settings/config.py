@@ -177,9 +177,11 @@ class TrainConfig(Checked):
             )
 
     def identity(self) -> dict[str, Any]:
-        """What names the training: every setting that is hashed, by key."""
+        """What names the training: every setting that is hashed, by key; Muon's rate only where there is Muon."""
         values = self.to_dict()
         named = (d for d in describe(type(self)) if d.option.hashed)
+        if self.optimizer != "muon":
+            named = (d for d in named if d.name != "muon_lr")
         return {d.key: values[d.key] for d in named if not (d.option.added_later and values[d.key] == d.default)}
 
     @property

@@ -75,6 +75,8 @@ def test_stopped_and_continued_is_bit_equal(tmp_path: Path) -> None:
 def test_adam_is_another_training_and_runs_from_before_keep_their_name() -> None:
     assert "optimizer" not in config().identity()
     assert job(optimizer="muon").config.hash != job().config.hash
+    assert job(muon_lr=0.5).config.hash == job().config.hash  # idle without Muon
+    assert job(optimizer="muon", muon_lr=0.5).config.hash != job(optimizer="muon").config.hash
 
 
 def test_sharded_weights_are_refused_in_a_sentence() -> None:
