@@ -34,10 +34,14 @@ _RULES, _QUICK = 2, QUICK_IMAGES * QUICK_LEVELS
 
 @dataclass(frozen=True)
 class Rates:
-    """Of one process: images trained a second, evaluations of the network a second."""
+    """Of one process: images trained a second, evaluations of the network a second.
+
+    slowdown: how much of that is other work on the machine, seconds that passed for each second computed.
+    """
 
     train_img_per_s: float
     evaluations_per_s: float
+    slowdown: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def stages_for(
 
     before = max(START_S, read_s) + PAGE_S
     left = time_s - before
-    if needed(SHORTEST) > left:
+    if needed(SHORTEST) / rates.slowdown > left:  # other work may end; that a free machine is too slow does not
         least = needed(SHORTEST) + before
         raise UsageError(
             f"--time {time_s:,.0f}s is too short: the {first_cells(sigmas)} trainings of a first answer take about "

@@ -21,18 +21,20 @@ SIDE = 8
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings of 256 images by a network of 4 channels, judged at 32 images."""
+    """Trainings of 64 images by a network of 4 channels, judged at 32 images."""
     table_for = run.table_for
 
     def small_network(*arguments: Any) -> dict[str, Any]:
+        table = table_for(*arguments)
         network = {"model_channels": 4, "channel_mult": [1, 2], "emb_channels": 8}
-        return {**table_for(*arguments), "network": network, "batch": 16, "lr_ramp_nimg": 64}
+        evaluation = {**table["evaluation"], "sampler": {"steps": 2}}
+        return {**table, "network": network, "batch": 16, "lr_ramp_nimg": 32, "evaluation": evaluation}
 
     monkeypatch.setattr(run, "table_for", small_network)
     monkeypatch.setattr(run, "_DENOISE", (32, 32))
     monkeypatch.setattr(run, "_rates", lambda *_: stages.Rates(1e6, 1e6))
-    monkeypatch.setattr(stages, "SHORTEST", 256)
-    monkeypatch.setattr(stages, "LONGEST", 256)
+    monkeypatch.setattr(stages, "SHORTEST", 64)
+    monkeypatch.setattr(stages, "LONGEST", 64)
     for module in (campaign, run):
         monkeypatch.setattr(module, "first_cells", lambda sigmas: 5 + sigmas)
 
@@ -258,6 +260,8 @@ def test_stages_fit_the_time_and_the_data() -> None:
     assert total <= 3600
     with pytest.raises(ValueError, match="give at least --time"):
         stages.stages_for(100, slow, **common)
+    busy = stages.Rates(200, 600, slowdown=10.0)  # a fast machine with other work on it
+    assert stages.stages_for(100, busy, **common)[0].duration_nimg == stages.SHORTEST
     for stage in (*short, *hour):
         cells = stage.candidates(0.4, 1277)
         assert all(m.n_clean + m.n_noisy <= 1277 for m in cells)
