@@ -256,7 +256,7 @@ def worth(
     campaign.save()
     if stopped:
         check(outcomes, Grid("worth", "", tuple(o.cell for o in outcomes), ()))
-    answered = campaign.answered
+    answered = campaign.best
     if answered is None:
         failed = next((o for o in outcomes if o.state == "failed"), None)
         if failed is not None:

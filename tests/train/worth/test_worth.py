@@ -16,7 +16,7 @@ from ambient_theory.compare.adviser import RecordAdviser
 from ambient_train.worth import campaign, run, stages
 from ambient_train.worth.images import noise_after_resizing, small_images
 
-SIDE = 8
+pytestmark = pytest.mark.timeout(1200)  # a dozen small trainings, on whatever else the machine does
 
 
 @pytest.fixture
