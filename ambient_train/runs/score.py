@@ -173,6 +173,7 @@ def denoise_records(
     about = {"bits_per_dim": total.bits_per_dim, "sigma_min": total.sigma_min, "sigma_max": total.sigma_max}
     rows.append((NATS, None, total.value, total.stderr, about))
     common = {"dim": error.dim, "images": error.images, "corruption": subject.share}
+    versions = library_versions("torch", "numpy", "scipy")
     return [
         Record(
             **subject.fields(),
@@ -186,7 +187,7 @@ def denoise_records(
             duration_nimg=nimg,
             checkpoint=checkpoint,
             evaluation={"seed": error.seed, "denoise": error.n},
-            versions=library_versions("torch", "numpy", "scipy"),
+            versions=versions,
             wall_s=wall_s,
             extra={**common, **more},
         )

@@ -16,7 +16,7 @@ from ambient_theory.shared.advice import Adviser, Mixture
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import read_sealed, write_sealed
 from ambient_theory.shared.records import Record
-from ambient_train.worth.stages import PAGE_S, Rates, Stage, first_cells
+from ambient_train.worth.stages import CLEAN_SIZES, PAGE_S, Rates, Stage, first_cells
 
 SCHEMA = "ambient.worth-state/1"
 
@@ -120,8 +120,16 @@ class Campaign:
     @property
     def answered(self) -> int | None:
         """The last stage whose first cells are all done; None before the first answer."""
-        whole = first_cells(len(self.sigmas))
-        enough = [k for k in range(len(self.stages)) if sum(a.stage == k for a in self.done) >= whole]
+        return self._last_with(first_cells(len(self.sigmas)))
+
+    @property
+    def best(self) -> int | None:
+        """The stage to answer from when the time is up: `answered`, else one whose cells are all done once."""
+        found = self.answered
+        return self._last_with(CLEAN_SIZES + len(self.sigmas)) if found is None else found
+
+    def _last_with(self, count: int) -> int | None:
+        enough = [k for k in range(len(self.stages)) if sum(a.stage == k for a in self.done) >= count]
         return max(enough, default=None)
 
     def cell_s(self, number: int) -> float:

@@ -25,7 +25,8 @@ from ambient_train.data.resize import area_resize, area_weights
 from ambient_train.data.source import Source
 from ambient_train.settings.worth import SIDES
 
-MOST_TRAINING, MOST_HELDOUT = 20_000, 2_000
+MOST_TRAINING, MOST_HELDOUT = 6_000, 1_024
+"""Read at most: decoding large images takes time, and short trainings tell no more of them apart."""
 LEAST_IMAGES = 100
 """Below, there is no curve: it takes clean-only sizes over a factor of eight, a mixture, and images to judge by."""
 _WANTED, _SHARES = 512, (0.1, 0.3)

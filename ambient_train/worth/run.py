@@ -74,7 +74,7 @@ class Plan:
                 f"trainings of {s.duration_nimg:,} images, clean-only sizes from {s.unit:,}: about "
                 f"{duration_text(seconds)} each with its scores"
             )
-        print(f"first, each twice: {', '.join(m.name for m in self.first)}")
+        print(f"first: {', '.join(m.name for m in self.first)}")
         print(f"then what narrows the price most; about {self.cells} trainings in {duration_text(self.time_s)}")
         print(f"answer and page: {self.outdir}")
 
@@ -111,9 +111,8 @@ class WorthAnswer:
             out.append(f"{self.small.name}, {where}, {worth.rule}: {text}")
         below = self.worths[sigma][0].below
         if below is not None:
-            out.append(
-                f"below the noise level, {self.worths[sigma][0].rule}, a noisy image is worth {_ends(below)} clean ones"
-            )
+            rule = self.worths[sigma][0].rule
+            out.append(f"below the noise level, {rule}, one noisy image is worth in clean ones: {_ends(below)}")
         return out
 
     def caveat(self) -> str:
@@ -227,6 +226,7 @@ def worth(
             sigmas=len(sigmas),
             n_train=small.n_train,
             denoise=denoise,
+            read_s=time.monotonic() - begun,
         )
     else:
         denoise, rates = int(stored["denoise"]), Rates(**stored["rates"])
@@ -253,9 +253,10 @@ def worth(
     campaign.save()
     outcomes = _train(campaign, images, adviser, sigmas, runs, device, quiet)
     stopped = [o for o in outcomes if o.state == "stopped"]
+    campaign.save()
     if stopped:
         check(outcomes, Grid("worth", "", tuple(o.cell for o in outcomes), ()))
-    answered = campaign.answered
+    answered = campaign.best
     if answered is None:
         failed = next((o for o in outcomes if o.state == "failed"), None)
         if failed is not None:
@@ -343,8 +344,11 @@ def _rates(small: SmallImages, sigmas: Mapping[float, float], denoise: int, devi
     settings = settings_for("digits", mixture, 0, stage(8192, small.n_train), denoise)
     job = resolve(settings, load=lambda *_: source)
     one_thread_for_small(job.config.arch, device)
+    begun, computed = time.perf_counter(), time.process_time()
     cost = measure(job.config, job.training_set(), job.label_dim, choose_device(device), budget_s=3.0)
-    return Rates(cost.train_img_per_s, cost.evaluations_per_s)
+    passed, computed = time.perf_counter() - begun, time.process_time() - computed
+    slowdown = max(passed / computed, 1.0) if computed > 0 else 1.0
+    return Rates(cost.train_img_per_s, cost.evaluations_per_s, round(slowdown, 2))
 
 
 def _tell(
@@ -456,7 +460,9 @@ def _ends(found: tuple[float, float | None, float | None]) -> str:
     value, low, high = found
     if low is None or high is None:
         return f"{value:.2g} (no interval)"
-    return f"{value:.2g} [{low:.2g}, {high:.2g}]" if high < float("inf") else f"at least {low:.2g}"
+    if high == float("inf"):
+        return f"at least {low:.2g}" if low > 0 else "not determined"
+    return f"{value:.2g} [{low:.2g}, {high:.2g}]"
 
 
 def _worth(found: tuple[float, float | None, float | None] | None) -> list[float | None] | None:

@@ -34,10 +34,14 @@ _RULES, _QUICK = 2, QUICK_IMAGES * QUICK_LEVELS
 
 @dataclass(frozen=True)
 class Rates:
-    """Of one process: images trained a second, evaluations of the network a second."""
+    """Of one process: images trained a second, evaluations of the network a second.
+
+    slowdown: how much of that is other work on the machine, seconds that passed for each second computed.
+    """
 
     train_img_per_s: float
     evaluations_per_s: float
+    slowdown: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,18 +84,19 @@ def first_cells(sigmas: int) -> int:
 
 
 def stages_for(
-    time_s: float, rates: Rates, *, workers: int, sigmas: int, n_train: int, denoise: int
+    time_s: float, rates: Rates, *, workers: int, sigmas: int, n_train: int, denoise: int, read_s: float = 0.0
 ) -> tuple[Stage, ...]:
-    """One stage, or a short one and a long one. Raises UsageError, with the least time, where even the first cells of
-    the shortest trainings take longer."""
+    """One stage, or a short one and a long one. read_s: what reading the images took. Raises UsageError, with the least
+    time, where even the first cells of the shortest trainings take longer."""
 
     def needed(duration: int, share: float = 1.0) -> float:
         cells = math.ceil(share * first_cells(sigmas) / workers)
         return cells * stage(duration, n_train).cell_s(rates, denoise)
 
-    left = time_s - START_S - PAGE_S
-    if needed(SHORTEST) > left:
-        least = needed(SHORTEST) + START_S + PAGE_S
+    before = max(START_S, read_s) + PAGE_S
+    left = time_s - before
+    if needed(SHORTEST) / rates.slowdown > left:  # other work may end; that a free machine is too slow does not
+        least = needed(SHORTEST) + before
         raise UsageError(
             f"--time {time_s:,.0f}s is too short: the {first_cells(sigmas)} trainings of a first answer take about "
             f"{math.ceil(least / 60)} min here; give at least --time {math.ceil(least / 60)}m"

@@ -16,23 +16,33 @@ from ambient_theory.compare.adviser import RecordAdviser
 from ambient_train.worth import campaign, run, stages
 from ambient_train.worth.images import noise_after_resizing, small_images
 
-SIDE = 8
+pytestmark = pytest.mark.timeout(1200)  # a dozen small trainings, on whatever else the machine does
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings of 256 images by a network of 4 channels, judged at 32 images."""
+    """Trainings of 64 images by a network of 4 channels, judged at 32 images."""
     table_for = run.table_for
 
     def small_network(*arguments: Any) -> dict[str, Any]:
+        table = table_for(*arguments)
         network = {"model_channels": 4, "channel_mult": [1, 2], "emb_channels": 8}
-        return {**table_for(*arguments), "network": network, "batch": 16, "lr_ramp_nimg": 64}
+        evaluation = {**table["evaluation"], "sampler": {"steps": 2}}
+        return {**table, "network": network, "batch": 16, "lr_ramp_nimg": 32, "evaluation": evaluation}
 
     monkeypatch.setattr(run, "table_for", small_network)
     monkeypatch.setattr(run, "_DENOISE", (32, 32))
     monkeypatch.setattr(run, "_rates", lambda *_: stages.Rates(1e6, 1e6))
-    monkeypatch.setattr(stages, "SHORTEST", 256)
-    monkeypatch.setattr(stages, "LONGEST", 256)
+    monkeypatch.setattr(stages, "SHORTEST", 64)
+    monkeypatch.setattr(stages, "LONGEST", 64)
+    for module in (campaign, run):
+        monkeypatch.setattr(module, "first_cells", lambda sigmas: 5 + sigmas)
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take seconds; one test draws them."""
+    monkeypatch.setattr(RecordAdviser, "page", lambda self, records, outdir: outdir / "index.html")
 
 
 @pytest.fixture
@@ -67,12 +77,12 @@ class Clock:
 def test_it_answers_with_sentence_bands_page_and_purchase(
     tiny: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Clock(12, monkeypatch)
+    Clock(7, monkeypatch)
     found = ask(tmp_path, pictures, "--resolution", 8, "--price-clean", 10, "--price-noisy", 1, "--json")
     assert found.exit_code == 0, found.output
     answer = json.loads(found.stdout)
     assert answer["dataset"] == "blobs"
-    assert answer["trainings"] == 12
+    assert answer["trainings"] == 7
     (level,) = answer["noise_levels"]
     assert level["sigma_at_this_size"] == pytest.approx(0.2)  # two pixels a side are averaged
     assert [r["rule"] for r in level["rules"]][:2] == ["at the held-out best", "at fixed compute"]
@@ -83,7 +93,8 @@ def test_it_answers_with_sentence_bands_page_and_purchase(
     assert "so far:" in found.stderr
     # what was trained is a grid that the sweep finds done
     status = ambient("sweep", "status", tmp_path / "answer" / "grid.toml", "--runs", tmp_path / "runs", "--json")
-    assert json.loads(status.stdout)["counts"] == {"done": 12}
+    assert json.loads(status.stdout)["counts"] == {"done": 7}
+    monkeypatch.setattr(RecordAdviser, "page", lambda self, records, outdir: outdir / "index.html")
     again = ask(tmp_path, pictures, "--resolution", 8, "--json")
     assert json.loads(again.stdout)["noise_levels"][0]["rules"] == level["rules"]
     other = ask(tmp_path, pictures, "--resolution", 8, sigma=0.3)
@@ -92,9 +103,15 @@ def test_it_answers_with_sentence_bands_page_and_purchase(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR2, 75)])
 def test_a_stop_loses_nothing_and_the_same_command_goes_on(
-    tiny: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+    tiny: None,
+    no_page: None,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    code: int,
 ) -> None:
-    Clock(11, monkeypatch)
+    Clock(6, monkeypatch)
     whole = ask(tmp_path / "whole", pictures, "--json")
     finish = campaign.Campaign.finish
 
@@ -119,18 +136,26 @@ def test_a_stop_loses_nothing_and_the_same_command_goes_on(
     assert first == second
 
 
-def test_the_first_cells_spread_and_later_ones_are_designed(
-    tiny: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_two_noise_levels_share_the_clean_only_curve(
+    tiny: None, no_page: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Clock(14, monkeypatch)
+    Clock(8, monkeypatch)
     found = ask(tmp_path, pictures, "--sigma", 0.8, "--json")
     assert found.exit_code == 0, found.output
     asked = json.loads((tmp_path / "answer" / "worth.json").read_text())["asked"]
-    first = asked[:12]
-    assert {(row[1], row[2], row[3]) for row in first if row[2]} == {(8, 64, 0.4), (8, 64, 0.8)} or len(first) == 12
-    assert {row[3] for row in asked if row[2]} == {0.4, 0.8}
-    assert len({tuple(row) for row in asked}) == 14
-    assert len(json.loads(found.stdout)["noise_levels"]) == 2
+    clean, mixed = [row for row in asked if not row[2]], [row for row in asked if row[2]]
+    assert len({row[1] for row in clean}) >= 4
+    assert {row[3] for row in mixed} == {0.4, 0.8}
+    assert len({tuple(row) for row in asked}) == 8
+    assert [level["sigma"] for level in json.loads(found.stdout)["noise_levels"]] == [0.4, 0.8]
+
+
+def test_without_time_for_a_first_answer_it_stops_and_says_so(
+    tiny: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(1, monkeypatch)
+    found = ask(tmp_path, pictures)
+    assert (found.exit_code, "the same command with a longer --time goes on" in found.stderr) == (75, True)
 
 
 def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(tiny: None, pictures: Path, tmp_path: Path) -> None:
@@ -235,6 +260,8 @@ def test_stages_fit_the_time_and_the_data() -> None:
     assert total <= 3600
     with pytest.raises(ValueError, match="give at least --time"):
         stages.stages_for(100, slow, **common)
+    busy = stages.Rates(200, 600, slowdown=10.0)  # a fast machine with other work on it
+    assert stages.stages_for(100, busy, **common)[0].duration_nimg == stages.SHORTEST
     for stage in (*short, *hour):
         cells = stage.candidates(0.4, 1277)
         assert all(m.n_clean + m.n_noisy <= 1277 for m in cells)
