@@ -6,6 +6,7 @@ only.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import math
@@ -165,8 +166,15 @@ def library_versions(*names: str) -> dict[str, str]:
     """Versions of Python, of this distribution and of the installed packages among `names`."""
     found = {"python": platform.python_version()}
     for name in ("ambient-worth", *names):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+        if (version := _version(name)) is not None:
+            found[name] = version
     return found
+
+
+@functools.cache
+def _version(name: str) -> str | None:
+    """Of an installed package; its metadata are parsed once a process, not once a record."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from invoke import TINY, ambient
 
 torch.set_num_threads(1)
 
-TINY = """
-duration_nimg = 96
-batch = 16
-precision = "fp32"
-lr_ramp_nimg = 32
-network = { model_channels = 4, channel_mult = [1, 2], emb_channels = 8 }
-evaluation = { n = 40, extractors = ["pixels"], metrics = ["fd"], denoise = 16, sampler = { steps = 2 } }
-"""
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `tiny_config`, trained once; for tests that only read it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.toml").write_text(TINY)
+    arguments = ("--config", folder / "tiny.toml", "--outdir", folder / "run", "--device", "cpu", "--quiet")
+    result = ambient("train", *arguments)
+    assert result.exit_code == 0, result.output
+    return folder / "run"
 
 
 @pytest.fixture

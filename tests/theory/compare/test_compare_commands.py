@@ -28,6 +28,13 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
+@pytest.fixture(scope="module")
+def compared(file, tmp_path_factory):
+    """`ambient compare` of the file, and where its page is."""
+    outdir = tmp_path_factory.mktemp("compared") / "r"
+    return run("compare", file, "--outdir", outdir), outdir
+
+
 def test_compare_without_arguments_answers_from_what_ships(tmp_path):
     result = run("compare", "--outdir", tmp_path / "report", "--json", "--quiet")
     assert result.exit_code == 0, result.output
@@ -36,11 +43,11 @@ def test_compare_without_arguments_answers_from_what_ships(tmp_path):
     assert (tmp_path / "report" / "index.html").exists()
 
 
-def test_compare_prints_its_answer_and_where_the_page_is(file, tmp_path):
-    result = run("compare", file, "--outdir", tmp_path / "r")
+def test_compare_prints_its_answer_and_where_the_page_is(compared):
+    result, outdir = compared
     assert result.exit_code == 0, result.output
     assert "one clean image is worth" in result.stdout
-    assert str(tmp_path / "r" / "index.html") in result.stderr
+    assert str(outdir / "index.html") in result.stderr
 
 
 def test_price_marks_what_was_not_measured(file):
@@ -132,10 +139,10 @@ def test_what_ships_is_said_to_be_not_your_data(file):
 # ------------------------------------------------------------------------------------------------------ what is said
 
 
-def test_a_price_ends_with_the_sentence_of_compare(file, tmp_path):
+def test_a_price_ends_with_the_sentence_of_compare(file, compared):
     last = run("price", "--sigma", "0.2", file).stdout.strip().splitlines()[-1]
     assert last.startswith("made-up, σ 0.2: one clean image is worth")
-    assert last in run("compare", file, "--outdir", tmp_path / "r").stdout
+    assert last in compared[0].stdout
     assert "do not determine the price" in run("price", "--sigma", "0.2").stdout.strip().splitlines()[-1]
     assert "not measured (measured: 0.2, 0.6)" in run("price", "--sigma", "0.4", file).stdout
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from invoke import ambient
+from invoke import TINY, ambient
 from PIL import Image
 from typer.testing import Result
 
@@ -92,6 +92,20 @@ def test_train_on_a_folder_of_images_resized(tmp_path: Path, tiny_config: Path) 
     assert grid.ndim == 3
 
 
+@pytest.fixture(scope="module")
+def plain_losses(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """Of a run with the defaults, step by step."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "tiny.toml").write_text(TINY)
+    result = train(folder / "tiny.toml", folder / "run", "--sigma", 0.3, "--corruption", 0.5)
+    assert result.exit_code == 0, result.output
+    return losses(folder / "run")
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
@@ -101,19 +115,15 @@ def test_train_on_a_folder_of_images_resized(tmp_path: Path, tiny_config: Path) 
     ],
 )
 def test_the_loss_and_the_draw_that_are_asked_for_are_used(
-    tmp_path: Path, tiny_config: Path, extra: list[str], said: dict[str, object]
+    tmp_path: Path, tiny_config: Path, plain_losses: list[float], extra: list[str], said: dict[str, object]
 ) -> None:
-    losses = []
-    for name, options in (("plain", []), ("asked", extra)):
-        out = tmp_path / name
-        result = train(tiny_config, out, "--sigma", 0.3, "--corruption", 0.5, "--json", *options)
-        assert result.exit_code == 0, result.output
-        losses.append([json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()])
+    result = train(tiny_config, tmp_path / "asked", "--sigma", 0.3, "--corruption", 0.5, "--json", *extra)
+    assert result.exit_code == 0, result.output
     config = json.loads((tmp_path / "asked" / "manifest.json").read_text())["config"]
     assert {key: config[key] for key in said} == said
     method = json.loads(result.stdout)["records"][0]["method"]
     assert {key: method[key] for key in said} == said
-    assert losses[0] != losses[1]  # a flag that is dropped on the way would train the same
+    assert losses(tmp_path / "asked") != plain_losses  # a flag that is dropped on the way would train the same
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, tiny_config: Path) -> None:
@@ -179,9 +189,8 @@ def test_bad_config_files_are_named(tmp_path: Path) -> None:
         assert words in result.stderr
 
 
-def test_generate_makes_the_image_of_a_seed_in_any_company(tmp_path: Path, tiny_config: Path) -> None:
-    run = tmp_path / "run"
-    assert train(tiny_config, run).exit_code == 0
+def test_generate_makes_the_image_of_a_seed_in_any_company(tmp_path: Path, trained: Path) -> None:
+    run = trained
     some = ambient("generate", run, "--outdir", tmp_path / "a", "--seeds", "0-9", "--batch", 4, "--quiet")
     assert some.exit_code == 0, some.output
     assert len(list((tmp_path / "a").glob("*.png"))) == 10
@@ -208,10 +217,8 @@ def test_generate_makes_the_image_of_a_seed_in_any_company(tmp_path: Path, tiny_
         (["--solver", "rk4"], 2),
     ],
 )
-def test_generate_refuses_what_it_cannot_do(tmp_path: Path, tiny_config: Path, arguments: list[str], code: int) -> None:
-    run = tmp_path / "run"
-    assert train(tiny_config, run).exit_code == 0
-    result = ambient("generate", run, "--outdir", tmp_path / "x", "--quiet", *arguments)
+def test_generate_refuses_what_it_cannot_do(tmp_path: Path, trained: Path, arguments: list[str], code: int) -> None:
+    result = ambient("generate", trained, "--outdir", tmp_path / "x", "--quiet", *arguments)
     assert result.exit_code == code, result.output
     assert result.stderr.strip()
     assert "Traceback" not in result.output
@@ -234,9 +241,8 @@ def test_conditional_network_generates_the_class_asked_for(tmp_path: Path, tiny_
     assert (refused.exit_code, "classes 0 to 9" in refused.stderr) == (2, True)
 
 
-def test_evaluate_a_run_and_the_same_images_agree(tmp_path: Path, tiny_config: Path) -> None:
-    run = tmp_path / "run"
-    assert train(tiny_config, run).exit_code == 0
+def test_evaluate_a_run_and_the_same_images_agree(tmp_path: Path, trained: Path) -> None:
+    run = trained
     common = ["--extractor", "pixels", "--metric", "fd", "--json", "--quiet"]
     scored = ambient("evaluate", run, "--n", 60, "--seed", 0, "--outdir", tmp_path / "scores", *common)
     assert scored.exit_code == 0, scored.output
