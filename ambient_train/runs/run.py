@@ -22,6 +22,7 @@ from ambient_train.runs.loggers import Logger
 from ambient_train.runs.resolve import Job
 from ambient_train.runs.session import Session
 from ambient_train.settings.run_options import RunOptions, process_share
+from ambient_train.training.distillation import check_sharding
 from ambient_train.training.world import World
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -51,6 +52,8 @@ def execute(
     directory = RunDirectory(path, loggers)
     started = time.monotonic()
     process_share(job.config.batch, world.size, options.micro_batch)
+    if job.teacher is not None:
+        check_sharding(options.shard)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_full_disk(path))
         world.by_leader(lambda: directory.check(job.config))
