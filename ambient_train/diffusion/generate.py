@@ -12,7 +12,7 @@ from ambient_theory.shared.errors import UsageError
 from ambient_train import stateless
 from ambient_train.data.images import to_uint8
 from ambient_train.diffusion.ablation_sampler import general_sampler
-from ambient_train.diffusion.sampler_settings import AnySampler, GeneralSamplerConfig
+from ambient_train.diffusion.sampler_settings import AnySampler, GeneralSamplerConfig, OneStep
 from ambient_train.diffusion.sampling import Denoiser, edm_sampler
 from ambient_train.networks.execution import autocast
 from ambient_train.networks.precond import EDMPrecond
@@ -102,6 +102,9 @@ def carry_out(config: AnySampler, denoise: Denoiser, latents: Tensor, noise: Cal
 
     denoise(x, sigma) -> D; noise(i): see `sampling.integrate`.
     """
+    if isinstance(config, OneStep):
+        sigma = latents.new_tensor(config.one_step_sigma, dtype=torch.float64)
+        return denoise(latents.to(torch.float64) * sigma, sigma).to(torch.float64)
     if isinstance(config, GeneralSamplerConfig):
         return general_sampler(denoise, latents, config, noise=noise)
     return edm_sampler(denoise, latents, config, noise=noise)

@@ -116,7 +116,17 @@ class GeneralSamplerConfig(Stepping):
         return (low if self.sigma_min is None else self.sigma_min, high if self.sigma_max is None else self.sigma_max)
 
 
-AnySampler = SamplerConfig | GeneralSamplerConfig
+@dataclass(frozen=True, kw_only=True)
+class OneStep(Checked):
+    """The sampler of a distilled generator: one evaluation at sigma z, z ~ N(0, I)."""
+
+    one_step_sigma: float = option(2.5, "Noise level of the generator's input", above=0)
+    steps = 1
+    solver = "euler"
+
+
+AnySampler = SamplerConfig | GeneralSamplerConfig | OneStep
+"""A table of settings with `one_step_sigma` is a `OneStep`, one with a key of `GENERAL_ONLY` is general."""
 
 GENERAL_ONLY = frozenset(GeneralSamplerConfig.__dataclass_fields__) - frozenset(SamplerConfig.__dataclass_fields__)
 """Choices that only the general sampler has."""

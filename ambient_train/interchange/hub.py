@@ -22,10 +22,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ambient_theory.shared.errors import DataError, UsageError, first_line
-from ambient_theory.shared.files import atomic_write_bytes, read_json, write_sealed
+from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, read_json, write_sealed
 from ambient_train.networks.precond import EDMPrecond
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "config.json", "model.safetensors", "pytorch_model.bin"
+CARD = "README.md"
 MEMORY, MEMORY_SCHEMA = "ambient.json", "ambient.export/1"
 """What an export of a run remembers of it: see `load.Trained.memory`."""
 _LARGEST_SETTING, _LONGEST_LIST, _MOST_BLOCKS = 1 << 20, 64, 64
@@ -51,8 +52,12 @@ def write_hub(
     *,
     source: str = "",
     memory: Mapping[str, Any] | None = None,
+    card: str | None = None,
 ) -> Exported:
-    """Write `config.json` and `model.safetensors`, and `memory` (sealed) beside them; see `load.export`."""
+    """Write `config.json` and `model.safetensors`, and `memory` (sealed) beside them; see `load.export`.
+
+    card: Markdown for `README.md`, which is not written over.
+    """
     directory = Path(destination)
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is a file: name a directory to write to")
@@ -67,6 +72,8 @@ def write_hub(
     atomic_write_bytes(directory / WEIGHTS, weight_bytes)
     if memory is not None:
         write_sealed(directory / MEMORY, memory)
+    if card is not None and not (directory / CARD).exists():
+        atomic_write_text(directory / CARD, card)
     atomic_write_bytes(directory / CONFIG, config_bytes)
     return Exported(directory, network.config, sum(p.numel() for p in network.parameters()), source)
 

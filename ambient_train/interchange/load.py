@@ -56,6 +56,11 @@ class Trained:
         """Name of the architecture."""
         return str(self.network.config["model_type"])
 
+    @property
+    def one_step(self) -> bool:
+        """Whether the network is a distilled generator, which makes an image in one step and denoises nothing."""
+        return self.config is not None and self.config.one_step
+
     def memory(self) -> dict[str, Any] | None:
         """What an export keeps beside the weights; None for a network that comes from no run."""
         if self.config is None:
@@ -194,6 +199,39 @@ def _remembered(network: EDMPrecond, folder: Path) -> Trained:
     return Trained(network, folder.name, config.precision, nimg, config, evaluation, stored.get("data"))
 
 
+def card(trained: Trained, weights: str = "ema") -> str | None:
+    """What a reader of an export should know, in Markdown; None for a network that comes from no run."""
+    config, data = trained.config, trained.data
+    if config is None or data is None:
+        return None
+    levels = ", ".join(f"{s:.4g}" for s in data["levels"])
+    noisy = (
+        f"{data['n_noisy']:,} noisy ones (sigma {levels} in units of [-1, 1])" if data["n_noisy"] else "no noisy ones"
+    )
+    size = sum(p.numel() for p in trained.network.parameters())
+    lines = [
+        f"# {data['name']}: {'one-step generator' if trained.one_step else 'denoiser'}",
+        "",
+        f"{trained.arch}, {size:,} parameters, images of {data['resolution']} pixels, {data['channels']} channel(s); "
+        f"{'averaged' if weights == 'ema' else 'raw'} weights after {trained.nimg:,} images, seed {config.seed}.",
+        f"Trained on {data['n_clean']:,} clean images and {noisy}; loss weight {config.weight}, draw {config.draw}.",
+        "",
+    ]
+    if trained.one_step:
+        identity, _, nimg = config.teacher.split("/")
+        lines += [
+            f"Distilled from weights {identity} (trained on {int(nimg):,} images). **It is no denoiser**: an image is "
+            f"D({config.distill_sigma:g} z, {config.distill_sigma:g}) with z ~ N(0, I), one evaluation.",
+            "Other samplers give nothing of use.",
+        ]
+    else:
+        lines += ["D(x, sigma) estimates E[x_0 | x_0 + sigma z = x]; images come from the sampler in `ambient.json`."]
+        if config.n_clean == 0:
+            lines += ["No clean image was seen: nothing is learned below the lowest noise level of the data."]
+    lines += ["", "`ambient generate` and `ambient evaluate` read this folder.", ""]
+    return "\n".join(lines)
+
+
 def export(
     source: str | os.PathLike[str], destination: str | os.PathLike[str], *, weights: str = "ema"
 ) -> hub.Exported:
@@ -203,4 +241,6 @@ def export(
     another network.
     """
     found = load_trained(source, weights=weights)
-    return hub.write_hub(found.network, destination, source=os.fspath(source), memory=found.memory())
+    return hub.write_hub(
+        found.network, destination, source=os.fspath(source), memory=found.memory(), card=card(found, weights)
+    )

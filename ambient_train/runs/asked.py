@@ -85,7 +85,8 @@ def _may_be(stored: Mapping[str, Any], settings: TrainSettings) -> bool:
     """Whether a run of this config could be the one that is asked for, whatever its data are."""
     found = {"data_hash": stored.get("data_hash", "")}
     clean, noisy = stored.get("n_clean", 0), stored.get("n_noisy", 0)
-    asked = replace(settings.train, n_clean=clean, n_noisy=noisy)
+    teacher = stored.get("teacher", "") if settings.train.distill else ""
+    asked = replace(settings.train, n_clean=clean, n_noisy=noisy, teacher=teacher)
     if asked.differences({**stored, **found}) not in ([], [f"data_hash: {found['data_hash']!r} -> ''"]):
         return False
     amounts = settings.amounts

@@ -85,6 +85,7 @@ class RunDirectory:
             "preset": job.preset,
             "evaluation": job.evaluation.to_dict(),
             "data": job.describe_data(),
+            **({} if job.teacher is None else {"distilled_from": job.teacher.describe()}),
         }
         if self.manifest_file.exists():
             stored = self.manifest()

@@ -20,6 +20,7 @@ import torch
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.images import ImageSet
 from ambient_train.diffusion.generate import denoiser, generate
+from ambient_train.diffusion.sampler_settings import OneStep
 from ambient_train.evaluation.denoising import (
     LEVELS,
     QUICK_IMAGES,
@@ -58,7 +59,10 @@ def candidate_points(batch: int, upto: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out images of a run's data, and what is measured on them."""
+    """The held-out images of a run's data, and what is measured on them.
+
+    A distilled generator is no denoiser: it has no such error, and no checkpoint is chosen by it.
+    """
 
     config: TrainConfig
     evaluation: EvalConfig
@@ -84,12 +88,18 @@ class HeldOut:
     @property
     def levels(self) -> tuple[float, ...]:
         """The levels at which the denoising error is measured: over the range of the sampler."""
-        return log_levels(*self.evaluation.sampler.bounds, LEVELS)
+        return log_levels(*self._bounds, LEVELS)
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        sampler = self.evaluation.sampler
+        assert not isinstance(sampler, OneStep)
+        return sampler.bounds
 
     @property
     def criterion(self) -> str:
         """What chooses a checkpoint: `denoise`, `proximal`, or empty where nothing can."""
-        if not self.evaluation.best:
+        if not self.evaluation.best or self.config.one_step:
             return ""
         if self.clean is not None and len(self.clean) >= 4:
             return "denoise"
@@ -101,7 +111,7 @@ class HeldOut:
 
     def error(self, network: EDMPrecond, *, half: bool, device: torch.device) -> DenoisingError | None:
         """E(s) of the network on the clean held-out images, or on the half that chooses no checkpoint."""
-        images = self.clean
+        images = None if self.config.one_step else self.clean
         if images is None:
             return None
         if half:
@@ -115,7 +125,7 @@ class HeldOut:
             seed = self.evaluation.seed
             images = self.clean.subset(halves(self.clean.ids, seed)[0])
             images = images.subset(quick_part(images.ids, seed, QUICK_IMAGES))
-            levels = log_levels(*self.evaluation.sampler.bounds, QUICK_LEVELS)
+            levels = log_levels(*self._bounds, QUICK_LEVELS)
             return total_nats(self._measure(network, images, levels, device)).value
         if self.criterion == "proximal":
             return self._proximal(network, device)

@@ -18,6 +18,7 @@ from ambient_train.data.load import ImageSet, load_images
 from ambient_train.data.mixture import TrainingSet, corrupt
 from ambient_train.evaluation.features import default_extractors
 from ambient_train.evaluation.own_references import references
+from ambient_train.runs.teacher import Teacher, read_teacher
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import TrainSettings
@@ -37,6 +38,8 @@ class Job:
     evaluation: EvalConfig
     schedule: Schedule
     preset: str
+    teacher: Teacher | None = None
+    """What is distilled; None for a training from the start."""
 
     @property
     def dataset(self) -> str:
@@ -109,7 +112,11 @@ def resolve(settings: TrainSettings, *, load: Loader | None = None) -> Job:
     if not evaluation.extractors:
         fitting = tuple(default_extractors(source.channels, source.resolution)[0])
         evaluation = replace(evaluation, extractors=fitting)
-    job = Job(config, source, evaluation, settings.schedule, settings.preset)
+    teacher = read_teacher(Path(asked.distill).expanduser(), asked.distill_at) if asked.distill else None
+    if teacher is not None:
+        teacher.check(config)
+        config = replace(config, teacher=teacher.identity)
+    job = Job(config, source, evaluation, settings.schedule, settings.preset, teacher)
     _check_network(job)
     return job
 

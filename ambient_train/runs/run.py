@@ -25,6 +25,7 @@ from ambient_train.runs.loggers import Logger
 from ambient_train.runs.resolve import Job
 from ambient_train.runs.session import Session
 from ambient_train.settings.run_options import RunOptions, process_share
+from ambient_train.training.distillation import check_sharding
 from ambient_train.training.loop import build_network
 from ambient_train.training.world import World
 
@@ -58,6 +59,8 @@ def execute(
     if options.recompute:
         with torch.device("meta"):
             recompute_blocks(build_network(job.config, job.shape, job.label_dim))
+    if job.teacher is not None:
+        check_sharding(options.shard)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_full_disk(path))
         world.by_leader(lambda: directory.check(job.config))

@@ -92,11 +92,16 @@ def method_of(config: TrainConfig) -> dict[str, Any]:
     The choices that people compare by name, and `settings`, six hex digits of all others (network, optimiser, averages,
     precision, ...), so that no two ways of training are ever taken for one.
     """
-    of_the_data = {"resolution", "holdout", "max_images", "data_hash", "n_clean", "n_noisy", "sigma", "seed"}
-    settings = {k: v for k, v in config.identity().items() if k not in of_the_data}
+    settings = config.training()
     named = ("weight", "draw", "buffer", "dropout", *(("told_sigma",) if "told_sigma" in settings else ()))
     rest = {k: v for k, v in settings.items() if k not in named}
-    return {**{k: settings[k] for k in named}, "settings": content_hash(rest, 6)}
+    further = {}
+    if config.consistency:
+        further["consistency"] = f"{config.consistency_form} {config.consistency:g}"
+    if config.one_step:
+        _, first_stage, images = config.teacher.split("/")
+        further["distilled"] = f"{first_stage} at {images}"
+    return {**{k: settings[k] for k in named}, **further, "settings": content_hash(rest, 6)}
 
 
 def make_records(

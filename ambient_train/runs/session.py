@@ -34,6 +34,7 @@ from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.run_options import RunOptions
 from ambient_train.training import checkpoints
 from ambient_train.training.checkpoints import Checkpoint
+from ambient_train.training.distillation import DistillState, train_distilled
 from ambient_train.training.loop import BatchDivergedError, StepEnd, TrainState, train
 from ambient_train.training.world import World
 
@@ -63,6 +64,10 @@ class Session:
             self.state = self._fresh()
 
     def _fresh(self) -> TrainState:
+        if (teacher := self.job.teacher) is not None:
+            shape, device = self.data.shape, self.world.device
+            weights, errors = teacher.weights, teacher.errors
+            return DistillState(self.config, shape, self.job.label_dim, device, weights=weights, errors=errors)
         state = TrainState(
             self.config,
             self.data.shape,
@@ -159,7 +164,8 @@ class Session:
         torch.backends.cuda.matmul.allow_tf32 = self.config.precision != "fp32"
         candidates = {*self._candidates(target)}
         clock, before = time.monotonic(), state.nimg
-        steps = train(
+        train_it: Any = train if self.job.teacher is None else train_distilled
+        steps: Iterator[StepEnd] = train_it(
             state,
             self.data,
             target,
@@ -240,8 +246,7 @@ class Session:
         sums = self.state.sums
         line = {
             "nimg": end.nimg,
-            "loss": sums["loss"] / sums["steps"],
-            "grad_norm": sums["grad_norm"] / sums["steps"],
+            **{name: total / sums["steps"] for name, total in sums.items() if name != "steps"},
             "lr": end.lr,
             "img_per_s": round(rate, 1),
             "wall_s": round(time.monotonic() - self.started, 2),

@@ -21,7 +21,11 @@ OPTIMIZERS = ("adam", "muon")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 _DATA, _LOSS, _OPTIMISER, _NETWORK = "Data and noise", "Loss and draws", "Optimiser and averages", "Network"
+_CONSISTENCY, _DISTILL = "Consistency", "Distillation"
+FORMS = ("unbiased", "paper")
+"""Of the consistency loss; see `diffusion.consistency`."""
 BY_PRESET = "by preset"
+_OF_THE_DATA = {"resolution", "holdout", "max_images", "data_hash", "n_clean", "n_noisy", "sigma", "seed", "teacher"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +147,71 @@ class TrainConfig(Checked):
     draw: str = option("sigma-first", "How noise level and image are drawn", choices=lambda: DRAWS.names, panel=_LOSS)
     buffer: float = option(1.05, "A noisy image is used above buffer times its own noise", at_least=1, panel=_LOSS)
     weight_cap: float = option(10.0, "Largest relative weight of an image under `optimal`", above=0, panel=_LOSS)
+    consistency: float = option(
+        0.0,
+        "Weight of the consistency loss, which trains the denoiser below the noise of the data, 0 = none",
+        at_least=0,
+        added_later=True,
+        panel=_CONSISTENCY,
+    )
+    consistency_form: str = option(
+        "unbiased",
+        "Two independent halves of the samples, or one squared mean as published",
+        choices=FORMS,
+        added_later=True,
+        panel=_CONSISTENCY,
+    )
+    consistency_samples: int = option(
+        2, "Samples at the lower level of each image", at_least=2, added_later=True, panel=_CONSISTENCY
+    )
+    consistency_steps: int = option(
+        1, "Steps of the reverse SDE between two levels", at_least=1, added_later=True, panel=_CONSISTENCY
+    )
+    consistency_batch: int | None = option(
+        None,
+        "Images of the consistency loss a step, all of them noisy",
+        at_least=1,
+        shown_default="a sixteenth of the batch",
+        added_later=True,
+        panel=_CONSISTENCY,
+    )
+    consistency_span: float = option(
+        1.0,
+        "Largest ln(sigma/lower) of the two levels that are compared",
+        above=0,
+        added_later=True,
+        panel=_CONSISTENCY,
+    )
+    consistency_sigma_min: float = option(
+        0.01, "Lowest upper level of the consistency loss", above=0, added_later=True, panel=_CONSISTENCY
+    )
+    distill: str = option(
+        "",
+        "Run to distill: train a generator that makes an image in one step, with the run's averaged network as teacher "
+        "and on the run's own data and loss",
+        hashed=False,
+        added_later=True,
+        panel=_DISTILL,
+    )
+    distill_at: int | None = option(
+        None,
+        "The teacher is the run's checkpoint after so many images",
+        at_least=1,
+        form="images",
+        hashed=False,
+        shown_default="the newest",
+        added_later=True,
+        panel=_DISTILL,
+    )
+    distill_alpha: float = option(
+        1.2, "Weight of the squared score difference", at_least=0, added_later=True, panel=_DISTILL
+    )
+    distill_sigma: float = option(
+        2.5, "Noise level of the generator's input", above=0, added_later=True, panel=_DISTILL
+    )
+    teacher: str = option(
+        "", "Which weights were distilled; found", on_command_line=False, in_files=False, added_later=True
+    )
     precision: str = option(
         "fp32",
         "Arithmetic of the network; bf16 is fast only on processors that have it",
@@ -176,6 +245,33 @@ class TrainConfig(Checked):
                 f"weight {self.weight!r} grows without bound as sigma approaches sigma_n: use a buffer > 1"
             )
 
+        self._check_consistency()
+        self._check_distillation()
+
+    def _check_distillation(self) -> None:
+        """Raise UsageError for details of a distillation that is not asked for, and for the loss that it has not."""
+        details = [d for d in describe(type(self)) if d.key.startswith("distill_")]
+        if not (self.distill or self.teacher):
+            if idle := [d.key for d in details if getattr(self, d.name) != d.default]:
+                raise UsageError(f"{', '.join(idle)} without a run to distill: add --distill RUN, or leave it out")
+        elif self.consistency:
+            raise UsageError("a distillation has no consistency loss: leave --consistency out")
+
+    @property
+    def one_step(self) -> bool:
+        """Whether the network is a generator that was distilled, no denoiser."""
+        return bool(self.teacher)
+
+    def _check_consistency(self) -> None:
+        """Raise UsageError for details of a loss that is not asked for, and for samples without two halves."""
+        details = [d for d in describe(type(self)) if d.key.startswith("consistency_")]
+        if self.consistency == 0 and (idle := [d.key for d in details if getattr(self, d.name) != d.default]):
+            raise UsageError(f"{', '.join(idle)} without a consistency loss: add --consistency WEIGHT, or leave it out")
+        if self.consistency_form == "unbiased" and self.consistency_samples % 2:
+            raise UsageError(
+                f"consistency_samples {self.consistency_samples} does not divide into two halves: give an even number"
+            )
+
     def identity(self) -> dict[str, Any]:
         """What names the training: every setting that is hashed, by key; Muon's rate only where there is Muon."""
         values = self.to_dict()
@@ -183,6 +279,10 @@ class TrainConfig(Checked):
         if self.optimizer != "muon":
             named = (d for d in named if d.name != "muon_lr")
         return {d.key: values[d.key] for d in named if not (d.option.added_later and values[d.key] == d.default)}
+
+    def training(self) -> dict[str, Any]:
+        """What of `identity` says how was trained, whatever the data, the seed and the teacher."""
+        return {k: v for k, v in self.identity().items() if k not in _OF_THE_DATA}
 
     @property
     def hash(self) -> str:

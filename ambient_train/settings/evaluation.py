@@ -8,7 +8,13 @@ from typing import Any
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Checked, from_mapping, option
-from ambient_train.diffusion.sampler_settings import GENERAL_ONLY, AnySampler, GeneralSamplerConfig, SamplerConfig
+from ambient_train.diffusion.sampler_settings import (
+    GENERAL_ONLY,
+    AnySampler,
+    GeneralSamplerConfig,
+    OneStep,
+    SamplerConfig,
+)
 
 LEAST_IMAGES = 40
 """Fewer generated images give no interval."""
@@ -77,6 +83,8 @@ class EvalConfig(Checked):
         except UsageError as error:
             raise UsageError(f"evaluation.{error}") from None
         kind: type[AnySampler] = GeneralSamplerConfig if GENERAL_ONLY & set(sampler) else SamplerConfig
+        if "one_step_sigma" in sampler:
+            kind = OneStep
         try:
             return replace(made, sampler=from_mapping(kind, sampler))
         except UsageError as error:

@@ -19,9 +19,12 @@ from ambient_train.settings.edm_presets import EDM_ARCHITECTURES
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.presets import PRESETS, default_preset, get_preset
 from ambient_train.settings.run_options import Schedule
+from ambient_train.settings.second_stage import defaults, not_for_one_step, over_teacher
 
 PAPER = {"weight": "y", "draw": "paper", "buffer": 1.0}
 """`--compat paper`: the loss and the draws of Daras et al. (2024) as their released code has them."""
+PAPER_CONSISTENCY = {"consistency_form": "paper"}
+"""And its consistency loss, where one is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +81,16 @@ class TrainSettings:
     preset: str
 
 
-def settings_from(given: Mapping[str, Any]) -> TrainSettings:
+def settings_from(given: Mapping[str, Any], *, distilled: bool = False) -> TrainSettings:
     """Flat settings by key (those of `TrainConfig`, `Amounts`, `Schedule` and `Start`), with tables `network` and
-    `evaluation`, over their preset.
+    `evaluation`, over their preset; with `distill` in them, over those of that run.
 
+    distilled: the second stage of a run that is not known yet; `given` then has its settings.
     Raises UsageError for unknown keys, wrong types, broken rules and contradictions.
     """
     given = {k: v for k, v in given.items() if v is not None}
+    if run := given.get("distill"):
+        given, distilled = over_teacher(Path(str(run)), given), True
     parts = {cls: _own(cls, given) for cls in (TrainConfig, Amounts, Schedule, Start)}
     if unknown := sorted(set(given) - set().union(*map(by_key, parts)) - {"evaluation"}):
         known = sorted({d.key for cls in parts for d in describe(cls) if d.option.in_files} - {"data_hash"})
@@ -96,10 +102,16 @@ def settings_from(given: Mapping[str, Any]) -> TrainSettings:
     data = train.get("data", "digits")
     preset_name = start.preset or default_preset(str(data))
     preset = get_preset(preset_name)
-    config = from_mapping(TrainConfig, _over_preset(train, preset.train, start.compat))
+    below = {**preset.train, **(defaults(preset_name) if distilled else {})}
+    config = from_mapping(TrainConfig, _over_preset(train, below, start.compat))
     amounts.check_noise(config.sigma_n)
     schedule = from_mapping(Schedule, {"duration_nimg": preset.duration_nimg, **_main_keys(Schedule, parts[Schedule])})
-    evaluation = _evaluation(given.get("evaluation", {}), preset.n_eval, preset.sampler)
+    table, sampler = given.get("evaluation", {}), preset.sampler
+    if distilled:
+        not_for_one_step(table)
+        table = {**_table(given, "evaluation"), "denoise": 0, "best": False}
+        sampler = {"one_step_sigma": config.distill_sigma}
+    evaluation = _evaluation(table, preset.n_eval, sampler)
     return TrainSettings(train=config, amounts=amounts, schedule=schedule, evaluation=evaluation, preset=preset_name)
 
 
@@ -157,8 +169,9 @@ def _over_preset(given: dict[str, Any], preset: Mapping[str, Any], compat: str |
     """Settings of a training over their preset: networks are merged where the architecture is the same."""
     below = dict(preset)
     if compat == "paper":
-        below |= PAPER
-        if clash := sorted(k for k in PAPER if k in given and given[k] != PAPER[k]):
+        paper = PAPER | (PAPER_CONSISTENCY if given.get("consistency") else {})
+        below |= paper
+        if clash := sorted(k for k in paper if k in given and given[k] != paper[k]):
             raise UsageError(f"compat 'paper' sets {', '.join(clash)}: leave these options out")
     if given.get("arch") in EDM_ARCHITECTURES:
         below["arch"], below["network"] = EDM_ARCHITECTURES[given.pop("arch")]

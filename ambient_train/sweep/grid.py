@@ -2,7 +2,8 @@
 
 A grid is TOML: `[base]` settings for every cell (see `settings.layers`), `[[cell]]` tables with a `name` and settings
 that differ, and `seeds`. A list-valued `sigma` in a cell makes one cell for each. `STATED` settings describe data that
-may not be at hand.
+may not be at hand. `distill = "NAME"` in a cell distills the cell of that name above it (of the same sigma), seed by
+seed: its settings are that cell's, but for how the second stage is optimised.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_text
 from ambient_train.settings.layers import TrainSettings, read_toml, settings_from
+from ambient_train.settings.second_stage import inherited
 
 STATED = ("n_images", "img_channels", "img_resolution", "n_classes", "data_from")
 """Of the data of a cell: training images, colours (default 3), side in pixels, classes; where to get it, in words."""
@@ -23,12 +25,16 @@ STATED = ("n_images", "img_channels", "img_resolution", "n_classes", "data_from"
 
 @dataclass(frozen=True)
 class SweepCell:
-    """One training of a grid: name (of the regime and noise), seed, what is asked, `STATED` keys."""
+    """One training of a grid: name (of the regime and noise), seed, what is asked, `STATED` keys.
+
+    teacher: the cell that this one distills; `settings` then do not yet name its run.
+    """
 
     name: str
     seed: int
     settings: TrainSettings
     stated: Mapping[str, Any] = field(default_factory=dict)
+    teacher: SweepCell | None = None
 
     @property
     def label(self) -> str:
@@ -57,21 +63,35 @@ def read_grid(path: Path) -> Grid:
     base = table.get("base", {})
     out: list[SweepCell] = []
     order: list[str] = []
+    asked: dict[str, dict[str, Any]] = {}
     for entry in cells:
         entry = dict(entry)
         name = entry.pop("name", None)
         if not isinstance(name, str):
             raise UsageError(f"{path}: every [[cell]] needs a name")
         own_seeds = _seeds(entry.pop("seeds", seeds), path)
+        distilled = entry.pop("distill", None)
         sigma = entry.get("sigma")
         for level in sigma if isinstance(sigma, list) else [sigma]:
             settings = {**base, **entry, **({} if level is None else {"sigma": level})}
+            teacher = ""
+            if distilled is not None:
+                teacher = _teacher(distilled, level, order, f"{path}: cell {name!r}")
+                settings = {**inherited(asked[teacher]), **entry}
+                settings |= {} if level is None else {"sigma": level}
             stated = {key: settings.pop(key) for key in STATED if key in settings}
             label = f"{name} sigma {level:g}" if isinstance(sigma, list) else name
             if label in order:
                 raise UsageError(f"{path}: two cells are called {label!r}")
             order.append(label)
-            out.extend(SweepCell(label, s, _settings(settings, s, path, label), stated) for s in own_seeds)
+            asked[label] = {**settings, **stated}
+            for seed in own_seeds:
+                first = None
+                if teacher:
+                    own = {k: v for k, v in asked[teacher].items() if k not in STATED}
+                    first = SweepCell(teacher, seed, _settings(own, seed, path, teacher), stated)
+                made = _settings(settings, seed, path, label, distilled=first is not None)
+                out.append(SweepCell(label, seed, made, stated, first))
     out.sort(key=lambda cell: cell.seed)  # whole replicates first: an interrupted sweep has every cell of some seeds
     return Grid(str(table.get("name", path.stem)), str(table.get("description", "")), tuple(out), tuple(order))
 
@@ -82,9 +102,20 @@ def _seeds(value: Any, path: Path) -> list[int]:
     return value
 
 
-def _settings(settings: Mapping[str, Any], seed: int, path: Path, label: str) -> TrainSettings:
+def _teacher(name: Any, level: float | None, order: list[str], where: str) -> str:
+    """The label of the cell that is distilled. Raises UsageError where no cell above has it."""
+    candidates = [str(name)] if level is None else [f"{name} sigma {level:g}", str(name)]
+    for label in candidates:
+        if label in order:
+            return label
+    raise UsageError(f"{where}: distill names {candidates[0]!r}, and no cell above it is called so")
+
+
+def _settings(
+    settings: Mapping[str, Any], seed: int, path: Path, label: str, *, distilled: bool = False
+) -> TrainSettings:
     try:
-        return settings_from({**settings, "seed": seed})
+        return settings_from({**settings, "seed": seed}, distilled=distilled)
     except UsageError as error:
         raise UsageError(f"{path}: cell {label!r}: {error}") from None
 

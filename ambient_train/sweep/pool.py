@@ -70,8 +70,13 @@ def resolve_cell(cell: SweepCell) -> Job:
 def cell_state(cell: SweepCell, runs: Path) -> tuple[str, Path | None]:
     """`done`, `started` or `missing`, with its directory (None: nothing is there).
 
-    The data are read only where manifests cannot tell.
+    The data are read only where manifests cannot tell. A distillation is missing as long as its teacher is not done.
     """
+    if cell.teacher is not None:
+        state, run = cell_state(cell.teacher, runs)
+        if state != "done" or run is None:
+            return "missing", None
+        cell = of_teacher(cell, run)
     found = find_run(runs, cell.settings)
     path = found.path
     if path is None and not found.certain:
@@ -81,10 +86,27 @@ def cell_state(cell: SweepCell, runs: Path) -> tuple[str, Path | None]:
     return ("done" if is_scored(path, cell.settings) else "started"), path
 
 
+def of_teacher(cell: SweepCell, run: Path) -> SweepCell:
+    """The cell with the run that it distills, as that was at the end of its own cell."""
+    assert cell.teacher is not None
+    at = cell.teacher.settings.schedule.duration_nimg
+    train = replace(cell.settings.train, distill=str(run), distill_at=at)
+    return replace(cell, settings=replace(cell.settings, train=train), teacher=None)
+
+
 def run_cell(cell: SweepCell, runs: Path, device: str = "cpu", threads: int = 1) -> CellOutcome:
-    """Run one cell to its end (or find it done). A user's or a data error becomes a failed outcome."""
+    """Run one cell to its end (or find it done), before it the cell that it distills, if that is not done.
+
+    A user's or a data error becomes a failed outcome.
+    """
     started = time.monotonic()
     path: Path | None = None
+    asked = cell
+    if cell.teacher is not None:
+        first = run_cell(cell.teacher, runs, device, threads)
+        if first.state != "done":
+            return _without_teacher(asked, first)
+        cell = of_teacher(cell, Path(first.directory))
     try:
         state, path = cell_state(cell, runs)
         if state != "done" or path is None:
@@ -95,15 +117,15 @@ def run_cell(cell: SweepCell, runs: Path, device: str = "cpu", threads: int = 1)
             found = stored_scores(path, cell.settings)
             scores = {n: found[n] for n in cell.settings.schedule.scored}
     except BusyError as error:
-        return CellOutcome(cell, "busy", str(path), message=str(error))
+        return CellOutcome(asked, "busy", str(path), message=str(error))
     except StoppedError as error:
         return CellOutcome(
-            cell, "stopped", message=str(error), wall_s=time.monotonic() - started, exit_code=error.exit_code
+            asked, "stopped", message=str(error), wall_s=time.monotonic() - started, exit_code=error.exit_code
         )
     except (AmbientError, OSError) as error:
-        return CellOutcome(cell, "failed", message=str(error), wall_s=time.monotonic() - started)
+        return CellOutcome(asked, "failed", message=str(error), wall_s=time.monotonic() - started)
     records = [replace(record, cell=cell.name) for at in scores.values() for record in at]
-    return CellOutcome(cell, "done", str(path), records, wall_s=time.monotonic() - started)
+    return CellOutcome(asked, "done", str(path), records, wall_s=time.monotonic() - started)
 
 
 def _train(cell: SweepCell, job: Job, path: Path, device: str, threads: int) -> dict[int, list[Record]]:
@@ -150,10 +172,15 @@ def run_sweep(
             listener(outcome, len(outcomes), len(cells))
         return list(enumerate(new, len(cells) - len(new)))
 
+    waiting = _waiting(grid)
     if workers <= 1:
         queue = collections.deque(enumerate(cells))
         while queue:
             index, cell = queue.popleft()
+            first = outcomes.get(waiting.get(index, -1))
+            if first is not None and first.state == "failed":
+                finished(index, _without_teacher(cell, first))
+                continue
             outcome = run_cell(cell, runs, device, threads)
             if outcome.state == "busy":
                 if all(i not in outcomes and _is_busy(c, runs) for i, c in queue):
@@ -166,7 +193,11 @@ def run_sweep(
     else:
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_worker) as pool:
-            futures = {pool.submit(run_cell, cell, runs, device, threads): i for i, cell in enumerate(cells)}
+            futures = {
+                pool.submit(run_cell, cell, runs, device, threads): i
+                for i, cell in enumerate(cells)
+                if i not in waiting
+            }
             previous = {s: signal.signal(s, _forward(pool, heard)) for s in EXIT_CODES}
             try:
                 while futures:
@@ -190,14 +221,38 @@ def run_sweep(
                         futures[pool.submit(run_cell, cell, runs, device, threads)] = place
                     if outcome.state == "stopped":
                         pool.shutdown(wait=False, cancel_futures=True)
+                        continue
+                    for next_one in [i for i, teacher in waiting.items() if teacher == index and not heard]:
+                        del waiting[next_one]
+                        if outcome.state == "failed":
+                            finished(next_one, _without_teacher(grid.cells[next_one], outcome))
+                            continue
+                        futures[pool.submit(run_cell, grid.cells[next_one], runs, device, threads)] = next_one
             finally:
                 for number, handler in previous.items():
                     signal.signal(number, handler)
     return [outcomes[i] for i in sorted(outcomes)]
 
 
+def _without_teacher(cell: SweepCell, first: CellOutcome) -> CellOutcome:
+    """What becomes of a distillation whose teacher is not done."""
+    return replace(first, cell=cell, message=f"its teacher, {first.cell.label}: {first.message}", records=[])
+
+
+def _waiting(grid: Grid) -> dict[int, int]:
+    """Positions of the cells that distill another one of the grid, each with the position of that one."""
+    places = {cell.label: i for i, cell in enumerate(grid.cells)}
+    return {
+        i: places[cell.teacher.label]
+        for i, cell in enumerate(grid.cells)
+        if cell.teacher is not None and cell.teacher.label in places
+    }
+
+
 def _is_busy(cell: SweepCell, runs: Path) -> bool:
-    """Whether another process works on a cell."""
+    """Whether another process works on a cell, or on the one that it distills."""
+    if cell.teacher is not None and _is_busy(cell.teacher, runs):
+        return True
     _, path = cell_state(cell, runs)
     if path is None or not (path / "lock").exists():
         return False

@@ -112,6 +112,8 @@ def evaluate(
     one_thread_for_small("SmallUNet" if trained is None else trained.arch, device)
     if trained is None and (question.repeats > 1 or question.nimg is not None):
         raise UsageError("--repeats and --at are for networks: a set of images is scored once")
+    if trained is not None and trained.one_step and given.values.get("denoise"):
+        raise UsageError(f"{trained.name} is a distilled generator, no denoiser: leave --n-denoise out")
     own = _OwnData(trained, question)
     with progress_listener(quiet) as listener:
         if trained is None:

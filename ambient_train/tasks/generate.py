@@ -18,7 +18,13 @@ from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
 from ambient_theory.shared.options import Given
 from ambient_train.data.images import save_grid
 from ambient_train.diffusion.generate import generate as images_of
-from ambient_train.diffusion.sampler_settings import GENERAL_ONLY, AnySampler, GeneralSamplerConfig, SamplerConfig
+from ambient_train.diffusion.sampler_settings import (
+    GENERAL_ONLY,
+    AnySampler,
+    GeneralSamplerConfig,
+    OneStep,
+    SamplerConfig,
+)
 from ambient_train.diffusion.sampling import parse_seeds
 from ambient_train.interchange.load import Trained, load_trained
 from ambient_train.networks.execution import one_thread_for_small
@@ -54,6 +60,13 @@ def sampler_for(trained: Trained | None, given: Given[Any] | None = None) -> Any
     """
     own = trained.evaluation.sampler if trained is not None and trained.evaluation is not None else SamplerConfig()
     values = dict(given.values) if given else {}
+    if isinstance(own, OneStep):
+        if values:
+            raise UsageError(
+                f"{trained.name if trained else 'this network'} is a distilled generator, which makes an image in one "
+                f"step: leave out the sampler's {', '.join(values)}"
+            )
+        return own
     if isinstance(own, GeneralSamplerConfig):
         return Given(GeneralSamplerConfig, values).over(own)
     if not GENERAL_ONLY & set(values):
@@ -67,7 +80,7 @@ def sampler_for(trained: Trained | None, given: Given[Any] | None = None) -> Any
 def below_the_data(trained: Trained, sampler: AnySampler) -> str:
     """A sentence where images of a noisy-only model are taken below its data's noise; empty where they are not."""
     data = trained.data
-    if not data or data["n_clean"] or not data["levels"]:
+    if not data or data["n_clean"] or not data["levels"] or isinstance(sampler, OneStep):
         return ""
     lowest = min(data["levels"])
     if sampler.stop_sigma >= lowest:

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from ambient_theory.shared.console import talk
+from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_train.diffusion.generate import denoiser
 from ambient_train.diffusion.restore import QUANTILES, interval_probability
 from ambient_train.diffusion.restore import restore as posterior_of
+from ambient_train.diffusion.sampler_settings import OneStep
 from ambient_train.evaluation.restoration import CANDIDATES, LIBRARY, Tally, Wiener
 from ambient_train.interchange.load import Trained, load_trained
 from ambient_train.networks.execution import one_thread_for_small
@@ -106,6 +108,8 @@ def restore(
         quiet = quiet or not world.leader
         with world.together():
             trained = load_trained(network, device=world.device, nimg=nimg)
+            if trained.one_step:
+                raise UsageError(f"{network} is a distilled generator, no denoiser: restore with the run it came from")
             noisy = noisy_images(trained, options)
         one_thread_for_small(trained.arch, world.device)
         low = _lowest(trained, options)
@@ -133,7 +137,8 @@ def _lowest(trained: Trained, options: RestoreOptions) -> float:
     """The lowest level of a sample's way."""
     if options.sigma_min is not None:
         return options.sigma_min
-    return SIGMA_MIN_WITHOUT_RUN if trained.evaluation is None else trained.evaluation.sampler.bounds[0]
+    sampler = None if trained.evaluation is None else trained.evaluation.sampler
+    return SIGMA_MIN_WITHOUT_RUN if sampler is None or isinstance(sampler, OneStep) else sampler.bounds[0]
 
 
 def _identity(trained: Trained, noisy: Noisy, options: RestoreOptions, low: float) -> dict[str, dict[str, Any]]:

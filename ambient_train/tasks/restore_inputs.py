@@ -23,6 +23,7 @@ from ambient_train.data.load import load_images, subset_ids
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.data.noise_models import TABLE as NOISE_MODELS
 from ambient_train.data.readers import open_source
+from ambient_train.diffusion.sampler_settings import OneStep
 from ambient_train.evaluation.own_references import clean_part, heldout_images
 from ambient_train.interchange.load import Trained
 from ambient_train.runs.resolve import load_training_images, make_training_set
@@ -127,7 +128,8 @@ def check_fit(trained: Trained, images: ImageSet) -> None:
 def highest_level(trained: Trained) -> float:
     """The highest noise level that the network is used at: that of the run's sampler, and its own bound."""
     sampler = None if trained.evaluation is None else trained.evaluation.sampler
-    return min(80.0 if sampler is None else sampler.bounds[1], trained.network.sigma_max)
+    highest = 80.0 if sampler is None or isinstance(sampler, OneStep) else sampler.bounds[1]
+    return min(highest, trained.network.sigma_max)
 
 
 def cautions(trained: Trained, sigma_n: npt.NDArray[np.floating]) -> list[str]:

@@ -99,6 +99,8 @@ def show_score_rows(rows: Iterable[ScoreRow]) -> None:
 def sampler_text(evaluation: Mapping[str, Any]) -> str:
     """The settings of a sampler that matter, in words."""
     s = evaluation.get("sampler", {})
+    if "one_step_sigma" in s:
+        return f"one step, a distilled generator at sigma {s['one_step_sigma']:g}"
     words = [f"{s.get('solver')}, {s.get('steps')} steps from sigma {s.get('sigma_max')} to {s.get('sigma_min')}"]
     if s.get("churn"):
         words.append(f"churn {s['churn']:g}")

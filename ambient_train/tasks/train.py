@@ -12,6 +12,7 @@ from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.progress import progress_listener
 from ambient_theory.shared.records import Record
+from ambient_train.diffusion.sampler_settings import OneStep
 from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.asked import asked_details
 from ambient_train.runs.directory import RunDirectory, default_directory
@@ -21,6 +22,7 @@ from ambient_train.runs.run import execute
 from ambient_train.settings.layers import TrainSettings
 from ambient_train.settings.run_options import RunOptions, process_share
 from ambient_train.tasks.show import duration_text, show_scores
+from ambient_train.training.batches import relative_cost
 from ambient_train.training.cost import measure
 from ambient_train.training.world import World, join_group
 
@@ -154,8 +156,11 @@ def announce(job: Job) -> list[str]:
     if came := job.came_noisy():
         out.append(came)
     out.extend(f"note: {note}" for note in job.source.notes)
-    if c.n_clean == 0:
-        lowest, stop = job.levels[0], job.evaluation.sampler.stop_sigma
+    if (teacher := job.teacher) is not None:
+        out.append(f"distilling {teacher.path} as it was after {teacher.nimg:,} images into a one-step generator")
+    sampler = job.evaluation.sampler
+    if c.n_clean == 0 and not isinstance(sampler, OneStep):
+        lowest, stop = job.levels[0], sampler.stop_sigma
         if stop < lowest:
             out.append(
                 f"note: without a clean image nothing is learned below sigma {lowest:.4g}, and samples go down to "
@@ -177,6 +182,7 @@ def _dry_run(job: Job, path: Path, world: World, options: RunOptions) -> DryRun:
     sizes = [cost.state_bytes, cost.activation_bytes(at_once), job.source.images.nbytes]
     state_mb, activations_mb, images_mb = (size / 1e6 for size in sizes)
     duration = job.schedule.duration_nimg
+    rate = cost.train_img_per_s / relative_cost(job.config, job.training_set())
     return DryRun(
         job.config.to_dict(),
         path,
@@ -187,8 +193,8 @@ def _dry_run(job: Job, path: Path, world: World, options: RunOptions) -> DryRun:
         activations_mb,
         images_mb,
         at_once,
-        cost.train_img_per_s,
-        duration / cost.train_img_per_s,
+        rate,
+        duration / rate,
         job.config.n_clean,
         job.config.n_noisy,
     )

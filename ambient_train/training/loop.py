@@ -8,11 +8,9 @@ the same noise and the same sigma.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,43 +18,24 @@ from torch import Tensor, nn
 from ambient_theory.shared.errors import DivergedError, UsageError
 from ambient_train import stateless
 from ambient_train.data.mixture import TrainingSet
-from ambient_train.diffusion.augment import LABELS, augment, mirror_at_random
+from ambient_train.diffusion.augment import LABELS
 from ambient_train.diffusion.denoising_error import DenoisingErrorTracker
-from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.ema import EMA
-from ambient_train.diffusion.losses import TABLE as LOSSES
-from ambient_train.diffusion.losses._base import LossInputs
-from ambient_train.diffusion.noise_levels import LevelTable, draw
-from ambient_train.networks.dropout import dropout_context
-from ambient_train.networks.execution import autocast
+from ambient_train.diffusion.noise_levels import LevelTable
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.run_options import process_share
+from ambient_train.training.batches import (
+    Batch,
+    anchors_a_step,
+    batch_loss,
+    consistency_loss,
+    prepare_batch,
+    uses_error,
+)
 from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.training.muon import Muon, is_hidden
 from ambient_train.training.world import World, placed_like, shard, whole
-
-if TYPE_CHECKING:
-    from ambient_train.data.noise_models._base import NoiseModel
-
-_loss, _draw = functools.cache(LOSSES.__getitem__), functools.cache(DRAWS.__getitem__)
-"""Members by name: a step does not list the tables' files again."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a step trains on, on one rank: sample [B] global indices, index [B] positions, sigma, sigma_n [B] float64,
-    y [B, C, H, W] images with their fixed noise, noise: its kind, labels [B, label_dim] or None, augment_labels [B, 9]
-    or None."""
-
-    sample: Tensor
-    index: Tensor
-    sigma: Tensor
-    sigma_n: Tensor
-    y: Tensor
-    noise: NoiseModel
-    labels: Tensor | None
-    augment_labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +81,9 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "momentum")
 """What an optimiser keeps of the shape of a parameter: Adam's two moments, Muon's one."""
 
 
-def make_optimizer(config: TrainConfig, network: nn.Module, *, sharded: bool = False) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: TrainConfig, network: nn.Module, betas: tuple[float, float] = (0.9, 0.999), *, sharded: bool = False
+) -> torch.optim.Optimizer:
     """The optimiser of a config. Raises UsageError for Muon over sharded weights: it needs whole matrices."""
     kind = torch.optim.AdamW if config.weight_decay > 0 else torch.optim.Adam
     every = list(network.parameters())
@@ -113,7 +94,7 @@ def make_optimizer(config: TrainConfig, network: nn.Module, *, sharded: bool = F
     adam = kind(
         [p for p in every if not (muon and is_hidden(p))],
         lr=config.lr,
-        betas=(0.9, 0.999),
+        betas=betas,
         eps=1e-8,
         weight_decay=config.weight_decay,
         fused=every[0].device.type in ("cpu", "cuda"),
@@ -123,6 +104,32 @@ def make_optimizer(config: TrainConfig, network: nn.Module, *, sharded: bool = F
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    """The state of an optimiser by kind and name of the parameter."""
+    names: dict[Tensor, str] = {p: name for name, p in network.named_parameters()}
+    return {
+        f"{kind}.{names[p]}": value if isinstance(value, Tensor) else torch.tensor(float(value))
+        for p, state in optimizer.state.items()
+        for kind, value in state.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, stored: Mapping[str, Tensor]) -> None:
+    """Inverse of `optimizer_state`."""
+    optimizer.state.clear()
+    for name, p in network.named_parameters():
+        # the fused optimiser walks raw memory: its state must have the memory format of the parameter
+        state = {
+            kind: torch.empty_like(p).copy_(placed_like(stored[f"{kind}.{name}"], p))
+            for kind in MOMENTS
+            if f"{kind}.{name}" in stored
+        }
+        if f"step.{name}" in stored:
+            state["step"] = stored[f"step.{name}"].clone().to(p.device if p.device.type == "cuda" else "cpu")
+        if state:
+            optimizer.state[p] = state
 
 
 class TrainState:
@@ -161,16 +168,10 @@ class TrainState:
 
     def checkpoint(self) -> Checkpoint:
         """Everything, as named whole tensors and JSON (a sharded state gathers: every rank must call)."""
-        names = {p: name for name, p in self.network.named_parameters()}
-        optimizer = {
-            f"{kind}.{names[p]}": value if isinstance(value, Tensor) else torch.tensor(float(value))
-            for p, state in self.optimizer.state.items()
-            for kind, value in state.items()
-        }
         groups = {
             "network": dict(self.network.state_dict()),
             "ema": self.ema.state(),
-            "optimizer": optimizer,
+            "optimizer": optimizer_state(self.optimizer, self.network),
             "errors": self.errors.state(),
         }
         groups = {group: {k: whole(t) for k, t in tensors.items()} for group, tensors in groups.items()}
@@ -191,24 +192,16 @@ class TrainState:
         self.network.load_state_dict({k: placed_like(t, own[k]) for k, t in weights.items()})
         self.ema.load({k: placed_like(t, self.ema.shadow[k]) for k, t in averages.items()})
         self.errors.load(dict(checkpoint.groups["errors"]))
-        stored = checkpoint.groups["optimizer"]
-        self.optimizer.state.clear()
-        for name, p in self.network.named_parameters():
-            # the fused optimiser walks raw memory: its state must have the memory format of the parameter
-            state = {
-                kind: torch.empty_like(p).copy_(placed_like(stored[f"{kind}.{name}"], p))
-                for kind in MOMENTS
-                if f"{kind}.{name}" in stored
-            }
-            if f"step.{name}" in stored:
-                state["step"] = stored[f"step.{name}"].clone().to(p.device if p.device.type == "cuda" else "cpu")
-            if state:
-                self.optimizer.state[p] = state
+        load_optimizer(self.optimizer, self.network, checkpoint.groups["optimizer"])
         self.nimg = checkpoint.nimg
         self.skipped = tuple(checkpoint.meta.get("skipped", ()))
         self.sums = {k: float(v) for k, v in checkpoint.meta["sums"].items()}
         best = checkpoint.meta.get("best")
         self.best = None if best is None else (int(best[0]), float(best[1]))
+
+    def further_groups(self) -> dict[str, dict[str, torch.Size]]:
+        """Names and shapes of what a checkpoint has beside network, averages and V."""
+        return {}
 
     def misfit(self, checkpoint: Checkpoint) -> str:
         """Why a checkpoint cannot be restored into this state; empty if it can."""
@@ -220,6 +213,7 @@ class TrainState:
             "ema": {name: t.shape for name, t in self.ema.shadow.items()},
             "errors": {name: t.shape for name, t in self.errors.state().items()},
         }
+        expected |= self.further_groups()
         moments = {f"{kind}.{name}": shape for name, shape in shapes.items() for kind in MOMENTS}
         for group, tensors in expected.items():
             if {k: t.shape for k, t in checkpoint.groups.get(group, {}).items()} != tensors:
@@ -230,54 +224,6 @@ class TrainState:
         if "optimizer" not in checkpoint.groups or set(checkpoint.meta.get("sums", ())) != set(self.sums):
             return "it has no optimiser state or no running metrics"
         return ""
-
-
-def prepare_batch(
-    config: TrainConfig, data: TrainingSet, table: LevelTable, sample: Tensor, label_dim: int, device: torch.device
-) -> Batch:
-    """The batch of the global sample indices `sample` [B]: a pure function of them, of the config and of the data."""
-    index, sigma = draw(_draw(config.draw), config.seed, sample, data.levels, buffer=config.buffer, table=table)
-    labels = None
-    if label_dim:
-        classes = data.labels(index)
-        assert classes is not None
-        labels = nn.functional.one_hot(classes, label_dim).to(device, torch.float32)
-    y = data.batch(index).to(device, non_blocking=True)
-    sigma_n, sample = data.told[index].to(device, torch.float64), sample.to(device)
-    augment_labels = None
-    if config.xflip:
-        y = mirror_at_random(y, seed=config.seed, sample=sample)
-    if config.augment > 0:
-        y, augment_labels = augment(y, sigma_n > 0, config.augment, seed=config.seed, sample=sample)
-    return Batch(sample, index, sigma.to(device), sigma_n, y, data.noise, labels, augment_labels)
-
-
-def batch_loss(
-    config: TrainConfig,
-    network: nn.Module,
-    batch: Batch,
-    table: LevelTable,
-    errors: DenoisingErrorTracker,
-) -> tuple[Tensor, Tensor]:
-    """Loss of each image [B] summed over pixels, and this batch's contribution to the denoising-error tracker."""
-    loss = _loss(config.weight)
-    eps = stateless.normal(config.seed, "diffusion-noise", batch.sample, batch.y.shape[1:])
-    x_t = batch.noise.diffuse(batch.y, batch.sigma, batch.sigma_n, eps)
-    with autocast(x_t.device, config.precision), dropout_context(config.seed, batch.sample):
-        denoised = network(x_t, batch.sigma, class_labels=batch.labels, augment_labels=batch.augment_labels)
-    inputs = LossInputs(
-        denoised=denoised,
-        y=batch.y,
-        x_t=x_t,
-        sigma=batch.sigma,
-        sigma_n=batch.sigma_n,
-        noise=batch.noise,
-        table=table,
-        error=errors(batch.sigma) if loss.needs_error else None,
-        buffer=config.buffer,
-        cap=config.weight_cap,
-    )
-    return loss(inputs), errors.measure(inputs) if loss.needs_error else errors.nothing()
 
 
 def learning_rate(config: TrainConfig, nimg: int) -> float:
@@ -323,17 +269,27 @@ def train(
     network: nn.Module = state.network
     if compiled:
         network = torch.compile(network)  # type: ignore[assignment]
+    alone = network
     if world.size > 1 and not state.sharded:
         network = nn.parallel.DistributedDataParallel(
             network, device_ids=[world.device] if world.device.type == "cuda" else None
         )
     parameters = list(state.network.parameters())
     pixels = data.shape[0] * data.shape[1] * data.shape[2]
+    per_step = anchors_a_step(config, data)
+    pull = config.consistency * config.batch / max(per_step, 1)  # a sum over anchors in units of one over the batch
+    if state.sharded and per_step % (world.size * (config.batch // world.size // micro)):
+        raise UsageError(
+            f"consistency_batch {per_step} does not divide into {world.size} processes and their micro-batches, "
+            "as --shard needs: give another one"
+        )
     state.network.train()
     while state.nimg < duration_nimg:
         first = first_sample(state.nimg, state.skipped, config.batch)
         sample = world.part(torch.arange(first, first + config.batch))
         parts = sample.split(micro)
+        own = torch.arange(per_step)[world.rank :: world.size] + first // config.batch * per_step
+        anchors = own.tensor_split(len(parts))
         total = torch.zeros((), dtype=torch.float64)
         measured = state.errors.nothing()
         seen: list[tuple[Batch, Tensor]] = []
@@ -347,8 +303,12 @@ def train(
             with network.no_sync() if quiet else contextlib.nullcontext():  # type: ignore[operator]
                 loss, contribution = batch_loss(config, network, batch, table, state.errors)
                 # DDP averages over ranks: scale so that the sum over all is the mean over the global batch
-                (loss.sum() * (config.loss_scale * world.size / config.batch)).backward()
-            total += loss.detach().sum().to("cpu", torch.float64)
+                sum_of_all = loss.sum()
+                if len(anchors[number]):
+                    args = (data, anchors[number], state.label_dim, world.device)
+                    sum_of_all = sum_of_all + pull * consistency_loss(config, alone, *args).sum()
+                (sum_of_all * (config.loss_scale * world.size / config.batch)).backward()
+            total += sum_of_all.detach().to("cpu", torch.float64)
             measured += contribution
             seen.append((batch, loss.detach()))
         if config.loss_scale != 1:
@@ -372,7 +332,7 @@ def train(
         state.optimizer.step()
         state.nimg += config.batch
         state.ema.update(state.network, config.batch, state.nimg)
-        if _loss(config.weight).needs_error:
+        if uses_error(config):
             state.errors.update(world.sum(measured))
         state.sums["loss"] += loss_value
         state.sums["grad_norm"] += norm_value
