@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -21,6 +22,17 @@ class Entry(NamedTuple):
     attribute: str
     summary: str
     example: str = "EXAMPLE"
+    handed: Callable[..., Any] | None = None
+    """What it needs of the other package: `attribute` makes the command from it."""
+
+
+def _measure(source: str, *, quiet: bool, **asked: Any) -> Mapping[str, Any]:
+    """The denoising error of a network that holds no records, for `price --from`."""
+    from ambient_theory.shared.console import starting
+
+    with starting("loading PyTorch", quiet=quiet):
+        from ambient_train.tasks.denoise import measure_denoising
+    return measure_denoising(source, quiet=quiet, **asked)
 
 
 COMMANDS = {
@@ -61,9 +73,10 @@ COMMANDS = {
     ),
     "price": Entry(
         "ambient_theory.compare.commands",
-        "price",
+        "price_command",
         "How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked).",
         "PRICE_EXAMPLE",
+        _measure,
     ),
     "budget": Entry(
         "ambient_theory.compare.commands",
@@ -85,6 +98,8 @@ def imported(name: str) -> Any:
     entry = COMMANDS[name]
     module = importlib.import_module(entry.module)
     found = getattr(module, entry.attribute)
+    if entry.handed is not None:
+        found = found(entry.handed)
     if not isinstance(found, typer.Typer):
         alone = typer.Typer(add_completion=False)
         alone.command(name, epilog=getattr(module, entry.example))(found)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from ambient_theory.bounds.laws import identifiability_band
 from ambient_theory.compare import fits, heldout, prices, published, utility
-from ambient_theory.compare.budget import curves_for, law_interval
 from ambient_theory.compare.curves import FreeWorth, SingleIndex
-from ambient_theory.compare.fits import Interval, SingleC
+from ambient_theory.compare.fits import Interval, SingleC, curves_for, law_interval
 from ambient_theory.compare.tables import CLEAN_LIKE, Group, Table, is_control, table_of, uneven_scatter
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.replicates import mean_of_known

@@ -35,7 +35,7 @@ def table_rows(findings: Findings) -> list[dict[str, Any]]:
                 {
                     **a.group.key.to_dict(),
                     "cell": cell.grid_name,
-                    "regime": cell.regime or cell.grid_name,
+                    "regime": cell.kind,
                     "n_clean": cell.n_clean,
                     "n_noisy": cell.n_noisy,
                     "sigma_n": cell.sigma_n,

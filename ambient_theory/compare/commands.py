@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from ambient_theory.shared.console import command, print_json, talk
 from ambient_theory.shared.options import with_options
 
 if TYPE_CHECKING:
+    from ambient_theory.compare.predicted import Measure, PredictedPrice
     from ambient_theory.shared.reading import Reading
 
 NOT_YOURS = (
@@ -49,7 +50,9 @@ def _gallery(paths: Iterable[Path]) -> list[Path]:
 
 
 COMPARE_EXAMPLE = "Example: ambient compare runs/ --outdir report"
-PRICE_EXAMPLE = "Example: ambient price --sigma 0.2 results/records.jsonl"
+PRICE_EXAMPLE = (
+    "Example: ambient price --sigma 0.2 results/records.jsonl, or ambient price --sigma 0.2 --from runs/NAME"
+)
 BUDGET_EXAMPLE = "Example: ambient budget --price-clean 10 --price-noisy 1 --budget 5000 results/records.jsonl"
 
 
@@ -91,18 +94,81 @@ def compare(
     talk(f"page: {report.page}", quiet=quiet)
 
 
-@command
-@with_options
-def price(
-    asked: PriceOptions,
-    scores: Scores,
-    records: Records = None,
-    json: Json = False,
-    quiet: Quiet = False,
+def _predicted(asked: PriceOptions, scores: Scores, measure: Measure | None, quiet: bool) -> PredictedPrice:
+    """The price from one denoiser: from records where the source holds any, else measured."""
+    from ambient_theory.compare.predicted import denoiser_of, denoisers, holds_records, predict_price
+    from ambient_theory.shared.errors import DataError, UsageError
+    from ambient_theory.shared.reading import read
+
+    sigma_n, source = asked.noise(), str(asked.source)
+    if not source.startswith("hf:") and not Path(source).exists():
+        raise DataError(f"{source}: no such run, file of records or network")
+    if asked.data is None and holds_records(source):
+        found = read(source)
+        try:
+            first, second = denoisers(found.records, scores.confidence)
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from None
+        talk(found.sentence(), quiet=quiet)
+        return predict_price(first, sigma_n, second=second, confidence=scores.confidence)
+    if measure is None:
+        raise UsageError(f"{source} holds no records: run `ambient evaluate {source} --outdir X` and take X")
+    measured = measure(source, data=asked.data, resolution=asked.resolution, images=asked.images, quiet=quiet)
+    return predict_price(denoiser_of(measured, scores.confidence), sigma_n, confidence=scores.confidence)
+
+
+def _price_from(
+    asked: PriceOptions, scores: Scores, records: list[Path] | None, measure: Measure | None, json: bool, quiet: bool
 ) -> None:
-    """How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked)."""
-    sigma_n = asked.noise()
-    _begin(quiet)
+    """`price --from`: the prediction, and how the formula stood its tests."""
+    from ambient_theory.compare.formula_verdicts import COLUMNS, UNTESTED, formula_verdicts
+    from ambient_theory.compare.terminal import print_table, say
+    from ambient_theory.shared.files import finite
+
+    predicted = _predicted(asked, scores, measure, quiet)
+    tested = formula_verdicts(_load(records, shipped=True).records, scores.confidence)
+    if json:
+        print_json(finite({**predicted.to_dict(), "tested": [v.to_dict() for v in tested]}))
+        return
+    for sentence in predicted.sentences():
+        say(sentence)
+    print_table(f"Predicted by level, σ {asked.noise():g}", predicted.columns, predicted.rows())
+    if tested:
+        title = "How the formula stood its test: measured worth on predicted, above the noise"
+        print_table(title, COLUMNS, [v.row() for v in tested])
+    else:
+        say(UNTESTED)
+
+
+def price_command(measure: Measure | None = None) -> Callable[..., None]:
+    """The command `price`. measure: denoises held-out images with a network that holds no records (see `Measure`)."""
+
+    @command
+    @with_options
+    def price(
+        asked: PriceOptions,
+        scores: Scores,
+        records: Records = None,
+        json: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        """How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked).
+
+        With --from it is predicted from one denoiser by V/(V + v), before any mixture is trained.
+        """
+        asked.noise()
+        _begin(quiet)
+        if asked.source is not None:
+            _price_from(asked, scores, records, measure, json, quiet)
+        else:
+            asked.check_no_source()
+            _price_of_records(asked.noise(), scores, records, json, quiet)
+
+    return price
+
+
+def _price_of_records(sigma_n: float, scores: Scores, records: list[Path] | None, json: bool, quiet: bool) -> None:
+    """`price`: what the records say."""
     from ambient_theory.compare.analysis import analyse_group, price_at
     from ambient_theory.compare.grouping import group_records, select
     from ambient_theory.compare.levels import DENOISE, has_levels
@@ -152,33 +218,29 @@ def budget(
     """What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is."""
     price_clean, price_noisy = purse.prices()
     _begin(quiet)
-    from ambient_theory.compare.budget import answer_budget
+    from ambient_theory.compare.budget import Asked, answer_budget
     from ambient_theory.compare.terminal import budget_rows, print_table, say
     from ambient_theory.shared.files import finite
 
     found = _load(records)
+    asked = Asked(price_clean, price_noisy, purse.budget, purse.target_fd, purse.target_nats, scores.confidence)
     answers = answer_budget(
-        found.records,
-        price_clean=price_clean,
-        price_noisy=price_noisy,
-        budget=purse.budget,
-        target=purse.target_fd,
-        sigma_n=purse.sigma_n,
-        metric=scores.metric,
-        extractor=scores.extractor,
-        confidence=scores.confidence,
+        found.records, asked, sigma_n=purse.sigma_n, metric=scores.metric, extractor=scores.extractor
     )
     if json:
         result: dict[str, Any] = {"schema": "ambient.budget/2", "answers": [a.to_dict() for a in answers]}
         print_json(finite({**result, "shipped": not records, "read": found.to_dict()}))
         return
-    talk(f"{found.sentence()}; from {answers[0].group}", quiet=quiet)
+    talk(found.sentence(), quiet=quiet)
     if not records:
         say(NOT_YOURS)
-    for a in answers:
-        say(a.sentence())
-    print_table(
-        "Mixes",
-        ["σ", "mix", "clean", "noisy", "on noisy", "predicted error", "extrapolated"],
-        budget_rows(answers),
-    )
+    for group in dict.fromkeys(a.group for a in answers):
+        own = [a for a in answers if a.group == group]
+        talk(f"from {group}", quiet=quiet)
+        for a in own:
+            say(a.sentence())
+        print_table(
+            f"Mixes, by {own[0].outcome}",
+            ["σ", "mix", "clean", "noisy", "on noisy", "predicted error", "extrapolated"],
+            budget_rows(own),
+        )

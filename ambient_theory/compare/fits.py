@@ -321,6 +321,28 @@ def fit_single_c(table: Table, scale: str, confidence: float = 0.95) -> SingleC:
     return SingleC(free, noise_levels, confidence, scores_alike(table))
 
 
+def curves_for(single: SingleC, sigma_n: float) -> tuple[list[Fit], bool]:
+    """The fits that can price noise sigma_n: the free fit where it was measured, else every law not rejected."""
+    if sigma_n in single.noise_levels:
+        return [single.free], True
+    laws = [c.fit for c in single.laws.values() if c.verdict != "rejected"]
+    if not laws:
+        raise DataError(
+            f"σ {sigma_n:g} was not measured and the data reject every law, so nothing predicts it; "
+            f"measured: {', '.join(f'{s:g}' for s in single.noise_levels)}"
+        )
+    return laws, False
+
+
+def law_interval(fitted: Fit, sigma_n: float, kappa: tuple[float, float, float]) -> tuple[float, float, float]:
+    """c(sigma_n) of a law at the estimate and at both ends of the interval of log kappa; c falls with kappa."""
+    assert isinstance(fitted.curve, SingleIndex)
+    assert isinstance(fitted.curve.worth, LawWorth)
+    theta = np.array([[x] for x in kappa])
+    value, low, high = fitted.curve.worth(theta, np.array([sigma_n]))[:, 0]
+    return float(value), float(high), float(low)
+
+
 def two_term_fits(table: Table, scale: str, ks: tuple[int, ...] = (2, 3)) -> dict[str, Fit]:
     """The bound's shape with fitted constants, exponents tied and (with enough cells) free."""
     noise_levels = sorted({float(s) for s, n in zip(table.sigma_n, table.n_noisy, strict=True) if n > 0 and s > 0})

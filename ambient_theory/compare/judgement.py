@@ -11,8 +11,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ambient_theory.compare import goods
 from ambient_theory.compare.fits import Interval
 from ambient_theory.compare.formula import Scatters
@@ -229,13 +227,3 @@ def judge(table: LevelTable, sigma_n: float, confidence: float = 0.95) -> Judgem
         confidence=confidence,
         notes=tuple(notes),
     )
-
-
-def equivalent_sizes(judgement: Judgement, n_clean: float, n_noisy: float) -> tuple[float, float]:
-    """(N_coarse, N_fine) of a mixture under the two goods, in clean images."""
-    m, law = judgement.market, judgement.laws[TWO]
-    above, below = m.above, ~m.above
-    coarse = float(law.worth[above][0]) if above.any() else 0.0
-    fine = float(law.worth[below][0]) if below.any() else 0.0
-    sizes = [m.size(np.array(c), q, n_clean, n_noisy) for c, q in ((coarse, 0.0), (fine, law.q))]
-    return float(sizes[0]), float(sizes[1])

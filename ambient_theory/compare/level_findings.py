@@ -136,7 +136,7 @@ def analyse_table(
     priced = {s: j for s, j in judgements.items() if j.expected is None}
     scores = {}
     for group in groups if deep else ():
-        if _same_models(group, table) and (left_out := unseen_scores(group, priced)):
+        if same_models(group, table) and (left_out := unseen_scores(group, priced)):
             scores[group.key.label()] = left_out
     return LevelFindings(
         table=table,
@@ -166,7 +166,7 @@ def _off_the_curve(found: Bands) -> list[str]:
     return out
 
 
-def _same_models(group: Group, table: LevelTable) -> bool:
+def same_models(group: Group, table: LevelTable) -> bool:
     """Whether the scores are Frechet distances to held-out images of the models of the table."""
     key = group.key
     return (
@@ -176,6 +176,31 @@ def _same_models(group: Group, table: LevelTable) -> bool:
         and (key.dataset, key.duration_nimg, key.checkpoint, key.method)
         == (table.key.dataset, table.key.duration_nimg, table.key.checkpoint, table.key.method)
     )
+
+
+Condition = tuple[list[LevelTable], list[LevelTable]]
+
+
+def leading_tables(tables: Sequence[LevelTable]) -> tuple[list[Condition], list[str]]:
+    """(conditions, problems): of each data set the tables of the leading condition, one a checkpoint rule, best first,
+    and every table that prices a noisy image. problems: why a data set has none, a sentence each."""
+    found: list[Condition] = []
+    problems: list[str] = []
+    for dataset in dict.fromkeys((t.key.dataset, t.key.dim) for t in tables):
+        usable, refused = [], []
+        for table in (t for t in tables if (t.key.dataset, t.key.dim) == dataset):
+            try:
+                check_priceable(table)
+                usable.append(table)
+            except DataError as error:
+                refused.append(str(error))
+        if not usable:
+            problems += refused
+            continue
+        lead = usable[0].key
+        full = [t for t in usable if (t.key.duration_nimg, t.key.method) == (lead.duration_nimg, lead.method)]
+        found.append((list({t.key.checkpoint: t for t in reversed(full)}.values())[::-1], usable))
+    return found, list(dict.fromkeys(problems))
 
 
 def worths_of(table: LevelTable, confidence: float = 0.95) -> list[Worths]:
@@ -209,25 +234,11 @@ def analyse_levels(
     rows = list(records)
     if not has_levels(rows):
         return [], []
-    tables = level_tables(rows)
-    findings, problems = [], []
-    for dataset in dict.fromkeys((t.key.dataset, t.key.dim) for t in tables):
-        own = [t for t in tables if (t.key.dataset, t.key.dim) == dataset]
-        usable = []
-        for table in own:
-            try:
-                check_priceable(table)
-                usable.append(table)
-            except DataError as error:
-                problems.append(str(error))
-        if not usable:
-            continue
-        problems = [p for p in problems if not p.startswith(f"{dataset[0]}: ")]  # other conditions do price it
-        lead = usable[0].key
-        full = [t for t in usable if (t.key.duration_nimg, t.key.method) == (lead.duration_nimg, lead.method)]
-        full = list({t.key.checkpoint: t for t in reversed(full)}.values())[::-1]
+    findings = []
+    conditions, problems = leading_tables(level_tables(rows))
+    for full, usable in conditions:
         moves = [w for t in usable for w in worths_of(t, confidence)] if deep else []
         for k, table in enumerate(full):
             one = analyse_table(table, confidence, groups=groups, deep=deep and k == 0, only=only)
             findings.append(LevelFindings(**{**vars(one), "moves": moves if k == 0 else []}))
-    return findings, list(dict.fromkeys(problems))
+    return findings, problems

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ambient_theory.compare.fits import Interval
@@ -12,11 +11,9 @@ from ambient_theory.compare.words import number, span
 
 
 def worth_text(worth: Interval | None) -> str:
-    """A worth with its interval; what an end at 0 or without end means, in words."""
+    """A worth with its interval, a dash where none was measured."""
     if worth is None:
         return "–"
-    if worth.high is not None and math.isinf(worth.high):
-        return "not determined" if not worth.low else f"{number(worth.value)}, at least {number(worth.low)}"
     return span(worth)
 
 

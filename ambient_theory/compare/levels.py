@@ -173,6 +173,15 @@ class Scatter:
         return self.covariance / np.outer(d, d)
 
 
+def nats_quadrature(levels: Floats) -> Floats:
+    """Weights w [L] with `int f(s) s^-3 ds ~ w f`: the trapezoidal rule for f s^-2 over ln s, as `nats` are summed."""
+    x = np.log(levels)
+    width = np.gradient(x) if len(x) > 1 else np.ones(1)
+    if len(x) > 1:
+        width[[0, -1]] /= 2
+    return np.asarray(width / np.square(levels))
+
+
 # ------------------------------------------------------------------------------------------------------- from records
 
 Mixture = tuple[int, int, float | None]

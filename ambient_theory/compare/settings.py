@@ -12,6 +12,7 @@ from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Checked, option
 
 _SCORES, _PAGE, _NOISE, _MONEY = "Which scores", "Page", "Noise", "Prices and budget"
+_FROM = "From one denoiser"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class PageOptions(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class PriceOptions(Checked):
-    """At which noise a price is asked."""
+    """At which noise a price is asked, and of what."""
 
     sigma_n: float | None = option(
         None,
@@ -50,12 +51,37 @@ class PriceOptions(Checked):
         shown_default="none, must be given",
         panel=_NOISE,
     )
+    source: str | None = option(
+        None,
+        "Predict the price from one denoiser, nothing fitted: a run or records of one, or, measured on --data, an "
+        "exported network, an EDM .pkl or hf:NAME. RECORDS are then what the formula is tested on",
+        flag="--from",
+        shown_default="the price is read from RECORDS",
+        panel=_FROM,
+    )
+    data: str | None = option(
+        None,
+        "Data set of --from, a name or a path; its held-out clean images are denoised",
+        shown_default="that of the run",
+        panel=_FROM,
+    )
+    resolution: int | None = option(
+        None, "Area-resize --data to this side", at_least=2, shown_default="that of the network", panel=_FROM
+    )
+    images: int = option(
+        1000, "At most so many held-out images are denoised", at_least=2, flag="--n-denoise", panel=_FROM
+    )
 
     def noise(self) -> float:
         """The noise level. Raises UsageError if none was given."""
         if self.sigma_n is None:
             raise UsageError("--sigma is missing: give the noise level of the noisy images, for example --sigma 0.2")
         return self.sigma_n
+
+    def check_no_source(self) -> None:
+        """Raise UsageError where something is said of a denoiser and none is named."""
+        if self.data is not None or self.resolution is not None:
+            raise UsageError("--data and --resolution say on what --from is measured: give --from NETWORK too")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +100,13 @@ class Purse(Checked):
     )
     budget: float | None = option(None, "What may be spent (same currency)", above=0, panel=_MONEY)
     target_fd: float | None = option(
-        None, "Score to reach instead: the smallest budget is worked out", above=0, panel=_MONEY
+        None, "Fréchet distance to reach instead: the smallest budget is worked out", above=0, panel=_MONEY
+    )
+    target_nats: float | None = option(
+        None,
+        "Held-out denoising error to reach instead, in nats an image (metric nats of the records)",
+        above=0,
+        panel=_MONEY,
     )
     sigma_n: float | None = option(
         None,

@@ -122,6 +122,13 @@ class MeasuredCell:
         return mixture_words(self.n_clean, self.n_noisy, self.sigma_n)
 
     @property
+    def kind(self) -> str:
+        """The regime: as the records say, or as the counts do (`clean`, `mixture`, `noisy-only`)."""
+        if self.regime:
+            return self.regime
+        return "clean" if not self.n_noisy else "mixture" if self.n_clean else "noisy-only"
+
+    @property
     def mean(self) -> float:
         return replicates(self.values).mean
 

@@ -13,8 +13,8 @@ from ambient_theory.compare.words import answer, between, fit_in_words, span
 
 if TYPE_CHECKING:
     from ambient_theory.compare.analysis import GroupAnalysis, PriceAnswer
-    from ambient_theory.compare.budget import BudgetAnswer
     from ambient_theory.compare.findings import Findings
+    from ambient_theory.compare.purchases import BudgetAnswer
 
 
 def overview_rows(findings: Findings) -> list[list[str]]:
@@ -71,7 +71,7 @@ def budget_rows(answers: Sequence[BudgetAnswer]) -> list[list[str]]:
     rows = []
     for a in answers:
         named = [("recommended", a.best)] if a.determined else []
-        if a.open_shares is None:
+        if a.open_shares is None and not a.why_not:
             named = [("least predicted", a.best)]
         named += list(zip(("clean only", "half way", "as noisy as measured"), a.alternatives, strict=True))
         for name, m in named:

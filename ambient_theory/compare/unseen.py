@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambient_theory.compare import varpro
-from ambient_theory.compare.goods import CLEAN_ONLY, FREE, NAIVE, ONE, TWO, U_MAX, Market, worth_of
-from ambient_theory.compare.judgement import FORMULA, Judgement, all_laws, equivalent_sizes
+from ambient_theory.compare.goods import CLEAN_ONLY, FREE, NAIVE, ONE, TWO, U_MAX, LawFit, Market, worth_of
+from ambient_theory.compare.judgement import FORMULA, Judgement, all_laws
 from ambient_theory.compare.levels import LevelTable
 from ambient_theory.compare.tables import Group, MeasuredCell
 from ambient_theory.shared.errors import DataError
@@ -113,8 +113,16 @@ def nonnegative(columns: Floats, target: Floats) -> tuple[Floats, Floats]:
     return best, coefficients
 
 
-def two_goods_curve(coarse: Floats, fine: Floats, score: Floats) -> Callable[[float, float], float]:
-    """`F_inf + a N_coarse^-p + b N_fine^-q` fitted to relative errors of scores [R] > 0; its value at other sizes."""
+def goods_sizes(law: LawFit, n_clean: Floats, n_noisy: Floats) -> tuple[Floats, Floats]:
+    """(N_coarse, N_fine) [X] of mixes under the two goods, in clean images."""
+    above = law.market.above
+    coarse = float(law.worth[above][0]) if above.any() else 0.0
+    fine = float(law.worth[~above][0]) if not above.all() else 0.0
+    return law.market.size(coarse, 0.0, n_clean, n_noisy), law.market.size(fine, law.q, n_clean, n_noisy)
+
+
+def two_goods_curve(coarse: Floats, fine: Floats, score: Floats) -> Callable[[Floats, Floats], Floats]:
+    """`F_inf + a N_coarse^-p + b N_fine^-q` fitted to relative errors of scores [R] > 0; its values at other sizes."""
     grid = np.exp(np.linspace(np.log(0.1), np.log(3.0), 18))
     p, q = (x.ravel() for x in np.meshgrid(grid, grid, indexing="ij"))
     unit = float(np.exp(np.mean(np.log(coarse))))
@@ -126,7 +134,7 @@ def two_goods_curve(coarse: Floats, fine: Floats, score: Floats) -> Callable[[fl
 
     sse, coefficients = nonnegative(columns(coarse, fine) / score[:, None], np.ones(len(score)))
     best = int(np.argmin(sse))
-    return lambda a, b: float((columns(np.array([a]), np.array([b]))[best] @ coefficients[best])[0])
+    return lambda a, b: np.asarray(columns(a, b)[best] @ coefficients[best])
 
 
 def one_curve(size: Floats, score: Floats) -> Callable[[float], float]:
@@ -191,8 +199,9 @@ def _predictions(
     n_noisy = np.array([float(c.n_noisy) for c in seen])
     score = np.array([_mean(group, c) for c in seen])
     new_clean, new_noisy = float(left_out.n_clean), float(left_out.n_noisy)
-    goods = np.array([equivalent_sizes(judged, a, b) for a, b in zip(n_clean, n_noisy, strict=True)])
-    out = {TWO: two_goods_curve(goods[:, 0], goods[:, 1], score)(*equivalent_sizes(judged, new_clean, new_noisy))}
+    law, new = judged.laws[TWO], (np.array([new_clean]), np.array([new_noisy]))
+    curve = two_goods_curve(*goods_sizes(law, n_clean, n_noisy), score)
+    out = {TWO: float(curve(*goods_sizes(law, *new))[0])}
     worths = {ONE: judged.one.value, FITTED: _fitted_worth(n_clean, n_noisy, score), NAIVE: 1.0, CLEAN_ONLY: 0.0}
     for name, c in worths.items():
         out[name] = one_curve(n_clean + c * n_noisy, score)(new_clean + c * new_noisy)

@@ -30,13 +30,16 @@ def number(x: float | None, digits: int = 3) -> str:
 
 
 def span(i: Interval) -> str:
-    """`1.54 [1.42, 1.66]`, the bare estimate where one seed leaves no interval, `at least 28` without an estimate."""
+    """`1.54 [1.42, 1.66]`, the bare estimate where one seed leaves no interval; without an upper end `1.54, at least
+    1.42`, without any `not determined`."""
     if math.isinf(i.value) and i.value > 0:
         if i.low is None:
             return "no finite price (no interval)"
         return "not determined" if i.low <= 0 else f"at least {number(i.low)}"
     if i.low is None or i.high is None:
         return f"{number(i.value)} (no interval)"
+    if math.isinf(i.high):
+        return "not determined" if i.low <= 0 else f"{number(i.value)}, at least {number(i.low)}"
     return f"{number(i.value)} [{number(i.low)}, {number(i.high)}]"
 
 

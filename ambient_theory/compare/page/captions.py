@@ -78,6 +78,15 @@ def held_out_caption(a: GroupAnalysis) -> str:
     )
 
 
+def bound_caption(a: GroupAnalysis) -> str:
+    return (
+        f"{a.group.key.label()}. Each curve was fitted to random halves of the cells; shown are the scores of the "
+        "other halves. Blue: the shape of the bound, E∞ + a1 N1^−p1 + a2 N2^−p2, with the weights of its two terms "
+        "(k = 2) and fitted constants. Right: median and 95 % quantile of |log(predicted/measured)| of every curve; "
+        "blue dashes: the median of a perfect curve."
+    )
+
+
 def published_caption(rows: Sequence[RowWorth]) -> str:
     pairs = []
     for name in dict.fromkeys(r.dataset for r in rows):

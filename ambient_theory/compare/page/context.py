@@ -12,7 +12,15 @@ from ambient_theory.bounds.laws import LAWS
 from ambient_theory.compare.analysis import GroupAnalysis, tell_apart
 from ambient_theory.compare.findings import Findings
 from ambient_theory.compare.fits import Comparison
-from ambient_theory.compare.page.level_section import level_sections
+from ambient_theory.compare.page.level_section import (
+    Section,
+    buy_table,
+    by_dataset,
+    goods_sections,
+    more_sections,
+    section,
+    unseen_tables,
+)
 from ambient_theory.compare.page.plates import Plate
 from ambient_theory.compare.words import QUESTION, between, fit_in_words, number, p_value, span, what_to_buy
 
@@ -42,7 +50,9 @@ def price_table(a: GroupAnalysis) -> dict[str, Any]:
         "what to buy, by cost of a noisy image relative to a clean one",
     ]
     return table(
-        "Price of a noisy image. Between the two costs in the last column the data do not decide.", columns, rows
+        f"One worth: price by {a.group.key.short()}. Between the two costs in the last column the data do not decide.",
+        columns,
+        rows,
     )
 
 
@@ -70,7 +80,7 @@ def score_table(a: GroupAnalysis) -> dict[str, Any]:
     for c in a.group.cells:
         floor = "–" if c.floor is None else number(c.floor)
         copies = "–" if c.memorisation_floor is None else number(c.memorisation_floor)
-        name = c.grid_name or c.regime or "–"
+        name = c.grid_name or c.kind
         rows.append([name, c.name, str(len(c.values)), number(c.mean, 4), number(c.stderr), floor, copies])
     columns = ["regime", "training images", "seeds", "score", "standard error", "floor", "training images themselves"]
     return table(f"Scores: {a.group.key.label()}.", columns, rows, folded=True)
@@ -137,8 +147,12 @@ def overview_table(findings: Findings) -> dict[str, Any]:
 
 def page_context(findings: Findings, plates: dict[str, list[Plate]], pictures: list[dict[str, str]]) -> dict[str, Any]:
     """Everything the template shows."""
-    sections = level_sections(findings.levels, plates)
     training = [a for a in findings.leading if a.group.key.source == "train"]
+    sections = goods_sections(findings.levels, plates)
+    sections += [
+        s for s in (_scores(findings, training, plates), _prices(training, plates), _buy(findings, training)) if s
+    ]
+    sections += more_sections(findings.levels, plates)
     for i, a in enumerate(training):
         sections.append(_data_section(a, plates.get(f"data-{i}", []), i))
     if "simulation" in plates:
@@ -146,10 +160,10 @@ def page_context(findings: Findings, plates: dict[str, list[Plate]], pictures: l
             "Theory first: where its assumptions hold by construction, does the error depend on the effective size "
             "it names?"
         ]
-        sections.append(_section("simulation", "Where the theory is true by construction", intro, plates["simulation"]))
+        sections.append(section("simulation", "Where the theory is true by construction", intro, plates["simulation"]))
     intro = ["A price at one noise level fixes one number. Which law lies behind it shows only at larger noise."]
     tables = [formula_table(), statement_table()]
-    sections.append(_section("laws", "What prices can and cannot show", intro, plates["laws"], tables))
+    sections.append(section("laws", "What prices can and cannot show", intro, plates["laws"], tables))
     if "published" in plates:
         tables = [score_table(a) for a in findings.leading if a.group.key.source == "published"]
         if findings.second_hand:
@@ -171,9 +185,9 @@ def page_context(findings: Findings, plates: dict[str, list[Plate]], pictures: l
                 )
             )
         intro = ["The scores in print (Daras, Cherapanamjeri, Daskalakis, arXiv 2411.02780), by arithmetic alone."]
-        sections.append(_section("published", "The published table", intro, plates["published"], tables))
+        sections.append(section("published", "The published table", intro, plates["published"], tables))
     if findings.analyses:
-        sections.append(_section("groups", "All groups", [], [], [overview_table(findings)]))
+        sections.append(section("groups", "All groups", [], [], [overview_table(findings)]))
     return {
         "question": QUESTION,
         "answers": findings.answers,
@@ -186,20 +200,38 @@ def page_context(findings: Findings, plates: dict[str, list[Plate]], pictures: l
     }
 
 
-def _section(
-    name: str, heading: str, intro: Sequence[str], plates: Sequence[Plate], tables: Sequence[dict[str, Any]] = ()
-) -> dict[str, Any]:
-    return {
-        "id": name,
-        "heading": heading,
-        "intro": list(intro),
-        "plates": list(plates),
-        "tables": list(tables),
-        "notes": [],
-    }
+FIRST = ("-scores", "-bound", "-heldout")
+"""Endings of the figures of trained models that stand in the section of scores; `-price` stands in that of prices."""
 
 
-def _data_section(a: GroupAnalysis, plates: Sequence[Plate], i: int) -> dict[str, Any]:
+def _of(training: Sequence[GroupAnalysis], plates: dict[str, list[Plate]], endings: tuple[str, ...]) -> list[Plate]:
+    return [p for i in range(len(training)) for p in plates.get(f"data-{i}", []) if p.name.endswith(endings)]
+
+
+def _scores(findings: Findings, training: Sequence[GroupAnalysis], plates: dict[str, list[Plate]]) -> Section | None:
+    """Scores against the effective size, and of cells that no fit has seen."""
+    shown = [*plates.get("scores", []), *_of(training, plates, FIRST)]
+    tables = [t for found in by_dataset(findings.levels) for t in unseen_tables(found[0])]
+    if not shown and not tables:
+        return None
+    intro = ["Does the size that the theory names say how good a model is, also of a mixture that no fit has seen?"]
+    return section("scores", "Scores against the effective size", intro, shown, tables)
+
+
+def _prices(training: Sequence[GroupAnalysis], plates: dict[str, list[Plate]]) -> Section | None:
+    """The price against the noise, with the laws."""
+    shown = [*plates.get("price", []), *_of(training, plates, ("-price",))]
+    return section("price", "Price against the noise", [], shown) if shown else None
+
+
+def _buy(findings: Findings, training: Sequence[GroupAnalysis]) -> Section | None:
+    """What to buy, by level and by score."""
+    tables = [buy_table(findings.levels)] if any(f.priced for f in findings.levels) else []
+    tables += [price_table(a) for a in training if a.single is not None]
+    return section("buy", "What to buy", [], [], tables) if tables else None
+
+
+def _data_section(a: GroupAnalysis, plates: Sequence[Plate], i: int) -> Section:
     intro = [
         f"Best-supported group of this data: {a.group.key.label()}; {len(a.group.cells)} cells, up to "
         f"{a.group.n_seeds} seeds."
@@ -207,16 +239,16 @@ def _data_section(a: GroupAnalysis, plates: Sequence[Plate], i: int) -> dict[str
     tables = []
     if a.single is not None:
         intro.append(tell_apart(a.single))
-        tables += [price_table(a)] + ([] if a.single.all_alike else [law_table(a)])
+        tables += [] if a.single.all_alike else [law_table(a)]
     if a.rows:
         rows = [[r.row, f"{r.sigma_n:g}", r.kind, number(r.c)] for r in a.rows]
         caption = "By arithmetic: a power law through the two clean-only cells, c from each other cell (no interval)."
         tables.append(table(caption, ["cell", "σ", "kind", "c"], rows))
     pairs = pair_table(a)
     tables += [t for t in (pairs, score_table(a)) if t is not None]
-    section = _section(f"data-{i}", f"Trained models: {a.group.key.dataset}", intro, plates, tables)
-    section["notes"] = [*a.problems, *(calibration_sentence(c) for c in a.calibration)]
-    return section
+    rest = [p for p in plates if not p.name.endswith((*FIRST, "-price"))]
+    notes = [*a.problems, *(calibration_sentence(c) for c in a.calibration)]
+    return section(f"data-{i}", f"Trained models: {a.group.key.dataset}", intro, rest, tables, notes)
 
 
 def calibration_sentence(c: Any) -> str:

@@ -66,7 +66,7 @@ def equivalents_figure(found: LevelFindings) -> Figure:
         log_axis(ax)
         ax.set_title(f"noise σ {sigma_n:g}")
         ax.set_xlabel("diffusion level s")
-        ax.legend(loc="upper left", fontsize=6.5)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=6.5, ncols=3)
     for ax in axes[:: min(len(axes), 3)]:
         ax.set_ylabel("equivalent clean images")
     return figure

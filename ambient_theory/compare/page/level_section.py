@@ -11,10 +11,10 @@ from ambient_theory.compare.formula import BOUND_TERMS
 from ambient_theory.compare.judgement import FORMULA, Judgement
 from ambient_theory.compare.level_findings import LevelFindings, Worths
 from ambient_theory.compare.level_words import band_columns, band_rows, worth_text
-from ambient_theory.compare.page import level_figures
+from ambient_theory.compare.page import answer_figures, level_figures
 from ambient_theory.compare.page.plates import Plate, plate
 from ambient_theory.compare.unseen import Unseen
-from ambient_theory.compare.words import number, p_value, span
+from ambient_theory.compare.words import number, p_value, span, what_to_buy
 
 Table = dict[str, Any]
 HEADING = "Two goods: worth by level"
@@ -22,6 +22,23 @@ METHOD = (
     "How: every model is judged by its error in denoising the same held-out clean images with the same noise, level by "
     "level. At each level E = E∞ + a N^−p with three constants of its own; a law says what N is for a mixture. Fits "
     "are exact profiles, the seed of training is the unit of replication, and the correlation of levels is allowed for."
+)
+
+
+UNSEEN_FD = (
+    "Every mixture was left out in turn; its score is predicted from the two goods of its denoising error, "
+    "F∞ + a N_coarse^−p + b N_fine^−q fitted to the others, and by one worth and by the naive count beside it. Right: "
+    "median and 95 % quantile of |log(predicted/measured)|; blue dashes: the median that the scatter over seeds alone "
+    "gives a perfect law."
+)
+UNSEEN = (
+    "Every mixture was left out in turn and its error predicted at every level by laws fitted to the others. Right: "
+    "median and 95 % quantile of |log(predicted/measured)|; blue dashes: the median of a perfect law."
+)
+PARTS = (
+    "Error of a mixture at each level over that of the largest clean-only model, beside its clean part alone and its "
+    "noisy part alone, where such models were trained. Dashed vertical: the noise of the data. A mixture above one of "
+    "its parts loses something by the other images. A model of noisy images alone is not trained below their noise."
 )
 
 
@@ -51,7 +68,42 @@ def level_plates(found: LevelFindings, prefix: str) -> list[Plate]:
     if found.formula.above.points > 2:
         title = f"The formula against what was measured, {key.rule}"
         out.append(plate(f"{prefix}-formula", title, formula_caption(found), level_figures.formula_figure(found)))
+    if answer_figures.with_parts(found.table):
+        title = f"Denoising error by level, with the parts of the data alone, {key.rule}"
+        out.append(plate(f"{prefix}-parts", title, PARTS, answer_figures.parts_figure(found.table)))
     return out
+
+
+def score_plates(found: LevelFindings, prefix: str) -> list[Plate]:
+    """Left-out mixtures: scores of the same models from the two goods, and denoising errors."""
+    out = []
+    for k, (label, scores) in enumerate(found.unseen_fd.items()):
+        figure = answer_figures.unseen_figure(scores, "score")
+        out.append(
+            plate(f"{prefix}-unseen-fd-{k}", "Scores of mixtures that were left out", f"{label}. {UNSEEN_FD}", figure)
+        )
+    if found.unseen:
+        figure = answer_figures.unseen_figure(found.unseen, "denoising error")
+        title = "Denoising errors of mixtures that were left out"
+        out.append(plate(f"{prefix}-unseen", title, f"{found.table.key.label()}. {UNSEEN}", figure))
+    return out
+
+
+def price_plates(found: Sequence[LevelFindings], prefix: str) -> list[Plate]:
+    """The price above the noise against the noise of the images, under every checkpoint rule of a data set."""
+    if not any(j.coarse is not None and j.coarse.value > 0 for f in found for j in f.priced.values()):
+        return []
+    confidence = found[0].found.confidence
+    figure = answer_figures.level_price_figure(found, confidence)
+    large, second = found[0].formula.scatters.sizes
+    caption = (
+        f"{found[0].table.key.dataset}. Points: the price 1/c of a clean image in noisy ones at levels above their "
+        "noise, where noisy images add, with profile intervals; an interval without an end runs off the axis. Blue: "
+        f"V/(V + v) with V of {large:,} clean images (band: of {second:,}), each level weighed by the excess nats "
+        "between the two models; a price in the same units, from other weights. Grey: every law of the theory through "
+        "the first price; where it is narrow no data tell the laws apart."
+    )
+    return [plate(f"{prefix}-price", "Price of a clean image against the noise", caption, figure)]
 
 
 def equivalents_caption(found: LevelFindings) -> str:
@@ -210,28 +262,78 @@ def moves_table(moves: Sequence[Worths]) -> Table:
 # -------------------------------------------------------------------------------------------------------------- section
 
 
-def level_sections(findings: Sequence[LevelFindings], plates: dict[str, list[Plate]]) -> list[dict[str, Any]]:
-    """A section for each data set, ready for the template."""
-    out = []
+Section = dict[str, Any]
+
+
+def by_dataset(findings: Sequence[LevelFindings]) -> list[list[LevelFindings]]:
+    """The findings of each data set, its leading table first."""
     names = list(dict.fromkeys((f.table.key.dataset, f.table.key.dim) for f in findings))
-    for i, name in enumerate(names):
-        found = [f for f in findings if (f.table.key.dataset, f.table.key.dim) == name]
+    return [[f for f in findings if (f.table.key.dataset, f.table.key.dim) == name] for name in names]
+
+
+def section(
+    name: str,
+    heading: str,
+    intro: Sequence[str] = (),
+    plates: Sequence[Plate] = (),
+    tables: Sequence[Table] = (),
+    notes: Sequence[str] = (),
+) -> Section:
+    """A section as the template takes it."""
+    parts = {"intro": list(intro), "plates": list(plates), "tables": list(tables), "notes": list(notes)}
+    return {"id": name, "heading": heading, **parts}
+
+
+def goods_sections(findings: Sequence[LevelFindings], plates: dict[str, list[Plate]]) -> list[Section]:
+    """The two goods of each data set: sentences, the picture, worths above and below."""
+    out = []
+    for i, found in enumerate(by_dataset(findings)):
+        intro = [*(s for f in found for s in f.sentences()), METHOD]
+        notes = list(dict.fromkeys(p for f in found for p in (*f.problems, *_notes(f))))
+        heading = f"{HEADING}, {found[0].table.key.dataset}"
+        out.append(section(f"goods-{i}", heading, intro, plates.get(f"goods-{i}", []), [goods_table(found)], notes))
+    return out
+
+
+def more_sections(findings: Sequence[LevelFindings], plates: dict[str, list[Plate]]) -> list[Section]:
+    """What else is known by level of each data set: worth beside the formula, tests, every number."""
+    out = []
+    for i, found in enumerate(by_dataset(findings)):
         lead = found[0]
-        tables = [goods_table(found), *unseen_tables(lead), formula_table(found), law_table(lead)]
+        tables = [formula_table(found), law_table(lead)]
         tables += [band_table(j, f) for f in found for j in f.priced.values()]
         if len({w.key for w in lead.moves}) > 1:
             tables.append(moves_table(lead.moves))
-        out.append(
-            {
-                "id": f"goods-{i}",
-                "heading": f"{HEADING}, {name[0]}",
-                "intro": [*(s for f in found for s in f.sentences()), METHOD],
-                "plates": plates.get(f"goods-{i}", []),
-                "tables": tables,
-                "notes": list(dict.fromkeys(p for f in found for p in (*f.problems, *_notes(f)))),
-            }
-        )
+        heading = f"Laws and formula by level, {lead.table.key.dataset}"
+        out.append(section(f"levels-{i}", heading, [], plates.get(f"levels-{i}", []), tables))
     return out
+
+
+def buy_table(findings: Sequence[LevelFindings]) -> Table:
+    """What to buy by the cost of a noisy image relative to a clean one, and how far noisy images can go below."""
+    rows = []
+    for f in findings:
+        for sigma_n, j in f.priced.items():
+            coarse = "–" if j.coarse is None else j.undetermined or what_to_buy(j.coarse)
+            where = f"{f.table.key.dataset}, {f.table.key.rule}"
+            rows.append([where, f"{sigma_n:g}", coarse, _below(j)])
+    caption = (
+        "By level: what to buy, by the cost of a noisy image relative to a clean one. Both goods are needed; "
+        "`ambient budget` works out the mix for prices and a budget."
+    )
+    return _table(caption, ["data and rule", "σ", "for levels above σ", "for levels below σ"], rows)
+
+
+def _below(j: Judgement) -> str:
+    if j.fine is None:
+        return "no level below was measured"
+    if j.undetermined:
+        return "not determined"
+    if j.fine.low is not None and j.fine.low <= 0:
+        return "clean: noisy images buy nothing certain"
+    if math.isfinite(j.ceiling):
+        return f"clean: noisy images give at most {number(j.ceiling)} times the clean ones"
+    return f"noisy images add too: {what_to_buy(j.fine)}"
 
 
 def _notes(found: LevelFindings) -> list[str]:
@@ -240,12 +342,14 @@ def _notes(found: LevelFindings) -> list[str]:
 
 def all_level_plates(findings: Sequence[LevelFindings]) -> dict[str, list[Plate]]:
     """Pictures by section; those of the worth under every rule of a data set, of the rest only the leading table's."""
-    out: dict[str, list[Plate]] = {}
-    names = list(dict.fromkeys((f.table.key.dataset, f.table.key.dim) for f in findings))
-    for i, name in enumerate(names):
-        found = [f for f in findings if (f.table.key.dataset, f.table.key.dim) == name]
+    out: dict[str, list[Plate]] = {"scores": [], "price": []}
+    for i, found in enumerate(by_dataset(findings)):
         made = level_plates(found[0], f"g{i}")
+        out[f"goods-{i}"] = [p for p in made if p.name.endswith("-goods")]
+        rest = [p for p in made if not p.name.endswith("-goods")]
         for k, f in enumerate(found[1:], 1):
-            made += [p for p in level_plates(f, f"g{i}-{k}") if p.name.endswith(("-worth", "-formula"))]
-        out[f"goods-{i}"] = made
+            rest += [p for p in level_plates(f, f"g{i}-{k}") if p.name.endswith(("-worth", "-formula"))]
+        out[f"levels-{i}"] = rest
+        out["scores"] += score_plates(found[0], f"g{i}")
+        out["price"] += price_plates(found, f"g{i}")
     return out

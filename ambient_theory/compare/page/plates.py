@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ambient_theory.compare.analysis import GroupAnalysis
 from ambient_theory.compare.findings import Findings
-from ambient_theory.compare.page import captions, figures, figures_simulation
+from ambient_theory.compare.page import answer_figures, captions, figures, figures_simulation
 from ambient_theory.shared import plotting
 from ambient_theory.simulation.figures import w1_figure
 
@@ -82,6 +82,11 @@ def _training_plates(a: GroupAnalysis, findings: Findings, prefix: str) -> list[
     if a.single is not None and len(same) > 1:
         caption, figure = captions.moves_caption(same), figures.moves_figure(same, list(a.single.worth))
         out.append(plate(f"{prefix}-moves", "Does c move?", caption, figure))
+    if any(h.curve == answer_figures.SHAPE and h.split == "random half" and h.pairs for h in a.held_out):
+        figure = answer_figures.bound_figure(a.held_out, "score")
+        out.append(
+            plate(f"{prefix}-bound", "The shape of the bound against unseen scores", captions.bound_caption(a), figure)
+        )
     if a.held_out:
         out.append(
             plate(

@@ -8,7 +8,7 @@ from compare_sweeps import TRUTH, record, sweep
 
 from ambient_theory.bounds.laws import law_named
 from ambient_theory.compare.analysis import analyse_group, price_at, price_from_print
-from ambient_theory.compare.budget import answer_budget
+from ambient_theory.compare.budget import Asked, answer_budget
 from ambient_theory.compare.grouping import group_records, shipped_records
 from ambient_theory.compare.published import PublishedPrice, published_prices
 from ambient_theory.shared.errors import DataError, UsageError
@@ -21,7 +21,8 @@ def rows():
 
 def buy(rows, **changes):
     options = {"price_clean": 1.0, "price_noisy": 0.5, "budget": 20_000, "sigma_n": 0.2, **changes}
-    (answer,) = answer_budget(rows, **options)
+    sigma_n = options.pop("sigma_n")
+    (answer,) = answer_budget(rows, Asked(**options), sigma_n=sigma_n)
     return answer
 
 
@@ -56,7 +57,7 @@ def test_only_the_ratio_of_the_prices_and_the_budget_matters(rows):
 
 def test_the_budget_that_reaches_a_target_reaches_it_and_a_little_less_does_not(rows):
     target = 0.2
-    answer = buy(rows, budget=None, target=target)
+    answer = buy(rows, budget=None, target_fd=target)
     assert answer.best.error == pytest.approx(target, rel=1e-2)
     assert buy(rows, budget=answer.budget * 0.9).best.error > target
     assert buy(rows, budget=answer.budget * 1.1).best.error < target
@@ -64,7 +65,7 @@ def test_the_budget_that_reaches_a_target_reaches_it_and_a_little_less_does_not(
 
 def test_a_target_below_the_floor_is_refused(rows):
     with pytest.raises(DataError, match="floor"):
-        buy(rows, budget=None, target=1e-6)
+        buy(rows, budget=None, target_fd=1e-6)
 
 
 def test_extrapolation_is_marked_and_measured_mixes_are_not(rows):
@@ -89,7 +90,7 @@ def test_prices_that_mean_nothing_are_refused(rows, change):
 
 def test_budget_and_target_exclude_each_other(rows):
     with pytest.raises(UsageError, match="either"):
-        buy(rows, target=0.2)
+        buy(rows, target_fd=0.2)
     with pytest.raises(UsageError, match="either"):
         buy(rows, budget=None)
 

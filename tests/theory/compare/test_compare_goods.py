@@ -23,10 +23,11 @@ from ambient_theory.compare.goods import (
     Market,
     fit_laws,
 )
-from ambient_theory.compare.judgement import FORMULA, equivalent_sizes, judge
+from ambient_theory.compare.judgement import FORMULA, judge
 from ambient_theory.compare.levels import level_tables
 from ambient_theory.compare.potency import compare_laws, parallelism, worth_interval
 from ambient_theory.compare.quadratic import basis, form
+from ambient_theory.compare.unseen import goods_sizes
 from ambient_theory.shared.errors import DataError
 
 TWO_TRUTH = two_goods(0.4, 1.2, 2.0)
@@ -108,7 +109,7 @@ def test_without_scatter_two_goods_give_back_worth_gain_and_saturation():
     assert two.sse < 1e-3 * found[ADDITIVE].sse
     judged = judge(table(level_sweep(None, TWO_TRUTH)), SIGMA)
     assert judged.ceiling == pytest.approx(1 + 1.2, rel=0.01)
-    coarse, fine = equivalent_sizes(judged, 100, 1000)
+    coarse, fine = (float(x) for x in goods_sizes(judged.laws[TWO], np.array(100.0), np.array(1000.0)))
     assert coarse == pytest.approx(100 + 0.4 * 1000, rel=3e-3)
     assert fine == pytest.approx(100 * (1 + 1.2 * 10 / 12), rel=5e-3)
 

@@ -17,6 +17,7 @@ from ambient_theory.shared.records import write_records
 from cli import app
 
 TRUTH = two_goods(0.4, 1.2, 2.0)
+TRUTH_ALONE = lambda level, n_clean, n_noisy, sigma: 0.4 * n_noisy  # noqa: E731
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +43,15 @@ def file(records, tmp_path_factory):
 def test_two_goods_come_first_on_the_page_with_the_noise_level_marked(report):
     text = report.page.read_text()
     headings = re.findall(r"<h2>([^<]*)</h2>", text)
-    assert headings[0] == "Two goods: worth by level, made-up"
+    assert headings[:4] == [
+        "Two goods: worth by level, made-up",
+        "Scores against the effective size",
+        "Price against the noise",
+        "What to buy",
+    ]
     assert "noise level of the data" in text
     assert "V/(V + v)" in text
-    for name in ("g0-goods", "g0-worth", "g0-formula", "g0-1-worth"):
+    for name in ("g0-goods", "g0-unseen", "g0-price", "g0-worth", "g0-formula", "g0-1-worth"):
         assert (report.outdir / "figures" / f"{name}.svg").exists()
     assert report.findings.answers[0].startswith("made-up, at fixed compute, σ 0.25: above the noise level one clean")
 
@@ -91,3 +97,30 @@ def test_price_at_a_noise_that_was_not_measured_says_what_was(file):
 def test_compare_of_records_that_price_nothing_by_level_says_why_on_the_page(tmp_path):
     report = build_report(level_sweep(None, TRUTH, clean=()), tmp_path)
     assert "no model was trained on clean images alone" in report.page.read_text()
+
+
+def test_a_mixture_is_drawn_with_its_parts_where_they_were_trained(records, tmp_path):
+    from ambient_theory.compare.levels import level_tables
+    from ambient_theory.compare.page.answer_figures import parts_figure, with_parts
+
+    rng = np.random.default_rng(5)
+    rows = [r for r in records if r.checkpoint == "last" and r.sigma_n in (None, SIGMA)]
+    (table,) = level_tables(rows)
+    clean_parts = {m.n_clean for m, clean, noisy in with_parts(table) if clean is not None and noisy is None}
+    assert clean_parts == {m.n_clean for m in table.mixtures}
+    alone = level_sweep(rng, TRUTH_ALONE, seeds=3, clean=(), mixed=((0, 200),))
+    (table,) = level_tables([*rows, *alone])
+    both = [(m.n_clean, m.n_noisy) for m, clean, noisy in with_parts(table) if clean is not None and noisy is not None]
+    assert both == [(50, 200), (100, 200), (200, 200)]
+    lines = {line.get_label() for ax in parts_figure(table).axes for line in ax.lines}
+    assert {"the mixture", "its clean part alone", "its noisy part alone"} <= lines
+
+
+def test_the_formula_on_the_price_figure_does_not_jump_where_the_noise_passes_a_level(report):
+    from ambient_theory.compare.page.answer_figures import formula_prices
+
+    grid = np.geomspace(0.05, 1.5, 200)
+    low, second = formula_prices(report.findings.levels[0], grid)
+    assert np.all(np.diff(low) > 0)  # dearer with more noise, without a step back
+    assert np.max(np.diff(np.log(low))) < 0.15
+    assert np.all(second <= low * (1 + 1e-9))

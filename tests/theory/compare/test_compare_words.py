@@ -24,7 +24,8 @@ INF = math.inf
     ("interval", "words"),
     [
         (Interval(1.536, 1.42, 1.66), "1.54 [1.42, 1.66]"),
-        (Interval(4.87, 0.0, INF), "4.87 [0, no upper end]"),
+        (Interval(4.87, 0.0, INF), "not determined"),
+        (Interval(4.87, 1.2, INF), "4.87, at least 1.20"),
         (Interval(INF, 27.9, INF), "at least 27.9"),
         (Interval(INF, 0.0, INF), "not determined"),
         (Interval(INF, None, None), "no finite price (no interval)"),

@@ -1,0 +1,367 @@
+"""What the committed records show, as a page: reads records, runs nothing, and says what is missing.
+
+    python experiments/findings.py                                # experiments/results/*.jsonl -> docs/findings.md
+    python experiments/findings.py a.jsonl b.jsonl --out page.md
+
+Every number on the page comes from the records given; the same records give the same bytes. Questions: is a mixture as
+good as the paper says, and at which compute; what is a noisy image worth by level; which law survives; do the two
+hypotheses hold (H1: at the held-out best the worth is V/(V + v) above the noise and nothing below; H2: at fixed compute
+noisy images multiply the clean ones below the noise by a factor that saturates); does the worth move with compute,
+network, resolution and data; how well were left-out cells predicted; where does it all fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import special
+
+from ambient_theory.compare.analysis import GroupAnalysis, analyse_group
+from ambient_theory.compare.formula_verdicts import Verdict
+from ambient_theory.compare.goods import ADDITIVE, FREE, NOTHING_BELOW, ONE, TWO
+from ambient_theory.compare.grouping import group_records
+from ambient_theory.compare.judgement import FORMULA, Judgement
+from ambient_theory.compare.level_findings import LevelFindings, analyse_levels
+from ambient_theory.compare.level_words import worth_text
+from ambient_theory.compare.tables import Group, MeasuredCell, table_of
+from ambient_theory.compare.unseen import Unseen
+from ambient_theory.compare.words import answer, number, span
+from ambient_theory.shared.errors import AmbientError, DataError
+from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.reading import read_records
+from ambient_theory.shared.records import HELDOUT_BEST, Record
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "experiments" / "results", ROOT / "docs" / "findings.md"
+LAWS = ((ONE, TWO), (NOTHING_BELOW, TWO), (ADDITIVE, TWO), (FORMULA, FREE))
+"""Which law is tested as a case of which."""
+BAR_DENOISE, BAR_FD = 0.05, 0.10
+"""Median held-out error that a law should reach."""
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown; nothing where there is no row."""
+    lines = ["| " + " | ".join(str(c).replace("|", "\\|") for c in row) + " |" for row in rows]
+    head = ["| " + " | ".join(c.replace("|", "\\|") for c in columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join([*head, *lines]) + "\n" if lines else ""
+
+
+# ------------------------------------------------------------------------------------ the mix against its parts
+
+
+def versus(group: Group, mix: MeasuredCell, other: MeasuredCell | None) -> str:
+    """`1.32 (better)`: the score of another cell, and how the mixture stands to it by Student's t at 5 %, the scatter
+    over seeds pooled over the group."""
+    if other is None:
+        return "–"
+    pooled = table_of(group, group.cells)
+    text = number(float(group.back(np.mean(group.transform(other.values)))))
+    if not pooled.dof:
+        return f"{text} (one seed)"
+    gap = float(np.mean(group.transform(other.values)) - np.mean(group.transform(mix.values)))
+    error = math.sqrt(pooled.variance * (1 / len(mix.values) + 1 / len(other.values)))
+    limit = float(special.stdtrit(pooled.dof, 0.975)) * error
+    return f"{text} ({'not certain' if abs(gap) <= limit else 'mix better' if gap > 0 else 'mix worse'})"
+
+
+def mix_rows(group: Group) -> list[list[str]]:
+    """A row a mixture that has at least one of its parts, or as many clean images, beside it."""
+    clean = {c.n_clean: c for c in group.cells if not c.n_noisy}
+    noisy = {(c.n_noisy, c.sigma_n): c for c in group.cells if not c.n_clean}
+    rows = []
+    for m in (c for c in group.price_cells if c.n_noisy):
+        total = m.n_clean + m.n_noisy
+        part = noisy.get((total, m.sigma_n)) or noisy.get((m.n_noisy, m.sigma_n))
+        others = (clean.get(total), clean.get(m.n_clean), part)
+        if any(o is not None for o in others):
+            score = float(group.back(np.mean(group.transform(m.values))))
+            duration = f"{group.key.duration_nimg:,}"
+            rows.append([duration, m.name, f"{number(score)} ({len(m.values)} seeds)",
+                         *(versus(group, m, o) for o in others)])  # fmt: skip
+    return rows
+
+
+def distances(groups: Sequence[Group]) -> list[Group]:
+    """Frechet distances to held-out clean images, of the last checkpoint."""
+    return [
+        g
+        for g in groups
+        if g.key.source == "train"
+        and g.key.metric in ("fd", "fid")
+        and g.key.reference == "heldout-clean"
+        and g.key.checkpoint in ("", "last")
+    ]
+
+
+def mix_section(groups: Sequence[Group]) -> list[str]:
+    out = ["## Is a mixture as good as the paper says, and at which compute?\n"]
+    out.append(
+        "Fréchet distance to held-out clean images, lower is better. The paper (Daras, Cherapanamjeri, Daskalakis, "
+        "arXiv 2411.02780) finds a mixture near as many clean images and far below both of its parts alone. Each "
+        "comparison is Student's t at 5 %, without correction for their number.\n"
+    )
+    conditions: dict[tuple[str, ...], list[list[str]]] = {}
+    for g in sorted(distances(groups), key=lambda g: g.key):
+        name = (g.key.dataset, g.key.extractor_name, g.key.method, f"{g.key.n_eval:,}")
+        conditions.setdefault(name, []).extend(mix_rows(g))
+    shown = False
+    columns = ["training images", "mixture", "score", "as many clean", "its clean part alone", "noisy alone"]
+    for (dataset, extractor, method, n), rows in conditions.items():
+        if rows:
+            shown = True
+            about = f", method {method}" if method else ""
+            counts = [sum("mix better" in r[k] for r in rows) for k in (4, 5)]
+            certain = [sum("mix " in r[k] for r in rows) for k in (4, 5)]
+            out.append(f"**{dataset}**, {extractor} features, {n} generated images{about}.\n")
+            out.append(
+                f"Better than its clean part alone in {counts[0]} of {certain[0]} certain comparisons, than noisy "
+                f"images alone in {counts[1]} of {certain[1]}.\n"
+            )
+            out.append(table(columns, rows))
+    if not shown:
+        out.append("Missing: no record is a distance of a mixture beside one of its parts.\n")
+    return out
+
+
+# ------------------------------------------------------------------------------------ worth by level
+
+
+def worth_section(found: Sequence[LevelFindings]) -> list[str]:
+    out = ["## What is a noisy image worth, by level?\n"]
+    if not found:
+        return [*out, "Missing: no records with denoising errors of clean-only models and mixtures.\n"]
+    rows = []
+    for f in found:
+        for sigma_n, j in f.priced.items():
+            price = "–" if j.coarse is None or j.undetermined else span(j.coarse.inverse())
+            low = j.market.above.sum()
+            rows.append([f.table.key.dataset, f.table.key.rule, f"{sigma_n:g}", price, worth_text(j.coarse),
+                         worth_text(j.fine), f"{low} of {len(j.market.levels)}", width(j)])  # fmt: skip
+    out.append(
+        table(
+            [
+                "data",
+                "rule",
+                "σ",
+                "price above σ",
+                "worth above σ",
+                "worth below σ",
+                "levels above",
+                "interval, factor",
+            ],
+            rows,
+        )
+    )
+    out += [f"{f.table.key.label()}: {len(f.table.cells)} cells, up to {f.table.n_seeds} seeds.\n" for f in found]
+    return out
+
+
+def width(j: Judgement) -> str:
+    """Upper over lower end of the interval of the price above the noise."""
+    c = j.coarse
+    if c is None or not c.low or c.high is None or math.isinf(c.high) or j.undetermined:
+        return "–"
+    return f"{c.high / c.low:.2f}"
+
+
+def law_section(found: Sequence[LevelFindings]) -> list[str]:
+    out = ["## Which law survives?\n"]
+    if not found:
+        return [*out, "Missing: see above.\n"]
+    rows = []
+    for f in found:
+        for sigma_n, j in f.priced.items():
+            tests = [j.tests.get(x) for x in LAWS]
+            rows.append([f.table.key.dataset, f.table.key.rule, f"{sigma_n:g}", j.undetermined or j.surviving or "–",
+                         *("–" if t is None else t.verdict for t in tests)])  # fmt: skip
+    columns = ["data", "rule", "σ", "survives", "one worth", "nothing below", "adds below", FORMULA]
+    return [*out, "Each law is tested as a case of a larger one.\n", table(columns, rows)]
+
+
+# ------------------------------------------------------------------------------------ hypotheses
+
+
+def first_hypothesis(found: Sequence[LevelFindings]) -> list[str]:
+    out = ["### H1: at the held-out best the worth is V/(V + v) above the noise, and nothing below\n"]
+    judged = [f for f in found if f.table.key.checkpoint in (HELDOUT_BEST, "level-best") and f.formula.above.points]
+    if not judged:
+        return [*out, "Not tested: no held-out best checkpoint of mixtures among the records.\n"]
+    rows, verdicts = [], []
+    for f in judged:
+        v = Verdict.of(f.table.key, f.formula)
+        below = f.formula.below
+        mean = "–" if below.intercept is None else span(below.intercept)
+        verdicts.append((v.verdict, below.verdict))
+        rows.append([*v.row(), mean, below.verdict])
+    columns = [
+        "condition",
+        "points",
+        "slope (1)",
+        "intercept (0)",
+        "median error",
+        "above",
+        "mean worth below (0)",
+        "below",
+    ]
+    return [*out, table(columns, rows), f"**{verdict_words(verdicts)}**\n"]
+
+
+def verdict_words(verdicts: Sequence[tuple[str, str]]) -> str:
+    """H1 as a whole: held where both parts hold everywhere."""
+    above, below = ([v[k] for v in verdicts] for k in (0, 1))
+    parts = []
+    for name, of in (("above the noise", above), ("below it", below)):
+        holds, fails = of.count("holds"), of.count("fails")
+        parts.append(f"{name} it holds in {holds} and fails in {fails} of {len(of)} conditions")
+    return f"H1: {'; '.join(parts)}."
+
+
+def second_hypothesis(found: Sequence[LevelFindings]) -> list[str]:
+    out = ["### H2: at fixed compute noisy images multiply the clean ones below the noise, and saturate\n"]
+    rows, said = [], []
+    for f in (f for f in found if f.table.key.checkpoint == "last"):
+        for sigma_n, j in f.priced.items():
+            nothing, additive = j.rejected(NOTHING_BELOW, TWO), j.rejected(ADDITIVE, TWO)
+            if j.undetermined or nothing is None:
+                verdict = "not determined"
+            elif not nothing:
+                verdict = "nothing certain below"
+            elif additive:
+                verdict = "holds" if j.saturation > 0 else "fails"
+            else:
+                verdict = "worth something, saturation not seen"
+            ceiling = f"{number(j.ceiling)} times" if math.isfinite(j.ceiling) else "none seen"
+            said.append(verdict)
+            rows.append([f.table.key.dataset, f"{sigma_n:g}", worth_text(j.fine), ceiling, verdict])
+    if not rows:
+        return [*out, "Not tested: no mixtures at fixed compute among the records.\n"]
+    counts = "; ".join(f"{v}: {said.count(v)}" for v in dict.fromkeys(said))
+    columns = ["data", "σ", "worth below σ", "ceiling", "verdict"]
+    return [*out, table(columns, rows), f"**H2, of {len(said)} noise levels: {counts}.**\n"]
+
+
+# ------------------------------------------------------------------------------------ moves, unseen
+
+
+def moves_section(found: Sequence[LevelFindings]) -> list[str]:
+    out = ["## Does the worth move with compute, network, resolution and data?\n"]
+    moves = [w for f in found for w in f.moves]
+    rows = [
+        [w.key.dataset, f"{w.sigma_n:g}", w.key.rule, f"{w.key.duration_nimg:,}", w.key.method or "–",
+         worth_text(w.coarse), worth_text(w.fine)]
+        for w in sorted(moves, key=lambda w: (w.sigma_n, w.key))
+    ]  # fmt: skip
+    if not rows:
+        return [*out, "Missing: see above.\n"]
+    out.append(table(["data", "σ", "rule", "training images", "method", "worth above σ", "worth below σ"], rows))
+    durations, methods = {w.key.duration_nimg for w in moves}, {w.key.method for w in moves}
+    datasets = {w.key.dataset for w in moves}
+    for what, count in (
+        ("duration", len(durations)),
+        ("network or method", len(methods)),
+        ("data set or resolution", len(datasets)),
+    ):
+        if count < 2:
+            out.append(f"Missing: one {what} only, so whether the worth moves with it is open.\n")
+    return out
+
+
+def unseen_section(found: Sequence[LevelFindings]) -> list[str]:
+    out = ["## How well were left-out mixtures predicted?\n"]
+    rows = []
+    for f in found:
+        rows += [_unseen_row(f"{f.table.key.dataset}, denoising error", u) for u in f.unseen]
+        rows += [_unseen_row(label, u) for label, scores in f.unseen_fd.items() for u in scores]
+    if not rows:
+        return [*out, "Missing: too few cells to leave one out.\n"]
+    out.append("|log(predicted/measured)|; chance: the median that the scatter over seeds gives a perfect law.\n")
+    return [*out, table(["outcome", "law", "tested", "median", "95 %", "chance"], rows)]
+
+
+def _unseen_row(what: str, u: Unseen) -> list[str]:
+    chance = "–" if u.noise is None else f"{100 * u.noise:.1f} %"
+    return [what, u.law, str(u.tested), f"{100 * u.median:.1f} %", f"{100 * u.upper:.1f} %", chance]
+
+
+def score_section(analyses: Sequence[GroupAnalysis]) -> list[str]:
+    out = ["## One worth, from scores alone\n"]
+    said = [f"- {answer(a, s)}" for a in analyses if a.single is not None for s in a.single.noise_levels]
+    return [*out, "\n".join(said) + "\n" if said else "Missing: no scores of clean-only models and mixtures.\n"]
+
+
+def failures(found: Sequence[LevelFindings], problems: Sequence[str]) -> list[str]:
+    """Where it fails, a line each."""
+    out = [f"- {p}" for p in problems]
+    for f in found:
+        where = f"{f.table.key.dataset}, {f.table.key.rule}"
+        for sigma_n, j in f.judgements.items():
+            if j.expected is not None and j.one.contains(j.expected) is False:
+                out.append(
+                    f"- {where}: the control at σ {sigma_n:g} fails: worth {span(j.one)}, must be {j.expected:g}"
+                )
+            elif j.expected is None and j.undetermined:
+                out.append(f"- {where}, σ {sigma_n:g}: no price; {j.undetermined}")
+            lack = j.laws[FREE].lack
+            if lack is not None and lack.p is not None and lack.p < 0.05:
+                out.append(f"- {where}, σ {sigma_n:g}: no law fits all mixtures (p {lack.p:.2g})")
+        for bar, unseen in ((BAR_DENOISE, f.unseen), *((BAR_FD, s) for s in f.unseen_fd.values())):
+            best = next((u for u in unseen if u.law == TWO), None)
+            if best is not None and best.median > bar:
+                out.append(
+                    f"- {where}: two goods miss left-out mixtures by {best.median:.1%} in the median (bar {bar:.0%})"
+                )
+        out += [f"- {where}: {p}" for p in f.problems]
+    return list(dict.fromkeys(out))
+
+
+def page(records: Sequence[Record], files: Sequence[str]) -> str:
+    """The whole page. files: names of the files that the records are from."""
+    if not records:
+        raise DataError("there are no records in these files: name files of records")
+    groups = group_records(records)
+    found, problems = analyse_levels(records, groups=groups)
+    seen: set[str] = set()
+    scored = []
+    for g in distances(groups):
+        if g.key.dataset not in seen and g.noise_levels:
+            seen.add(g.key.dataset)
+            scored.append(analyse_group(g, only_price=True))
+    trainings = {(r.dataset, r.config_hash, r.seed) for r in records if r.source == "train"}
+    parts = ["# Findings\n"]
+    parts.append(
+        f"Made by `python experiments/findings.py` from {', '.join(f'`{f}`' for f in files)}: {len(records):,} records "
+        f"of {len(trainings):,} trainings. Intervals are at 95 %, from the scatter over training seeds.\n"
+    )
+    parts += mix_section(groups)
+    parts += worth_section(found) + law_section(found)
+    parts += ["## The hypotheses\n", *first_hypothesis(found), *second_hypothesis(found)]
+    parts += moves_section(found) + unseen_section(found) + score_section(scored)
+    lines = failures(found, problems)
+    parts += ["## Where it fails\n", "\n".join(lines) + "\n" if lines else "Nothing beyond what stands above.\n"]
+    parts.append(
+        "Not in these records: a control in which the trainer is not told the noise of its noisy images, and the "
+        "sensitivity of a Fréchet distance to single levels.\n"
+    )
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", nargs="*", type=Path, help="JSONL files of records; default: experiments/results")
+    parser.add_argument("--out", type=Path, default=PAGE, help="the page to write; default: docs/findings.md")
+    asked = parser.parse_args()
+    files = sorted(asked.records or RESULTS.glob("*.jsonl"))
+    try:
+        records = read_records(*files)
+        atomic_write_text(asked.out, page(records, [f.name for f in files]))
+    except AmbientError as error:
+        sys.exit(f"findings: {error}")
+
+
+if __name__ == "__main__":
+    main()
