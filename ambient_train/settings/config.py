@@ -210,7 +210,11 @@ class TrainConfig(Checked):
         2.5, "Noise level of the generator's input", above=0, added_later=True, panel=_DISTILL
     )
     teacher: str = option(
-        "", "Which weights were distilled; found", on_command_line=False, in_files=False, added_later=True
+        "",
+        "Which weights were distilled; found, not asked for",
+        on_command_line=False,
+        in_files=False,
+        added_later=True,
     )
     precision: str = option(
         "fp32",

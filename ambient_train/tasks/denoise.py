@@ -21,7 +21,7 @@ from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images
 from ambient_train.diffusion.generate import denoiser
-from ambient_train.diffusion.sampler_settings import SamplerConfig
+from ambient_train.diffusion.sampler_settings import OneStep, SamplerConfig
 from ambient_train.evaluation.denoising import LEVELS, denoising_error, log_levels, quick_part
 from ambient_train.evaluation.own_references import clean_part
 from ambient_train.interchange.load import Trained, is_trained, load_trained
@@ -53,9 +53,13 @@ def measure_denoising(
     place = choose_device(device)
     trained = load_trained(source, device=place)
     one_thread_for_small(trained.arch, place)
+    if trained.one_step:
+        raise UsageError(f"{source} is a one-step generator and denoises nothing: give the run it was distilled from")
     evaluation = trained.evaluation or EvalConfig()
     chosen, own = _images(trained, data, resolution, images, evaluation.seed)
-    bounds = evaluation.sampler.bounds if own else SamplerConfig().bounds
+    sampler = evaluation.sampler if own else SamplerConfig()
+    assert not isinstance(sampler, OneStep)
+    low, high = sampler.bounds
     network = trained.network
     shape = (network.img_channels, network.img_resolution, network.img_resolution)
     if chosen.images.shape[1:] != shape:
@@ -68,7 +72,7 @@ def measure_denoising(
             denoiser(network, trained.precision),
             chosen.images,
             chosen.ids,
-            log_levels(*bounds, LEVELS),
+            log_levels(low, high, LEVELS),
             seed=evaluation.seed,
             class_labels=_labels(trained, chosen),
             device=place,
