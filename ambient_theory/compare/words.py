@@ -100,8 +100,7 @@ def answer(a: GroupAnalysis, sigma_n: float) -> str:
         elif math.isinf(price.high) and price.low <= 0:
             text = f"{where}these scores do not determine the price ({confidence} interval without ends; {score})"
         elif math.isinf(price.high):
-            text = f"{where}one clean image is worth at least {number(price.low)} noisy ones ({confidence}, no upper "
-            text += f"end; {score})"
+            text = f"{where}one clean image is worth at least {number(price.low)} noisy ones ({confidence}; {score})"
         else:
             text = f"{where}one clean image is worth {number(price.value)} noisy ones"
             text += f" ({confidence} interval {number(price.low)} to {number(price.high)}; {score})"
