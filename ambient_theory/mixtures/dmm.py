@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from ambient_theory.mixtures.moments import (
     LevelMoments,
     Pooled,
-    Weights,
     gauss_quadrature,
     law_moments,
     pool,
 )
+from ambient_theory.mixtures.pooling import Weights
 from ambient_theory.mixtures.projection import project_moments
 
 Floats = NDArray[np.float64]
