@@ -375,9 +375,9 @@ def _parameter(name: str, d: Described, only_given: bool, flags: tuple[str, ...]
     required = d.default is REQUIRED and not only_given
     default_text = "" if required else f" Default: {d.default_text}."
     help_text = f"{o.doc.rstrip('.')}{_choices_text(o)}.{default_text}"
-    shape: Any = kind if required else kind | None
+    shown_type: Any = kind if required else kind | None
     annotation = Annotated[
-        shape,
+        shown_type,
         typer.Option(*shown, help=help_text, rich_help_panel=o.panel or None, show_default=False),
     ]
     default = inspect.Parameter.empty if required else None
