@@ -100,7 +100,8 @@ def make_optimizer(
         fused=every[0].device.type in ("cpu", "cuda"),
     )
     hidden = [p for p in every if is_hidden(p)]
-    optimizer = Muon(hidden, adam, config.muon_lr, config.weight_decay) if muon else adam
+    # a network narrower than a hidden weight is Adam's altogether
+    optimizer = Muon(hidden, adam, config.muon_lr, config.weight_decay) if muon and hidden else adam
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
