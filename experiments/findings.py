@@ -1,6 +1,6 @@
 """What the committed records show, as a page: reads records, runs nothing, and says what is missing.
 
-    python experiments/findings.py                                # experiments/results/*.jsonl -> docs/findings.md
+    python experiments/findings.py                                # the grids below -> docs/findings.md
     python experiments/findings.py a.jsonl b.jsonl --out page.md
 
 Every number on the page comes from the records given; the same records give the same bytes. Questions: is a mixture as
@@ -38,6 +38,8 @@ from ambient_theory.shared.records import HELDOUT_BEST, Record
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "experiments" / "results", ROOT / "docs" / "findings.md"
+GRIDS = ("evidence_*.jsonl.gz", "price_*.jsonl", "table1_*.jsonl")
+"""Committed results that the page is about; the screens of methods have a page of their own (docs/methods.md)."""
 LAWS = ((ONE, TWO), (NOTHING_BELOW, TWO), (ADDITIVE, TWO), (FORMULA, FREE))
 """Which law is tested as a case of which."""
 BAR_DENOISE, BAR_FD = 0.05, 0.10
@@ -355,7 +357,7 @@ def main() -> None:
     parser.add_argument("records", nargs="*", type=Path, help="JSONL files of records; default: experiments/results")
     parser.add_argument("--out", type=Path, default=PAGE, help="the page to write; default: docs/findings.md")
     asked = parser.parse_args()
-    files = sorted(asked.records or RESULTS.glob("*.jsonl"))
+    files = sorted(asked.records or (f for pattern in GRIDS for f in RESULTS.glob(pattern)))
     try:
         records = read_records(*files)
         atomic_write_text(asked.out, page(records, [f.name for f in files]))

@@ -11,6 +11,7 @@ grids share trainings). Lines are copied as they stand. `published.jsonl` (typed
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ambient_theory.shared.records import Record
 ROOT = Path(__file__).parents[1]
 RESULTS, SHIPPED = ROOT / "experiments/results", ROOT / "ambient_theory/compare/shipped"
 #: In this order: of a score that both hold, the first one's line is shipped.
-GRIDS = ("price_fashion.jsonl", "table1_fashion.jsonl")
+GRIDS = ("price_fashion.jsonl", "table1_fashion.jsonl", "evidence_fashion.jsonl.gz")
 KEPT = ("published.jsonl", "simulate_gmm.jsonl")
 
 
@@ -31,18 +32,24 @@ def measured(record: Record) -> tuple[object, ...]:
     return record.config_hash, record.duration_nimg, record.checkpoint, evaluation, *what
 
 
+def unpacked(name: str, data: bytes) -> bytes:
+    """The text of a file of that name: two compressors may pack the same text otherwise."""
+    return gzip.decompress(data) if name.endswith(".gz") else data
+
+
 def shipped_files(results: Path = RESULTS) -> dict[str, bytes]:
     """The bytes of every file that is made, by name."""
     seen: set[tuple[object, ...]] = set()
     files = {}
     for name in GRIDS:
         lines = []
-        for line in (results / name).read_text(encoding="utf-8").splitlines():
+        for line in unpacked(name, (results / name).read_bytes()).decode().splitlines():
             record = Record.from_dict(json.loads(line))
             if record.reference == "heldout-clean" and measured(record) not in seen:
                 lines.append(line)
                 seen.add(measured(record))
-        files[name] = "".join(line + "\n" for line in lines).encode()
+        text = "".join(line + "\n" for line in lines).encode()
+        files[name] = gzip.compress(text, mtime=0) if name.endswith(".gz") else text
     return files
 
 
@@ -52,7 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     for name, data in shipped_files().items():
         path = SHIPPED / name
-        same = path.exists() and path.read_bytes() == data
+        same = path.exists() and unpacked(name, path.read_bytes()) == unpacked(name, data)
         if not same and not options.check:
             atomic_write_bytes(path, data)
         print(f"{path.relative_to(ROOT)}: {'up to date' if same else 'differs' if options.check else 'written'}")

@@ -29,9 +29,9 @@ from ambient_theory.shared.replicates import mean_of_known
 
 
 def read_shipped() -> Reading:
-    """The records that come with the project: every `*.jsonl` of the package's `shipped` directory."""
+    """The records that come with the project: every `*.jsonl` and `*.jsonl.gz` of the package's `shipped` directory."""
     with resources.as_file(resources.files("ambient_theory.compare") / "shipped") as directory:
-        files = sorted(directory.glob("*.jsonl"))
+        files = sorted(p for p in directory.iterdir() if p.name.endswith((".jsonl", ".jsonl.gz")))
         if not files:
             raise DataError(f"{directory}: no shipped records in this installation; name files of records")
         return read(*files)
