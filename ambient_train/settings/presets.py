@@ -39,8 +39,8 @@ _TRAIN_8X8: dict[str, Any] = {
 _SAMPLER_8X8 = {"steps": 12, "sigma_min": 0.01, "sigma_max": 20.0}
 
 PRESETS: dict[str, Preset] = {
-    "digits": Preset(train=_TRAIN_8X8, sampler=_SAMPLER_8X8, duration_nimg=160_000, n_eval=2_000),
-    "fashion": Preset(train={**_TRAIN_8X8, "resolution": 8}, sampler=_SAMPLER_8X8, duration_nimg=400_000, n_eval=5_000),
+    "digits": Preset(train=_TRAIN_8X8, sampler=_SAMPLER_8X8, duration_nimg=65_536, n_eval=2_000),
+    "fashion": Preset(train={**_TRAIN_8X8, "resolution": 8}, sampler=_SAMPLER_8X8, duration_nimg=200_000, n_eval=5_000),
     "small": Preset(
         train={
             **_SMALL,
