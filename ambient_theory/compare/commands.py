@@ -33,9 +33,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.",
 def _load(records: list[Path] | None, shipped: bool = False) -> Reading:
     """The records asked for; the shipped ones if none is, or with them if `shipped`."""
     from ambient_theory.compare.grouping import read_shipped
+    from ambient_theory.shared.errors import DataError
     from ambient_theory.shared.reading import Reading, read
 
     own = read(*records) if records else Reading((), 0, 0)
+    if records and not own.records:
+        raise DataError(
+            f"no record in {', '.join(map(str, records))}: name finished runs, or .jsonl files that hold some"
+        )
     return own + read_shipped() if shipped or not records else own
 
 

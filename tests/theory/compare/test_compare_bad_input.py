@@ -27,7 +27,7 @@ def run(*arguments):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no "),
+        ("", "no "),  # no record, or no denoising error among them
         ("not json\n", ":1: "),
         ('{"schema": "ambient.result/9"}\n', "schema 'ambient.result/9' is unknown"),
         ('{"schema": "ambient.result/2", "colour": 1}\n', "unknown field(s) colour"),
