@@ -196,7 +196,7 @@ class TrainState:
         load_optimizer(self.optimizer, self.network, checkpoint.groups["optimizer"])
         self.nimg = checkpoint.nimg
         self.skipped = tuple(checkpoint.meta.get("skipped", ()))
-        self.sums = {k: float(v) for k, v in checkpoint.meta["sums"].items()}
+        self.sums = {k: float(checkpoint.meta["sums"][k]) for k in self.sums}  # in the order of a new one
         best = checkpoint.meta.get("best")
         self.best = None if best is None else (int(best[0]), float(best[1]))
 
