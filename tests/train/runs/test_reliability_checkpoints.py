@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
 import json
 import os
@@ -10,8 +11,9 @@ import pickle
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -227,16 +229,18 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_loses_nothing(
     reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     path = tmp_path / "run"
-    write, written = checkpoints._write, []
+    flushed, opened = checkpoints.flushed, []
 
-    def full(file: Path, data: bytes) -> None:
-        written.append(file)
-        if len(written) == 13:  # a file of the third checkpoint, half written
-            file.write_bytes(data[: len(data) // 2])
-            raise OSError(number, os.strerror(number), str(file))
-        write(file, data)
+    @contextlib.contextmanager
+    def full(file: IO[bytes]) -> Iterator[IO[bytes]]:
+        opened.append(file)
+        with flushed(file) as inner:
+            if len(opened) == 13:  # a file of the third checkpoint, half written
+                inner.write(b"half")
+                raise OSError(number, os.strerror(number), str(file.name))
+            yield inner
 
-    monkeypatch.setattr(checkpoints, "_write", full)
+    monkeypatch.setattr(checkpoints, "flushed", full)
     with pytest.raises(DataError, match=r"what was saved before is intact; make room, then the same command") as caught:
         tiny_run.run(path)
     assert caught.value.exit_code == 3
@@ -244,7 +248,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_loses_nothing(
     assert found is not None
     assert (found.nimg, complaints) == (64, [])
     assert [p for p in (path / "checkpoints").iterdir() if p.name.startswith(".")] == []
-    monkeypatch.setattr(checkpoints, "_write", write)
+    monkeypatch.setattr(checkpoints, "flushed", flushed)
     tiny_run.run(path)
     tiny_run.assert_same_run(path, reference)
 
