@@ -99,7 +99,7 @@ def test_unbiased_form_extends_the_denoiser_below_the_noise_of_the_data_and_the_
 
 def test_one_step_and_two_samples_are_enough_and_one_step_of_eulers_method_is_not() -> None:
     assert learned("unbiased", 2, 1, span=1.0) < 0.03
-    assert learned("unbiased", 2, 1, span=1.0, euler=True) > 0.2
+    assert learned("unbiased", 2, 1, span=1.0, euler=True) > max(0.03, Table().error() / 2)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
