@@ -9,9 +9,9 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -69,6 +69,27 @@ def run(path: Path, options: RunOptions = OPTIONS, *, duration: int = DURATION, 
     torch.set_num_threads(1)
     changes = keywords.pop("changes", {})
     return execute(job(duration, **changes), path, options, **keywords)
+
+
+@contextlib.contextmanager
+def full_disk(number: int) -> Iterator[None]:
+    """The disk fills (`errno` `number`) in the middle of a file of the third checkpoint and stays full."""
+    flushed, opened = checkpoints.flushed, []
+
+    @contextlib.contextmanager
+    def full(file: IO[bytes]) -> Iterator[IO[bytes]]:
+        opened.append(file)
+        with flushed(file) as inner:
+            if len(opened) >= 13:
+                inner.write(b"half")
+                raise OSError(number, os.strerror(number), str(file.name))
+            yield inner
+
+    checkpoints.flushed = full  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        checkpoints.flushed = flushed
 
 
 def final(path: Path) -> dict[str, torch.Tensor]:

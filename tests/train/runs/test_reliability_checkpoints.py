@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import errno
 import json
 import os
@@ -11,9 +10,8 @@ import pickle
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pytest
@@ -226,29 +224,17 @@ def test_protected_checkpoints_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_ends_the_run_with_a_sentence_and_loses_nothing(
-    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    reference: Path, tmp_path: Path, number: int
 ) -> None:
     path = tmp_path / "run"
-    flushed, opened = checkpoints.flushed, []
-
-    @contextlib.contextmanager
-    def full(file: IO[bytes]) -> Iterator[IO[bytes]]:
-        opened.append(file)
-        with flushed(file) as inner:
-            if len(opened) == 13:  # a file of the third checkpoint, half written
-                inner.write(b"half")
-                raise OSError(number, os.strerror(number), str(file.name))
-            yield inner
-
-    monkeypatch.setattr(checkpoints, "flushed", full)
-    with pytest.raises(DataError, match=r"what was saved before is intact; make room, then the same command") as caught:
+    said = r"what was saved before is intact; make room, then the same command"
+    with tiny_run.full_disk(number), pytest.raises(DataError, match=said) as caught:
         tiny_run.run(path)
     assert caught.value.exit_code == 3
     found, complaints = checkpoints.newest_valid(path / "checkpoints")
     assert found is not None
     assert (found.nimg, complaints) == (64, [])
     assert [p for p in (path / "checkpoints").iterdir() if p.name.startswith(".")] == []
-    monkeypatch.setattr(checkpoints, "flushed", flushed)
     tiny_run.run(path)
     tiny_run.assert_same_run(path, reference)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import shutil
@@ -107,18 +109,10 @@ def go(world: World, path: Path, options: Any, bad: int = -1, harm: str = "") ->
     training.batch_loss = spoiled
     if harm == "data" and last:
         resolving.make_training_set = _broken
-    if harm == "disk" and world.leader:
-        original_write, written = checkpoints._write, []
-
-        def full(file: Path, data: bytes) -> None:
-            written.append(file)
-            if len(written) > 12:
-                raise OSError(28, "No space left on device", str(file))
-            original_write(file, data)
-
-        checkpoints._write = full
+    disk = tiny_run.full_disk(errno.ENOSPC) if harm == "disk" and world.leader else contextlib.nullcontext()
     try:
-        scores = tiny_run.run(path, options, world=world)
+        with disk:
+            scores = tiny_run.run(path, options, world=world)
     except AmbientError as error:
         return f"{type(error).__name__} {error.exit_code}: {error}"
     return ",".join(f"{r.metric} {r.value}" for at in scores.values() for r in at)
