@@ -43,7 +43,7 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m ambient_train.settings.document > docs/options.md
 	$(BIN)/python -m ambient_theory.simulation.options >> docs/options.md
-	$(BIN)/python -m ambient_theory.compare.document >> docs/options.md
+	$(BIN)/python -m ambient_theory.compare.commands.document >> docs/options.md
 
 torture: $(STAMP)
 	$(BIN)/python tests/torture.py --kills 200 --out experiments/torture.json

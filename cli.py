@@ -21,7 +21,6 @@ class Entry(NamedTuple):
     module: str
     attribute: str
     summary: str
-    example: str = "EXAMPLE"
     handed: Callable[..., Any] | None = None
     """What it needs of the other package: `attribute` makes the command from it."""
 
@@ -66,23 +65,20 @@ COMMANDS = {
         "Check the theory's rates: W1 of estimators of k-atomic mixtures against n, n_l and the bound.",
     ),
     "compare": Entry(
-        "ambient_theory.compare.commands",
+        "ambient_theory.compare.commands.compare",
         "compare",
         "What is a noisy image worth? Prices, fits, controls and theory from records, as one page and a table.",
-        "COMPARE_EXAMPLE",
     ),
     "price": Entry(
-        "ambient_theory.compare.commands",
+        "ambient_theory.compare.commands.price",
         "price_command",
         "How many noisy images is one clean image worth at noise SIGMA? Measured, or the band of the laws (marked).",
-        "PRICE_EXAMPLE",
-        _measure,
+        handed=_measure,
     ),
     "budget": Entry(
-        "ambient_theory.compare.commands",
+        "ambient_theory.compare.commands.budget",
         "budget",
         "What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is.",
-        "BUDGET_EXAMPLE",
     ),
     "data": Entry("ambient_train.commands.data", "app", "Prepare and check sets of images."),
     "export": Entry(
@@ -102,7 +98,7 @@ def imported(name: str) -> Any:
         found = found(entry.handed)
     if not isinstance(found, typer.Typer):
         alone = typer.Typer(add_completion=False)
-        alone.command(name, epilog=getattr(module, entry.example))(found)
+        alone.command(name, epilog=module.EXAMPLE)(found)
         found = alone
     made = typer.main.get_command(found)
     made.name = name
@@ -139,7 +135,7 @@ def _version(value: bool) -> None:
 
 def _adviser() -> Adviser:
     """The theory for those commands of the trainer that ask it what to train next."""
-    from ambient_theory.compare.adviser import RecordAdviser
+    from ambient_theory.compare.advice.adviser import RecordAdviser
 
     return RecordAdviser()
 

@@ -21,16 +21,16 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
-from ambient_theory.compare.analysis import GroupAnalysis, analyse_group
-from ambient_theory.compare.formula_verdicts import Verdict
-from ambient_theory.compare.goods import ADDITIVE, FREE, NOTHING_BELOW, ONE, TWO
-from ambient_theory.compare.grouping import group_records
-from ambient_theory.compare.judgement import FORMULA, Judgement
-from ambient_theory.compare.level_findings import LevelFindings, analyse_levels
-from ambient_theory.compare.level_words import worth_text
-from ambient_theory.compare.tables import Group, MeasuredCell, table_of
-from ambient_theory.compare.unseen import Unseen
-from ambient_theory.compare.words import answer, number, span
+from ambient_theory.compare.by_level.findings import LevelFindings, analyse_levels
+from ambient_theory.compare.by_level.goods import ADDITIVE, FREE, NOTHING_BELOW, ONE, TWO
+from ambient_theory.compare.by_level.judgement import FORMULA, Judgement
+from ambient_theory.compare.by_level.unseen import Unseen
+from ambient_theory.compare.by_level.verdicts import Verdict
+from ambient_theory.compare.by_level.words import worth_text
+from ambient_theory.compare.cells.grouping import group_records
+from ambient_theory.compare.cells.tables import Group, MeasuredCell, table_of
+from ambient_theory.compare.scores.analysis import GroupAnalysis, analyse_group
+from ambient_theory.compare.scores.words import answer, number, span
 from ambient_theory.shared.errors import AmbientError, DataError
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.reading import read_records

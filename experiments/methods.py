@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient_theory.compare.dominance import Losses, PartComparison, compare_with_parts
-from ambient_theory.compare.grouping import method_words
-from ambient_theory.compare.levels import DENOISE, RULES, LevelTable, level_tables
+from ambient_theory.compare.by_level.dominance import Losses, PartComparison, compare_with_parts
+from ambient_theory.compare.by_level.levels import DENOISE, RULES, LevelTable, level_tables
+from ambient_theory.compare.cells.grouping import method_words
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.reading import read_records
 from ambient_theory.shared.records import NATS, Record

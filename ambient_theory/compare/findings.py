@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import ambient_theory
-from ambient_theory.compare.analysis import GroupAnalysis, analyse_group
-from ambient_theory.compare.grouping import group_records, select
-from ambient_theory.compare.level_findings import LevelFindings, analyse_levels
-from ambient_theory.compare.levels import DENOISE, has_levels
-from ambient_theory.compare.panels import panels_of
-from ambient_theory.compare.published import PublishedPrice, published_prices
-from ambient_theory.compare.words import answers
+from ambient_theory.compare.by_level.findings import LevelFindings, analyse_levels
+from ambient_theory.compare.by_level.levels import DENOISE, has_levels
+from ambient_theory.compare.cells.grouping import group_records, select
+from ambient_theory.compare.cells.panels import panels_of
+from ambient_theory.compare.scores.analysis import GroupAnalysis, analyse_group
+from ambient_theory.compare.scores.published import PublishedPrice, published_prices
+from ambient_theory.compare.scores.words import answers
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record
 from ambient_theory.simulation.collapse import SimulationPanel

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import cli
-from ambient_theory.compare.document import SECTIONS as COMPARE_SECTIONS
-from ambient_theory.compare.document import options_sections
-from ambient_theory.compare.settings import PageOptions, PriceOptions, Purse, Scores
+from ambient_theory.compare.commands.document import SECTIONS as COMPARE_SECTIONS
+from ambient_theory.compare.commands.document import options_sections
+from ambient_theory.compare.commands.settings import PageOptions, PriceOptions, Purse, Scores
 from ambient_theory.shared.options import Described, describe
 from ambient_theory.simulation.exchange import ExchangeConfig
 from ambient_theory.simulation.grid import SimulationConfig

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ambient_theory.bounds.laws import identifiability_band
-from ambient_theory.compare.fits import Interval
-from ambient_theory.compare.goods import NAIVE, ONE, TWO
-from ambient_theory.compare.heldout import HeldOut
-from ambient_theory.compare.level_findings import LevelFindings
-from ambient_theory.compare.levels import LevelCell, LevelTable
-from ambient_theory.compare.predicted import mean_worth
-from ambient_theory.compare.unseen import Unseen
+from ambient_theory.compare.by_level.findings import LevelFindings
+from ambient_theory.compare.by_level.goods import NAIVE, ONE, TWO
+from ambient_theory.compare.by_level.levels import LevelCell, LevelTable
+from ambient_theory.compare.by_level.predicted import mean_worth
+from ambient_theory.compare.by_level.unseen import Unseen
+from ambient_theory.compare.fitting.fits import Interval
+from ambient_theory.compare.scores.heldout import HeldOut
 from ambient_theory.shared.palette import BLACK, BLUE, GREEN, GREY, LEVELS, MARKERS, RED, SKY
 from ambient_theory.shared.plotting import log_axis, new_figure
 

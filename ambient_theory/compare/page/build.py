@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ambient_theory.compare.cell_table import csv_text, table_rows
 from ambient_theory.compare.findings import Findings, gather_findings
+from ambient_theory.compare.page.cell_table import csv_text, table_rows
 from ambient_theory.compare.page.context import page_context
 from ambient_theory.compare.page.level_section import all_level_plates
 from ambient_theory.compare.page.plates import plates_of

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ambient_theory.bounds.laws import identifiability_band
-from ambient_theory.compare.analysis import GroupAnalysis
-from ambient_theory.compare.published import PublishedPrice, RowWorth
-from ambient_theory.compare.words import number
+from ambient_theory.compare.scores.analysis import GroupAnalysis
+from ambient_theory.compare.scores.published import PublishedPrice, RowWorth
+from ambient_theory.compare.scores.words import number
 from ambient_theory.simulation.collapse import SimulationPanel
 
 

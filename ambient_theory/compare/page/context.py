@@ -9,9 +9,8 @@ from markupsafe import Markup
 
 import ambient_theory
 from ambient_theory.bounds.laws import LAWS
-from ambient_theory.compare.analysis import GroupAnalysis, tell_apart
 from ambient_theory.compare.findings import Findings
-from ambient_theory.compare.fits import Comparison
+from ambient_theory.compare.fitting.fits import Comparison
 from ambient_theory.compare.page.level_section import (
     Section,
     buy_table,
@@ -22,7 +21,8 @@ from ambient_theory.compare.page.level_section import (
     unseen_tables,
 )
 from ambient_theory.compare.page.plates import Plate
-from ambient_theory.compare.words import QUESTION, between, fit_in_words, number, p_value, span, what_to_buy
+from ambient_theory.compare.scores.analysis import GroupAnalysis, tell_apart
+from ambient_theory.compare.scores.words import QUESTION, between, fit_in_words, number, p_value, span, what_to_buy
 
 # ------------------------------------------------------------------------------------------------------------- tables
 

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ambient_theory.bounds.laws import LAWS, identifiability_band
-from ambient_theory.compare.analysis import GroupAnalysis
-from ambient_theory.compare.curves import SingleIndex
-from ambient_theory.compare.fits import Interval
-from ambient_theory.compare.published import PublishedPrice, RowWorth
-from ambient_theory.compare.tables import METRIC_NAMES, Group, MeasuredCell
+from ambient_theory.compare.cells.tables import METRIC_NAMES, Group, MeasuredCell
+from ambient_theory.compare.fitting.curves import SingleIndex
+from ambient_theory.compare.fitting.fits import Interval
+from ambient_theory.compare.scores.analysis import GroupAnalysis
+from ambient_theory.compare.scores.published import PublishedPrice, RowWorth
 from ambient_theory.shared.palette import BLACK, BLUE, GREEN, GREY, LEVELS, MARKERS, PURPLE, RED, SKY
 from ambient_theory.shared.plotting import log_axis, new_figure, plain_number
 

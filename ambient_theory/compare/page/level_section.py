@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from ambient_theory.bounds.laws import law_named
-from ambient_theory.compare.formula import BOUND_TERMS
-from ambient_theory.compare.judgement import FORMULA, Judgement
-from ambient_theory.compare.level_findings import LevelFindings, Worths
-from ambient_theory.compare.level_words import band_columns, band_rows, worth_text
+from ambient_theory.compare.by_level.findings import LevelFindings, Worths
+from ambient_theory.compare.by_level.formula import BOUND_TERMS
+from ambient_theory.compare.by_level.judgement import FORMULA, Judgement
+from ambient_theory.compare.by_level.unseen import Unseen
+from ambient_theory.compare.by_level.words import band_columns, band_rows, worth_text
 from ambient_theory.compare.page import answer_figures, level_figures
 from ambient_theory.compare.page.plates import Plate, plate
-from ambient_theory.compare.unseen import Unseen
-from ambient_theory.compare.words import number, p_value, span, what_to_buy
+from ambient_theory.compare.scores.words import number, p_value, span, what_to_buy
 
 Table = dict[str, Any]
 HEADING = "Two goods: worth by level"

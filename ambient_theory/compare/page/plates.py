@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from ambient_theory.compare.analysis import GroupAnalysis
 from ambient_theory.compare.findings import Findings
 from ambient_theory.compare.page import answer_figures, captions, figures, figures_simulation
+from ambient_theory.compare.scores.analysis import GroupAnalysis
 from ambient_theory.shared import plotting
 from ambient_theory.simulation.figures import w1_figure
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from invoke import ambient
 
-from ambient_theory.compare.adviser import RecordAdviser
+from ambient_theory.compare.advice.adviser import RecordAdviser
 from ambient_train.worth import campaign, run, stages
 from ambient_train.worth.images import noise_after_resizing, small_images
 

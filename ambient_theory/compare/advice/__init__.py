@@ -1,0 +1,1 @@
+"""What a sweep asks while it runs: the next cells, a rough price, the page."""

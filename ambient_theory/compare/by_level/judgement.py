@@ -1,0 +1,239 @@
+"""What the error curves of one table say about a noisy image at one noise level: the surviving law, in words.
+
+A price is given only if the clean-only error falls with the number of images, and if the worth has an interval with two
+ends and above 0. Of the nested laws the simplest that the data do not reject survives; where data reject neither of two
+laws, the sentence says that they cannot be told apart.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from ambient_theory.compare.by_level import goods
+from ambient_theory.compare.by_level.formula import Scatters
+from ambient_theory.compare.by_level.goods import (
+    ADDITIVE,
+    CLEAN_ONLY,
+    FREE,
+    NAIVE,
+    NOTHING_BELOW,
+    ONE,
+    TWO,
+    LawFit,
+    Market,
+)
+from ambient_theory.compare.by_level.levels import LevelTable
+from ambient_theory.compare.by_level.potency import compare_laws, falls_with_size, parallelism, worth_interval
+from ambient_theory.compare.cells.tables import CLEAN_LIKE, is_control
+from ambient_theory.compare.fitting.fits import Interval
+from ambient_theory.compare.fitting.quadratic import Test
+from ambient_theory.compare.scores.words import number
+
+FORMULA = "V/(V + v)"
+NESTED = (
+    (CLEAN_ONLY, ONE),
+    (NAIVE, ONE),
+    (ONE, TWO),
+    (NOTHING_BELOW, TWO),
+    (ADDITIVE, TWO),
+    (TWO, FREE),
+    (FORMULA, FREE),
+)
+"""Which law is tested as a case of which."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Everything about one noise level.
+
+    one: the worth of all levels; coarse, fine: above the noise, and below it at the ratio `reference` (None where no
+    level is there); saturation: q of the two goods; free: by level. tests: nested law -> against its larger law;
+    parallel: do all mixtures agree, of the laws and at each level. trend: does the clean-only error fall with size.
+    expected: the worth that a control must have.
+    """
+
+    market: Market
+    laws: dict[str, LawFit]
+    one: Interval
+    coarse: Interval | None
+    fine: Interval | None
+    free: tuple[Interval, ...]
+    tests: dict[tuple[str, str], Test]
+    parallel: dict[str, Test]
+    parallel_by_level: tuple[Test, ...]
+    trend: Test
+    confidence: float
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def sigma_n(self) -> float:
+        return self.market.sigma_n
+
+    @property
+    def expected(self) -> float | None:
+        if not is_control(self.sigma_n):
+            return None
+        return 1.0 if self.sigma_n <= CLEAN_LIKE else 0.0
+
+    @property
+    def saturation(self) -> float:
+        return self.laws[TWO].q
+
+    @property
+    def ceiling(self) -> float:
+        """Factor by which noisy images multiply the clean ones below the noise at most; infinite if they add."""
+        q = self.saturation
+        worth = 0.0 if self.fine is None else self.fine.value
+        return 1 + worth * (1 + q * self.market.reference) / q if q > 0 else math.inf
+
+    def rejected(self, nested: str, full: str) -> bool | None:
+        """Whether the data reject `nested` as a case of `full`; None where that cannot be tested."""
+        p = self.tests[nested, full].p if (nested, full) in self.tests else None
+        return None if p is None else p < 0.05
+
+    @property
+    def surviving(self) -> str:
+        """The simplest of one worth, two goods and free worths that the data do not reject; empty if untestable."""
+        for nested, full in ((ONE, TWO), (TWO, FREE)):
+            rejected = self.rejected(nested, full)
+            if rejected is None:
+                return ""
+            if not rejected:
+                return nested
+        return FREE
+
+    @property
+    def undetermined(self) -> str:
+        """Why no price can be given; empty if one can."""
+        if self.trend.p is None:
+            return "one training seed a cell leaves no interval"
+        if self.trend.p > 0.05:
+            return "the clean-only error does not fall with the number of images: train longer, or add seeds"
+        worth = self.coarse or self.one
+        if worth.low is None or worth.high is None:
+            return "there is no interval"
+        if worth.low <= 0 and math.isinf(worth.high):
+            return "the interval of the worth has no ends"
+        return ""
+
+    @property
+    def priced(self) -> bool:
+        """Whether one clean image has a price in noisy ones with two ends (above the noise)."""
+        worth = self.coarse or self.one
+        return not self.undetermined and bool(worth.low) and worth.high is not None and math.isfinite(worth.high)
+
+    def sentence(self) -> str:
+        """What the laws say, in words."""
+        if self.undetermined:
+            return f"σ {self.sigma_n:g}: no price; {self.undetermined}."
+        law = self.surviving
+        price = self._price()
+        if law == "":
+            return (
+                f"σ {self.sigma_n:g}: {price}every measured level lies on one side of the noise, so the laws are one."
+            )
+        if law == ONE:
+            text = "one worth at every level and two goods cannot be told apart"
+            if self.rejected(NOTHING_BELOW, TWO):
+                text += "; below the noise level noisy images are worth something"
+        elif law == TWO:
+            text = "a noisy image is two goods"
+            nothing, additive = self.rejected(NOTHING_BELOW, TWO), self.rejected(ADDITIVE, TWO)
+            if nothing is False:
+                text += ": it adds above the noise level, and nothing is certain below"
+            elif additive:
+                text += ": it adds above the noise level; below, noisy images multiply the clean ones and saturate"
+            else:
+                text += ": it adds above the noise level and less or more below; whether that saturates is not seen"
+        else:
+            text = "neither one worth nor two goods is enough: the worth changes from level to level"
+        if self.rejected(FORMULA, FREE) is False:
+            text += f"; {FORMULA}, without a fitted constant, is not rejected"
+        elif self.rejected(FORMULA, FREE):
+            largest = int(max(self.market.n_clean[self.market.n_noisy == 0]))
+            text += f"; {FORMULA} with V of the model of {largest:,} clean images is rejected"
+        lack = self.laws[FREE].lack
+        if lack is not None and lack.p is not None and lack.p < 0.05:
+            text += "; no law fits all mixtures, and intervals are widened to what is left"
+        return f"σ {self.sigma_n:g}: {price}{text}."
+
+    def _price(self) -> str:
+        """The price above the noise with its interval, for the start of a sentence."""
+        worth = self.coarse or self.one
+        if self.undetermined or worth.low is None or worth.high is None:
+            return ""
+        where = "above the noise level " if self.coarse is not None else ""
+        where += "and on average " if where and self.surviving == FREE else ""
+        confidence = f"{100 * self.confidence:g} %"
+        if worth.value <= 0 or worth.low <= 0:
+            low = number(worth.inverse().low)
+            return f"{where}one clean image is worth at least {low} noisy ones ({confidence}); "
+        price = worth.inverse()
+        ends = f"{number(price.low)} to {number(price.high)}"
+        if math.isinf(worth.high):
+            return f"{where}one clean image is worth at most {number(price.high)} noisy ones ({confidence}); "
+        return f"{where}one clean image is worth {number(price.value)} noisy ones ({confidence} interval {ends}); "
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "sigma_n": self.sigma_n,
+            "control_expected": self.expected,
+            "levels_above": self.market.levels[self.market.above].tolist(),
+            "reference_ratio": self.market.reference,
+            "one_worth": self.one.to_list(),
+            "coarse_worth": None if self.coarse is None else self.coarse.to_list(),
+            "fine_worth": None if self.fine is None else self.fine.to_list(),
+            "saturation_q": self.saturation,
+            "ceiling_factor": self.ceiling if math.isfinite(self.ceiling) else None,
+            "free_worths": [i.to_list() for i in self.free],
+            "laws": {
+                name: {"sse": law.sse, "lack_of_fit": None if law.lack is None else law.lack.to_dict()}
+                for name, law in self.laws.items()
+            },
+            "tests": {f"{a} in {b}": test.to_dict() for (a, b), test in self.tests.items()},
+            "parallelism": {name: test.to_dict() for name, test in self.parallel.items()},
+            "parallelism_by_level": [test.to_dict() for test in self.parallel_by_level],
+            "clean_error_falls": self.trend.to_dict(),
+            "surviving": self.surviving,
+            "undetermined": self.undetermined or None,
+            "sentence": self.sentence(),
+            "notes": list(self.notes),
+        }
+
+
+def all_laws(market: Market, table: LevelTable) -> dict[str, LawFit]:
+    """The fitted laws and the formula, by name."""
+    worth, _ = Scatters.of(table).worth(market.sigma_n, market.levels)
+    return {**goods.fit_laws(market), FORMULA: goods.fixed_law(market, FORMULA, worth)}
+
+
+def judge(table: LevelTable, sigma_n: float, confidence: float = 0.95) -> Judgement:
+    """Fit every law at one noise level and compare them. Raises DataError where the cells cannot determine a law."""
+    market = Market.of(table, sigma_n)
+    laws = all_laws(market, table)
+    two, free = laws[TWO], laws[FREE]
+    above, below = bool(market.above.any()), not bool(market.above.all())
+    columns = [worth_interval(two, k, confidence) for k in range(two.pattern.shape[1])]
+    notes = []
+    if market.one_ratio and below:
+        notes.append("all mixtures have the same share of noisy images, so saturation below the noise cannot be seen")
+    if not above:
+        notes.append("no measured level lies above the noise")
+    if not below:
+        notes.append("no measured level lies below the noise")
+    return Judgement(
+        market=market,
+        laws=laws,
+        one=worth_interval(laws[ONE], 0, confidence),
+        coarse=columns[0] if above else None,
+        fine=columns[-1] if below else None,
+        free=tuple(worth_interval(free, k, confidence) for k in range(len(market.levels))),
+        tests={(a, b): compare_laws(laws[a], laws[b]) for a, b in NESTED if a in laws and b in laws},
+        parallel={name: parallelism(laws[name]) for name in (ONE, TWO, FREE)},
+        parallel_by_level=tuple(parallelism(free, k) for k in range(len(market.levels))),
+        trend=falls_with_size(market),
+        confidence=confidence,
+        notes=tuple(notes),
+    )

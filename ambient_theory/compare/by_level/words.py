@@ -1,0 +1,45 @@
+"""Rows of the tables by level that commands and page share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ambient_theory.compare.by_level.formula import Scatters
+from ambient_theory.compare.by_level.judgement import Judgement
+from ambient_theory.compare.fitting.fits import Interval
+from ambient_theory.compare.scores.words import number, span
+
+
+def worth_text(worth: Interval | None) -> str:
+    """A worth with its interval, a dash where none was measured."""
+    if worth is None:
+        return "–"
+    return span(worth)
+
+
+def band_columns(terms: Sequence[str]) -> list[str]:
+    """Columns of `band_rows`; terms: labels of the bound's terms."""
+    return ["level s", "", "worth of a noisy image", "V/(V + v)", *(f"bound: {term}" for term in terms)]
+
+
+def band_rows(judged: Judgement, scatters: Scatters) -> list[list[str]]:
+    """A line a level: the measured worth, the formula by two models, and the weights of the bound's terms."""
+    market = judged.market
+    low, high = scatters.worth(judged.sigma_n, market.levels)
+    terms = scatters.bound_terms(judged.sigma_n, market.levels)
+    rows = []
+    for k, level in enumerate(market.levels):
+        formula = number(float(low[k]), 2)
+        if number(float(high[k]), 2) != formula:
+            formula += f" to {number(float(high[k]), 2)}"
+        side = "above σ" if market.above[k] else "below σ"
+        rows.append(
+            [
+                f"{level:.3g}",
+                side,
+                worth_text(judged.free[k]),
+                formula,
+                *(number(float(t[k]), 2) for t in terms.values()),
+            ]
+        )
+    return rows

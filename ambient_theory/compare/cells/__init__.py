@@ -1,0 +1,1 @@
+"""From records to groups of comparable cells, and the cells as arrays."""

@@ -1,0 +1,1 @@
+"""The commands `compare`, `price` and `budget`, their options and what they print."""

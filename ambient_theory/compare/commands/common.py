@@ -1,0 +1,43 @@
+"""What `compare`, `price` and `budget` share: the records that they are given, and the first sign of life."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ambient_theory.shared.console import talk
+
+if TYPE_CHECKING:
+    from ambient_theory.shared.reading import Reading
+
+NOT_YOURS = (
+    "not your data: 8x8 Fashion-MNIST and printed tables, which ship with ambient; name your own runs or .jsonl files."
+)
+Records = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Run directories, JSONL files of records, or directories that hold some; none = what ships with ambient."
+    ),
+]
+
+
+def load(records: list[Path] | None, shipped: bool = False) -> Reading:
+    """The records asked for; the shipped ones if none is, or with them if `shipped`."""
+    from ambient_theory.compare.cells.grouping import read_shipped
+    from ambient_theory.shared.errors import DataError
+    from ambient_theory.shared.reading import Reading, read
+
+    own = read(*records) if records else Reading((), 0, 0)
+    if records and not own.records:
+        raise DataError(
+            f"no record in {', '.join(map(str, records))}: name finished runs, or .jsonl files that hold some"
+        )
+    return own + read_shipped() if shipped or not records else own
+
+
+def begin(quiet: bool) -> None:
+    """Before anything heavy is imported: a sign of life on a terminal."""
+    talk("reading records ...", quiet=quiet or not sys.stderr.isatty())

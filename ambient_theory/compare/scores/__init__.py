@@ -1,0 +1,1 @@
+"""One score, one worth: what a group of comparable cells says of the price of a noisy image."""

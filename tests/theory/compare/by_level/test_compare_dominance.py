@@ -1,0 +1,79 @@
+"""A mixture is compared with the better of its parts at every level, by paired seeds, within two standard errors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from level_sweeps import LEVELS, noise, record
+
+from ambient_theory.compare.by_level.dominance import Losses, compare_with_parts
+from ambient_theory.compare.by_level.levels import level_tables
+from ambient_theory.shared.records import Record
+
+CLEAN, NOISY, SIGMA = 100, 200, 0.25
+
+
+def trained(mixture: float, *, seeds: int = 5, scatter: float = 0.01, cells: int = 1, key: int = 0) -> list[Record]:
+    """Parts whose error is .1 at levels below (clean) and above (noisy) the noise and .12 elsewhere; the mixture has
+    exp(mixture) times the better of the two."""
+    rng = np.random.default_rng(key)
+    out = []
+    for extra in range(cells):
+        for seed in range(seeds):
+            for n_clean, n_noisy in ((CLEAN + extra, 0), (0, NOISY + extra), (CLEAN + extra, NOISY + extra)):
+                by = noise(rng, scatter, len(LEVELS))
+                for level, shift in zip(LEVELS, by, strict=True):
+                    alone = 0.1 if (level < SIGMA) == (n_clean > 0) else 0.12
+                    value = 0.1 * math.exp(mixture) if n_clean and n_noisy else alone
+                    sigma = SIGMA if n_noisy else None
+                    out.append(record(n_clean, n_noisy, sigma, level, value * math.exp(shift), seed))
+    return out
+
+
+def test_the_better_part_is_chosen_level_by_level_and_the_excess_is_against_it() -> None:
+    [found] = compare_with_parts(level_tables(trained(0.03, scatter=0.0))[0])
+    assert found.excess == pytest.approx(0.03)
+    assert found.better == tuple("100 clean" if s < SIGMA else "200 noisy (σ 0.25)" for s in LEVELS)
+
+
+def test_an_excess_of_five_standard_errors_is_found_at_every_level() -> None:
+    # a paired difference scatters by .01 sqrt 2, five seeds: s.e. .0063
+    [found] = compare_with_parts(level_tables(trained(0.05))[0])
+    assert found.lost.sum() == len(LEVELS)
+    assert "worse at 6 of 6 levels" in found.sentence()
+
+
+def test_equal_mixtures_seem_to_lose_as_often_as_chance_says() -> None:
+    # by the choice of the nearer of two parts 6 scatters apart nothing is added; t with 4 x 200 d.o.f. is normal.
+    # levels of a cell are correlated: at worst the 200 cells are independent and their 6 levels the same
+    found = compare_with_parts(level_tables(trained(0.0, cells=200, key=3))[0])
+    losses = Losses.of(found)
+    rate = losses.expected / losses.compared
+    assert losses.compared == 200 * len(LEVELS)
+    assert losses.lost / losses.compared == pytest.approx(rate, abs=3 * math.sqrt(rate * (1 - rate) / 200))
+    worse = Losses.of(compare_with_parts(level_tables(trained(0.02, cells=200, key=3))[0]))
+    assert worse.lost / worse.compared > rate + 6 * math.sqrt(rate / 200)  # control: a real excess of 3 s.e. is seen
+
+
+def test_seeds_are_paired_and_a_missing_part_is_left_out() -> None:
+    rows = trained(0.0)
+    common = {1: 0.4, 2: -0.4, 3: 0.2, 4: 0.0, 0: -0.2}  # what a seed does to all of its models falls out
+    moved = [replace(r, value=r.value * math.exp(common[r.seed or 0])) for r in rows]
+    [plain], [shifted] = (compare_with_parts(level_tables(x)[0]) for x in (rows, moved))
+    assert shifted.stderr == pytest.approx(plain.stderr)
+    assert shifted.excess == pytest.approx(plain.excess)
+    only_clean = [r for r in rows if r.n_clean]
+    [found] = compare_with_parts(level_tables(only_clean)[0])
+    assert found.n_parts == 1
+    assert set(found.better) == {"100 clean"}
+    assert compare_with_parts(level_tables([r for r in rows if r.n_clean and r.n_noisy])[0]) == []
+
+
+def test_one_seed_has_a_difference_and_no_verdict() -> None:
+    [found] = compare_with_parts(level_tables(trained(0.5, seeds=1))[0])
+    assert not found.lost.any()
+    assert "no standard error" in found.sentence()
+    assert Losses.of([found]) == Losses(0, 0)
