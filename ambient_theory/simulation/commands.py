@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ambient_theory.shared.console import command, print_json, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Given, by_key, with_options
+from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
-from ambient_theory.simulation.options import AddedNoise, ExchangeOptions, GridOptions, Scope
+from ambient_theory.simulation.options import AddedNoise, ExchangeOptions, GridOptions, Scope, SimulationFiles
 
 if TYPE_CHECKING:
     from ambient_theory.simulation.exchange import ExchangeConfig
@@ -31,41 +29,29 @@ def simulate_gmm(
     scope: Given[Scope],
     noise: AddedNoise,
     exchange: Given[ExchangeOptions],
-    outdir: Annotated[
-        Path | None,
-        typer.Option(help="Where to write. Default: runs/simulate-gmm-<hash of the config>.", rich_help_panel="Output"),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show cells and a time estimate, run nothing.", rich_help_panel="Output"),
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Output")
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel="Output")
-    ] = False,
+    files: SimulationFiles,
+    output: Output,
 ) -> None:
     """Check the theory's rates: W1 of estimators of k-atomic mixtures against n, n_l and the bound."""
     from ambient_theory.simulation.exchange import ExchangeConfig
     from ambient_theory.simulation.run import dry_run_report, run_exchange, run_simulation
 
     config, workers = _config(grid, scope, noise, exchange), scope.over(Scope()).workers
-    if dry_run:
+    if files.dry_run:
         report = dry_run_report(config, workers)
-        print_json(report) if json else print(report["text"])
+        print_json(report) if output.json else print(report["text"])
         return
     if isinstance(config, ExchangeConfig):
-        result = run_exchange(config, outdir, workers=workers, quiet=quiet)
+        result = run_exchange(config, files.outdir, workers=workers, quiet=output.quiet)
     else:
-        result = run_simulation(config, outdir, workers=workers, quiet=quiet)
-    if json:
+        result = run_simulation(config, files.outdir, workers=workers, quiet=output.quiet)
+    if output.json:
         print_json(result.summary)
     else:
         from rich.console import Console
 
         Console().print(result.rendered)
-    talk(f"wrote {', '.join(str(f) for f in result.files)}", quiet=quiet)
+    talk(f"wrote {', '.join(str(f) for f in result.files)}", quiet=output.quiet)
 
 
 def _config(

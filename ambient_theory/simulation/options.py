@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from ambient_theory.mixtures.pooling import WEIGHTS
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Checked, option, options_table
+from ambient_theory.shared.output import OUTPUT
 
 FAMILIES = ("separated", "hard", "envelope", "fixed", "pca-hard", "pca-strong")
 ENGINES = ("binned", "exact", "wishart")
@@ -161,9 +163,19 @@ class ExchangeOptions(Checked):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SimulationFiles(Checked):
+    """Where the simulation goes, and whether it runs at all."""
+
+    outdir: Path | None = option(
+        None, "Where to write", shown_default="runs/simulate-gmm-<hash of the config>", panel=OUTPUT
+    )
+    dry_run: bool = option(False, "Show cells and a time estimate, run nothing", panel=OUTPUT)
+
+
 def options_section() -> str:
     """The section of `simulate-gmm` in the page of options."""
-    table = options_table(GridOptions, Scope, AddedNoise, ExchangeOptions, files=False)
+    table = options_table(GridOptions, Scope, AddedNoise, ExchangeOptions, SimulationFiles, files=False)
     return f"\n## Simulation\n\n`ambient simulate-gmm`; not in files.\n\n{table}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,9 +12,6 @@ from ambient_train.settings.run_options import LaunchOptions
 
 if TYPE_CHECKING:
     from ambient_theory.shared.advice import Adviser
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel="Output")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no talk.", rich_help_panel="Output")]
 
 
 def here_or_in_group(

@@ -10,11 +10,12 @@ import typer
 
 from ambient_theory.shared.console import command, print_json, talk
 from ambient_theory.shared.options import with_options
+from ambient_theory.shared.output import Output
 from ambient_theory.shared.progress import stage_listener
-from ambient_train.commands.common import Json, Quiet
 from ambient_train.data.formats.columns import FILE_COLUMNS, LABEL_COLUMNS, SIGMA_COLUMNS, TABLE_STEMS, TABLE_SUFFIXES
 from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
 from ambient_train.data.readers import source_help
+from ambient_train.settings.files import ArchiveFiles
 
 app = typer.Typer(
     name="data",
@@ -40,7 +41,6 @@ CHECK_HELP = (
     "note, and so is a level that the pixels contradict.\n\n"
     "Exit code 3 if training could not read the source as it is."
 )
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DEST if it exists.", rich_help_panel="Output")]
 
 
 @app.command(epilog="Example: ambient data prepare photos/ photos32.zip --resolution 32")
@@ -51,9 +51,8 @@ def prepare(
     dest: Annotated[Path, typer.Argument(help="Archive to write: .zip (uncompressed PNGs, EDM's layout) or .npz.")],
     options: PrepareOptions,
     decoding: DecodeOptions,
-    overwrite: Overwrite = False,
-    json_output: Json = False,
-    quiet: Quiet = False,
+    files: ArchiveFiles,
+    output: Output,
 ) -> None:
     """Decode, crop, resize and write an archive; the same command continues an interrupted one.
 
@@ -64,23 +63,23 @@ def prepare(
 
     config = PrepareConfig(source=source, dest=dest, **vars(options))
     try:
-        with stage_listener(quiet) as progress:
-            result = run(config, workers=decoding.workers, overwrite=overwrite, progress=progress)
+        with stage_listener(output.quiet) as progress:
+            result = run(config, workers=decoding.workers, overwrite=files.overwrite, progress=progress)
     except KeyboardInterrupt:
         if partial_path(dest).exists():
-            talk(f"what is done is kept in {partial_path(dest)}; the same command continues", quiet=quiet)
+            talk(f"what is done is kept in {partial_path(dest)}; the same command continues", quiet=output.quiet)
         raise
     for note in result.notes:
-        talk(f"note: {note}", quiet=quiet)
+        talk(f"note: {note}", quiet=output.quiet)
     if result.resumed_from:
-        talk(f"continued after {result.resumed_from:,} images that were there already", quiet=quiet)
+        talk(f"continued after {result.resumed_from:,} images that were there already", quiet=output.quiet)
     for what, count in result.converted.items():
-        talk(f"{count:,} converted: {what}", quiet=quiet)
+        talk(f"{count:,} converted: {what}", quiet=output.quiet)
     for name, reason in result.skipped[:10]:
-        talk(f"left out {name}: {reason}", quiet=quiet)
+        talk(f"left out {name}: {reason}", quiet=output.quiet)
     if len(result.skipped) > 10:
-        talk(f"... and {len(result.skipped) - 10:,} more", quiet=quiet)
-    if json_output:
+        talk(f"... and {len(result.skipped) - 10:,} more", quiet=output.quiet)
+    if output.json:
         print_json(result.to_dict())
         return
     channels, height, width = result.shape
@@ -97,9 +96,8 @@ def corrupt(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     dest: Annotated[Path, typer.Argument(help="File to write: .npz with images, labels, sigma and heldout.")],
     options: CorruptOptions,
-    overwrite: Overwrite = False,
-    json_output: Json = False,
-    quiet: Quiet = False,
+    files: ArchiveFiles,
+    output: Output,
 ) -> None:
     """Write down the noise that training would add: float32 images, never clipped, never noised again.
 
@@ -107,11 +105,11 @@ def corrupt(
     """
     from ambient_train.data.prepare.corrupt import write_corrupted
 
-    with stage_listener(quiet) as progress:
-        result = write_corrupted(source, dest, options, overwrite=overwrite, progress=progress)
+    with stage_listener(output.quiet) as progress:
+        result = write_corrupted(source, dest, options, overwrite=files.overwrite, progress=progress)
     for note in result.notes:
-        talk(f"note: {note}", quiet=quiet)
-    if json_output:
+        talk(f"note: {note}", quiet=output.quiet)
+    if output.json:
         print_json(result.to_dict())
         return
     print(
@@ -126,15 +124,14 @@ def corrupt(
 def check(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     decoding: DecodeOptions,
-    json_output: Json = False,
-    quiet: Quiet = False,
+    output: Output,
 ) -> None:
     from ambient_theory.shared.errors import DataError
     from ambient_train.data.prepare.check import check as run
 
-    with stage_listener(quiet) as progress:
+    with stage_listener(output.quiet) as progress:
         report = run(source, workers=decoding.workers, progress=progress)
-    if json_output:
+    if output.json:
         print_json(report.to_dict())
     elif report.count:
         _show(report)

@@ -8,11 +8,15 @@ from typing import Annotated
 import typer
 
 from ambient_theory.shared.console import command, print_json, talk
+from ambient_theory.shared.options import with_options
+from ambient_theory.shared.output import Output
+from ambient_train.settings.files import ExportOptions
 
 EXAMPLE = "Example: ambient export runs/NAME exported"
 
 
 @command
+@with_options
 def export(
     source: Annotated[
         str,
@@ -22,18 +26,15 @@ def export(
         ),
     ],
     destination: Annotated[Path, typer.Argument(help="Directory to write config.json and model.safetensors to.")],
-    weights: Annotated[
-        str, typer.Option(help="Which weights of a run: ema (averaged) or network (as trained).")
-    ] = "ema",
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No talk on stderr.")] = False,
+    options: ExportOptions,
+    output: Output,
 ) -> None:
     """Write a network in hub format, which ambient generate and the reference's code load. Pickles are never run."""
     from ambient_train.interchange.load import export as write
 
-    written = write(source, destination, weights=weights)
-    talk(f"{written.parameters:,} parameters, {written.config['model_type']}, from {source}", quiet=quiet)
-    if json:
+    written = write(source, destination, weights=options.weights)
+    talk(f"{written.parameters:,} parameters, {written.config['model_type']}, from {source}", quiet=output.quiet)
+    if output.json:
         print_json(written.to_dict())
     else:
         print(written.path)

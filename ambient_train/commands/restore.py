@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ambient_theory.shared.console import command, print_json, starting
 from ambient_theory.shared.options import with_options
+from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
-from ambient_train.commands.common import Json, Quiet, here_or_in_group
+from ambient_train.commands.common import here_or_in_group
+from ambient_train.settings.files import RestoreFiles
 from ambient_train.settings.requests import AtCheckpoint
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.settings.run_options import LaunchOptions
@@ -26,25 +27,22 @@ def restore(
     options: RestoreOptions,
     launch: LaunchOptions,
     weights: AtCheckpoint,
-    outdir: Annotated[
-        Path,
-        typer.Option(help="Folder for restored.npz, files, scores.json and grid.png.", rich_help_panel="Output"),
-    ] = Path("restored"),
-    as_json: Json = False,
-    quiet: Quiet = False,
+    files: RestoreFiles,
+    output: Output,
 ) -> None:
     """Restore noisy images with a model trained on such: posterior mean, samples, deviation, intervals per pixel.
 
     Clean images pass unchanged. The same command again continues, or says that it is done.
     """
-    with starting("loading PyTorch", quiet=quiet):
+    with starting("loading PyTorch", quiet=output.quiet):
         from ambient_train.tasks.restore import restore as task
 
-    arguments = {"options": options, "network": network, "outdir": outdir, "nimg": weights.nimg, "quiet": quiet}
+    where = {"outdir": files.outdir, "quiet": output.quiet}
+    arguments = {"options": options, "network": network, "nimg": weights.nimg, **where}
     result = here_or_in_group(task, arguments, launch, device=options.device)
     if result is None:  # a process of a group that is not its leader
         return
-    if as_json:
+    if output.json:
         print_json(result.to_dict())
     else:
         result.show()

@@ -10,8 +10,10 @@ import typer
 from ambient_theory.shared.console import command, print_json, starting, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Given, with_options
+from ambient_theory.shared.output import AsJson, Output
 from ambient_theory.shared.signals import leave_on_signal
-from ambient_train.commands.common import Json, Quiet, adviser_of
+from ambient_train.commands.common import adviser_of
+from ambient_train.settings.files import PlanFiles, RunsFolder, SweepFiles
 from ambient_train.settings.plan_options import PlanOptions
 from ambient_train.settings.run_options import PoolOptions, SlurmOptions
 
@@ -20,7 +22,6 @@ sweep_app = typer.Typer(
 )
 
 GridFile = Annotated[Path, typer.Argument(help="Grid file (TOML).")]
-Runs = Annotated[Path, typer.Option(help="Folder of run directories.")]
 
 
 @sweep_app.command("run", epilog="Example: ambient sweep run grid.toml --workers 2 --outdir results")
@@ -31,39 +32,29 @@ def sweep_run(
     grid: GridFile,
     pool: PoolOptions,
     jobs: Given[SlurmOptions],
-    runs: Runs = Path("runs"),
-    outdir: Annotated[
-        Path | None, typer.Option(help="Where records and table go. Default: beside the runs, named like the grid.")
-    ] = None,
-    slurm: Annotated[
-        bool, typer.Option("--slurm", help="Submit the workers as SLURM jobs (extra slurm) and print their numbers.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="With --slurm: wait for the jobs, then print the table.")
-    ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    files: SweepFiles,
+    output: Output,
 ) -> None:
     """Run the cells of a grid that are not done; write records (JSONL) and a table (CSV); print the table.
 
     With --slurm, jobs of a cluster do it; the folder of runs must be reachable from all of its machines.
     """
-    if not slurm and (jobs.values or wait):
+    if not files.slurm and (jobs.values or files.wait):
         raise UsageError("--wait and the options --slurm-... are for jobs: add --slurm, or leave them out")
-    with starting("loading PyTorch", quiet=quiet):
+    with starting("loading PyTorch", quiet=output.quiet):
         from ambient_train.sweep.report import SweepResult, run_grid
     result: Any
-    if slurm:
+    if files.slurm:
         from ambient_train.sweep.slurm import submit_grid, wait_for_grid
 
         options = jobs.over(SlurmOptions(jobs=pool.workers))
-        result = submit_grid(grid, runs, options, threads=pool.threads, device=pool.device, outdir=outdir)
-        if wait:
-            talk(f"submitted {', '.join(job.job_id for job in result.jobs)}; logs: {result.logs}", quiet=quiet)
-            result = wait_for_grid(result, runs, outdir=outdir, quiet=quiet)
+        result = submit_grid(grid, files.runs, options, threads=pool.threads, device=pool.device, outdir=files.outdir)
+        if files.wait:
+            talk(f"submitted {', '.join(job.job_id for job in result.jobs)}; logs: {result.logs}", quiet=output.quiet)
+            result = wait_for_grid(result, files.runs, outdir=files.outdir, quiet=output.quiet)
     else:
-        result = run_grid(grid, runs, **vars(pool), outdir=outdir, quiet=quiet)
-    if as_json:
+        result = run_grid(grid, files.runs, **vars(pool), outdir=files.outdir, quiet=output.quiet)
+    if output.json:
         print_json(result.to_dict())
     else:
         result.show()
@@ -78,15 +69,12 @@ def sweep_plan(
     context: typer.Context,
     grid: GridFile,
     asked: Given[PlanOptions],
+    files: PlanFiles,
+    output: AsJson,
     records: Annotated[
         list[Path] | None,
         typer.Argument(help="With --target: records to add to those of the grid's finished cells, files or folders."),
     ] = None,
-    runs: Runs = Path("runs"),
-    outdir: Annotated[Path, typer.Option(help="With --target: where NAME-next.toml, the chosen grid, goes.")] = Path(
-        "."
-    ),
-    as_json: Json = False,
 ) -> None:
     """Print the cells of a grid, images to train and to generate, parameters and estimated time.
 
@@ -109,13 +97,13 @@ def sweep_plan(
             grid,
             adviser_of(context),
             sigma_n=options.sigma_n,
-            outdir=outdir,
+            outdir=files.outdir,
             cells=options.cells,
             budget_nimg=options.budget_nimg,
             records=records or (),
-            runs=runs,
+            runs=files.runs,
         )
-    if as_json:
+    if output.json:
         print_json(result.to_dict())
     else:
         result.show()
@@ -123,12 +111,13 @@ def sweep_plan(
 
 @sweep_app.command("status", epilog="Example: ambient sweep status grid.toml")
 @command
-def sweep_status(grid: GridFile, runs: Runs = Path("runs"), as_json: Json = False) -> None:
+@with_options
+def sweep_status(grid: GridFile, files: RunsFolder, output: AsJson) -> None:
     """Say which cells of a grid are done, started or missing."""
     from ambient_train.sweep.status import status_grid
 
-    status = status_grid(grid, runs)
-    if as_json:
+    status = status_grid(grid, files.runs)
+    if output.json:
         print_json(status.to_dict())
     else:
         status.show()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ambient_theory.shared.console import command, print_json, starting
 from ambient_theory.shared.options import with_options
+from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
-from ambient_train.commands.common import Json, Quiet, adviser_of
+from ambient_train.commands.common import adviser_of
 from ambient_train.data.readers import source_help
+from ambient_train.settings.files import WorthFiles
 from ambient_train.settings.worth import WorthOptions
 
 EXAMPLE = "Example: ambient worth photos/ --sigma 0.2 --time 1h --workers 2"
@@ -24,28 +25,18 @@ def worth(
     context: typer.Context,
     data: Annotated[str, typer.Argument(help=f"Images of which some are clean: {source_help()}.")],
     options: WorthOptions,
-    runs: Annotated[
-        Path, typer.Option(help="Folder of run directories.", rich_help_panel="Machine and processes")
-    ] = Path("runs"),
-    outdir: Annotated[
-        Path | None,
-        typer.Option(help="Where answer and page go. Default: below the runs, named after data and noise."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be trained and how long it takes.")
-    ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    files: WorthFiles,
+    output: Output,
 ) -> None:
     """What is a noisy image worth in MY data? Trains small networks on mixtures of them until the time is up.
 
     Ends with the price, how sure it is, what it holds for, and a page. The same command continues after a stop.
     """
-    with starting("loading PyTorch", quiet=quiet):
+    with starting("loading PyTorch", quiet=output.quiet):
         from ambient_train.worth.run import worth as task
 
-    result = task(data, options, adviser_of(context), outdir=outdir, runs=runs, dry_run=dry_run, quiet=quiet)
-    if as_json:
+    result = task(data, options, adviser_of(context), **vars(files), quiet=output.quiet)
+    if output.json:
         print_json(result.to_dict())
     else:
         result.show()

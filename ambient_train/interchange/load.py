@@ -22,10 +22,9 @@ from ambient_train.networks.precond import EDMPrecond
 from ambient_train.runs.directory import RunDirectory
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.files import WEIGHT_SETS
 from ambient_train.settings.presets import get_preset
 from ambient_train.training import checkpoints
-
-WEIGHT_SETS = ("ema", "network")
 
 
 @dataclass(frozen=True, repr=False)
@@ -175,7 +174,7 @@ def stored_evaluation(directory: RunDirectory, manifest: Mapping[str, Any]) -> E
 
 
 def network_of(checkpoint: checkpoints.Checkpoint, origin: Path, weights: str) -> tuple[EDMPrecond, dict[str, Any]]:
-    """The network a training checkpoint describes, with its averaged (`ema`) or its `raw` weights, and its config."""
+    """The network a training checkpoint describes, and its config. weights: averaged (`ema`) or as trained (`network`)."""
     config = checkpoint.meta.get("architecture")
     if not isinstance(config, dict) or "network" not in checkpoint.groups:
         raise DataError(f"{origin}: the checkpoint does not describe its network: train it further, or anew")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ambient_theory.shared.errors import UsageError, first_line
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.records import HELDOUT_BEST, Record
+from ambient_train.settings.files import LOGGERS
 
 
 class Logger(Protocol):
@@ -135,11 +136,11 @@ class WandbLogger:
         self._run.log(values, step=nimg)
 
 
-_KINDS: dict[str, tuple[Callable[[Path, Mapping[str, Any]], Logger], str, str]] = {
-    "tensorboard": (TensorBoardLogger, "torch.utils.tensorboard", "tb"),
-    "wandb": (WandbLogger, "wandb", "wandb"),
-}
-LOGGERS = tuple(_KINDS)
+_MADE: tuple[tuple[Callable[[Path, Mapping[str, Any]], Logger], str, str], ...] = (
+    (TensorBoardLogger, "torch.utils.tensorboard", "tb"),
+    (WandbLogger, "wandb", "wandb"),
+)
+_KINDS = dict(zip(LOGGERS, _MADE, strict=True))
 
 
 def check_loggers(names: Sequence[str]) -> None:

@@ -7,11 +7,23 @@
 from __future__ import annotations
 
 from ambient_theory.shared.options import options_table
+from ambient_theory.shared.output import Output
 from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
 from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig, SamplerConfig
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.files import (
+    ArchiveFiles,
+    EvaluateFiles,
+    ExportOptions,
+    GenerateFiles,
+    PlanFiles,
+    RestoreFiles,
+    SweepFiles,
+    TrainFiles,
+    WorthFiles,
+)
 from ambient_train.settings.layers import NetworkFlags, Start
 from ambient_train.settings.plan_options import PlanOptions
 from ambient_train.settings.requests import AtCheckpoint, GenerateOptions, Question
@@ -50,6 +62,16 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Cluster", "`ambient sweep run --slurm`; not in files.", (SlurmOptions,)),
     ("Archives", "`ambient data prepare`; not in files.", (PrepareOptions, DecodeOptions)),
     ("Noise written down", "`ambient data corrupt`; not in files.", (CorruptOptions,)),
+    ("What is printed", "Every command; not in files. `sweep plan` and `sweep status` have no `--quiet`.", (Output,)),
+    ("Files of a training", "`ambient train`; not in files.", (TrainFiles,)),
+    ("Files of generated images", "`ambient generate`; not in files.", (GenerateFiles,)),
+    ("Files of scores", "`ambient evaluate`; not in files.", (EvaluateFiles,)),
+    ("Files of restored images", "`ambient restore`; not in files.", (RestoreFiles,)),
+    ("Files of a sweep", "`ambient sweep run`; `ambient sweep status` has `--runs`; not in files.", (SweepFiles,)),
+    ("Files of a plan", "`ambient sweep plan`; not in files.", (PlanFiles,)),
+    ("Files of a worth", "`ambient worth`; not in files.", (WorthFiles,)),
+    ("Files of archives", "`ambient data prepare` and `ambient data corrupt`; not in files.", (ArchiveFiles,)),
+    ("Export", "`ambient export`; not in files.", (ExportOptions,)),
 )
 
 

@@ -60,7 +60,7 @@ class Question(AtCheckpoint):
     repeats: int = option(
         1, "Independent sets of images of a network; gives mean, spread and standard error", at_least=1
     )
-    save_stats: Path | None = option(  # noqa: RUF009  # a path is no mutable default
+    save_stats: Path | None = option(  # a path is no mutable default
         None, "Write the reference statistics (EDM .npz) here", panel=_WITH
     )
     memorisation: bool = option(False, "Also compare distances to training and to held-out images")

@@ -13,9 +13,17 @@ from ambient_theory.compare.commands.document import SECTIONS as COMPARE_SECTION
 from ambient_theory.compare.commands.document import options_sections
 from ambient_theory.compare.commands.settings import PageOptions, PriceOptions, Purse, Scores
 from ambient_theory.shared.options import Described, describe
+from ambient_theory.shared.output import AsJson, Output
 from ambient_theory.simulation.exchange import ExchangeConfig
 from ambient_theory.simulation.grid import SimulationConfig
-from ambient_theory.simulation.options import AddedNoise, ExchangeOptions, GridOptions, Scope, options_section
+from ambient_theory.simulation.options import (
+    AddedNoise,
+    ExchangeOptions,
+    GridOptions,
+    Scope,
+    SimulationFiles,
+    options_section,
+)
 from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
 from ambient_train.data.prepare.prepare import PrepareConfig
 from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig, SamplerConfig
@@ -23,6 +31,18 @@ from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.document import SECTIONS, options_page
 from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.files import (
+    ArchiveFiles,
+    EvaluateFiles,
+    ExportOptions,
+    GenerateFiles,
+    PlanFiles,
+    RestoreFiles,
+    RunsFolder,
+    SweepFiles,
+    TrainFiles,
+    WorthFiles,
+)
 from ambient_train.settings.layers import NetworkFlags, Start
 from ambient_train.settings.plan_options import PlanOptions
 from ambient_train.settings.requests import AtCheckpoint, GenerateOptions, Question
@@ -43,20 +63,24 @@ COMMANDS: dict[str, tuple[type, ...]] = {
         SamplerConfig,
         RunOptions,
         LaunchOptions,
+        TrainFiles,
+        Output,
     ),
-    "generate": (GenerateOptions, GeneralSamplerConfig),
-    "evaluate": (Question, EvalConfig, GeneralSamplerConfig),
-    "restore": (RestoreOptions, LaunchOptions, AtCheckpoint),
-    "sweep run": (PoolOptions, SlurmOptions),
-    "sweep plan": (PlanOptions,),
-    "worth": (WorthOptions,),
-    "compare": (Scores, PageOptions),
-    "price": (Scores, PriceOptions),
-    "budget": (Scores, Purse),
-    "data prepare": (PrepareOptions, DecodeOptions),
-    "data corrupt": (CorruptOptions,),
-    "data check": (DecodeOptions,),
-    "simulate-gmm": (GridOptions, Scope, AddedNoise, ExchangeOptions),
+    "generate": (GenerateOptions, GeneralSamplerConfig, GenerateFiles, Output),
+    "evaluate": (Question, EvalConfig, GeneralSamplerConfig, EvaluateFiles, Output),
+    "restore": (RestoreOptions, LaunchOptions, AtCheckpoint, RestoreFiles, Output),
+    "sweep run": (PoolOptions, SlurmOptions, SweepFiles, Output),
+    "sweep plan": (PlanOptions, PlanFiles, AsJson),
+    "sweep status": (RunsFolder, AsJson),
+    "worth": (WorthOptions, WorthFiles, Output),
+    "compare": (Scores, PageOptions, Output),
+    "price": (Scores, PriceOptions, Output),
+    "budget": (Scores, Purse, Output),
+    "data prepare": (PrepareOptions, DecodeOptions, ArchiveFiles, Output),
+    "data corrupt": (CorruptOptions, ArchiveFiles, Output),
+    "data check": (DecodeOptions, Output),
+    "export": (ExportOptions, Output),
+    "simulate-gmm": (GridOptions, Scope, AddedNoise, ExchangeOptions, SimulationFiles, Output),
 }
 
 SETTLED_ELSEWHERE = {
@@ -68,6 +92,9 @@ SETTLED_ELSEWHERE = {
     (ExchangeConfig, "weights"): "that of the grid",
 }
 """Fields of a config that are no option, and where they come from."""
+
+ANOTHER_NAME = {"evaluate": {"--n", "--seed"}, "data prepare": {"--color"}}
+"""Flags that a command calls otherwise than the field does."""
 
 CONFIGS = (
     *(cls for classes in COMMANDS.values() for cls in classes),
@@ -85,6 +112,11 @@ def flags_of(command: str) -> set[str]:
     return {flag for parameter in found.params for flag in parameter.opts}
 
 
+def typed_by_hand(classes: tuple[type, ...], flags: set[str]) -> set[str]:
+    """Flags that no class of options declares."""
+    return {f for f in flags if f.startswith("--")} - {d.flag for cls in classes for d in describe(cls)}
+
+
 def missing(classes: tuple[type, ...], flags: set[str]) -> list[str]:
     """Options without a flag among `flags` that give no reason for it."""
 
@@ -99,6 +131,20 @@ def missing(classes: tuple[type, ...], flags: set[str]) -> list[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_a_flag_of_its_command_or_says_why_not(command: str) -> None:
     assert missing(COMMANDS[command], flags_of(command)) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_flag_is_typed_by_hand(command: str) -> None:
+    assert typed_by_hand(COMMANDS[command], flags_of(command)) == ANOTHER_NAME.get(command, set())
+
+
+def test_a_flag_typed_by_hand_is_noticed() -> None:
+    assert typed_by_hand(COMMANDS["price"], flags_of("price") | {"--loud"}) == {"--loud"}
+
+
+def test_no_command_is_forgotten_here() -> None:
+    members = {name: getattr(cli.imported(name), "commands", ()) for name in cli.COMMANDS}
+    assert set(COMMANDS) == {c for name, own in members.items() for c in ([f"{name} {w}" for w in own] or [name])}
 
 
 def test_the_list_of_commands_says_of_each_what_its_own_help_begins_with() -> None:
@@ -120,8 +166,10 @@ def test_every_field_of_a_config_is_an_option_or_comes_from_a_named_place(cls: t
 def test_every_class_of_options_is_in_the_docs() -> None:
     shown = {cls for _, _, classes in SECTIONS for cls in classes}
     shown |= {cls for _, _, classes in COMPARE_SECTIONS for cls in classes}
-    simulated = set(COMMANDS["simulate-gmm"])
-    assert {cls for classes in COMMANDS.values() for cls in classes} - simulated == shown
+    simulated = set(COMMANDS["simulate-gmm"]) - {Output}
+    asked = {cls for classes in COMMANDS.values() for cls in classes} - simulated
+    assert {cls for cls in asked if not any(issubclass(other, cls) for other in shown)} == set()
+    assert shown <= asked
     assert all(d.flag in options_section() for cls in simulated for d in describe(cls) if d.option.on_command_line)
 
 

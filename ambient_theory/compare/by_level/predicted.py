@@ -1,8 +1,8 @@
 """The price of a noisy image predicted from one denoiser, before any mixture is trained.
 
 The formula of `compare.by_level.formula` needs one thing of the data: V(s), the error of a denoiser trained on clean
-images. With it the worth of a noisy image at level s is V/(V + v), v = sigma_n^2 s^2/(s^2 - sigma_n^2), and 0 at s <= sigma_n.
-Nothing is fitted.
+images. With it the worth of a noisy image at level s is V/(V + v), v = sigma_n^2 s^2/(s^2 - sigma_n^2), and 0 at
+s <= sigma_n. Nothing is fitted.
 
 One number of it is a mean over the levels, in which each level counts by the excess nats that one more clean image
 takes away there, `-dE/dn s^-3 ds` (s^-3 is the weight of the likelihood bound, Song et al. 2021). Two models of

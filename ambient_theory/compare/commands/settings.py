@@ -32,7 +32,7 @@ class Scores(Checked):
 class PageOptions(Checked):
     """Where the page goes and what it shows beside the records."""
 
-    outdir: str = option("report", "Where to write index.html, table.csv, fit.json, figures/", panel=_PAGE)
+    outdir: Path = option(Path("report"), "Where to write index.html, table.csv, fit.json, figures/", panel=_PAGE)
     gallery: tuple[Path, ...] = option(
         (), "PNG of samples to show, or a directory of them, captioned by name; repeat", panel=_PAGE
     )
