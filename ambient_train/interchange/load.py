@@ -174,7 +174,7 @@ def stored_evaluation(directory: RunDirectory, manifest: Mapping[str, Any]) -> E
 
 
 def network_of(checkpoint: checkpoints.Checkpoint, origin: Path, weights: str) -> tuple[EDMPrecond, dict[str, Any]]:
-    """The network a training checkpoint describes, and its config. weights: averaged (`ema`) or as trained (`network`)."""
+    """The network a training checkpoint describes, and its config. weights: `ema` (averaged) or `network`."""
     config = checkpoint.meta.get("architecture")
     if not isinstance(config, dict) or "network" not in checkpoint.groups:
         raise DataError(f"{origin}: the checkpoint does not describe its network: train it further, or anew")
