@@ -1,8 +1,10 @@
 # make demo: set up, then run the main job on the embedded data.   make test: set up, then run the tests.
 # TORCH names the torch requirement to install, e.g. TORCH=torch==2.13.0 for a CPU wheel from the configured find-links.
+# WORKERS: processes that share the tests, one a core unless said.
 # pip's configured find-links and certificate are handed on to uv.
 PYTHON ?= python3.11
 TORCH ?=
+WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
@@ -30,10 +32,10 @@ demo: $(STAMP)
 	@echo "Open $(CURDIR)/demo/report/index.html"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow --timeout 1800
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow --timeout 1800
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
