@@ -11,7 +11,7 @@ STAMP := $(VENV)/.stamp
 pip_setting = $(shell $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/^[a-z:]*\.$(1)='\(.*\)'$$/\1/p" | tail -n 1)
 LINKS := $(or $(PIP_FIND_LINKS),$(call pip_setting,find-links))
 CERT := $(or $(SSL_CERT_FILE),$(PIP_CERT),$(call pip_setting,cert))
-UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT)") $(BIN)/uv pip install --quiet --python $(BIN)/python
+UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT)") $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test slow lint docs bench torture clean setup
