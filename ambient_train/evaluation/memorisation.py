@@ -70,6 +70,16 @@ class Memorisation:
     def copies(self) -> bool:
         return self.distance.p_value < ALPHA and self.ratio.p_value < ALPHA
 
+    def sentence(self) -> str:
+        """What was found, in words."""
+        seen = "it copies" if self.copies else "no sign of copying"
+        return (
+            f"memorisation: {seen}. Of {self.n:,} generated images {self.distance.share:.1%} lie nearer to a clean "
+            f"training image than {1 - self.distance.expected:.0%} of the held-out images do "
+            f"({self.distance.expected:.1%} expected), {self.ratio.share:.1%} nearer to one than to any other "
+            f"({self.extractor})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary, `schema` first."""
         d = asdict(self)

@@ -19,6 +19,7 @@ from ambient_train.data.mixture import TrainingSet
 from ambient_train.evaluation.denoising import DenoisingError, total_nats
 from ambient_train.evaluation.features import Extractor, get_extractor
 from ambient_train.evaluation.floors import reference_floor
+from ambient_train.evaluation.memorisation import Memorisation, memorisation_check
 from ambient_train.evaluation.own_references import clean_uint8, references
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import Score, floor, score_images
@@ -112,17 +113,21 @@ def make_records(
     *,
     floors: Floors,
     memorised: Floors,
+    memorisation: Memorisation | None = None,
     checkpoint: str = "last",
     wall_s: float | None = None,
 ) -> list[Record]:
     """One record a score against a reference; those without one are no distances.
 
     nimg: images trained on. floors: scores of as many clean training images; memorised: of a model that repeats its
-    clean training images. checkpoint: the rule by which the weights were chosen.
+    clean training images. memorisation: whether the images are copies of those. checkpoint: the rule by which the
+    weights were chosen.
 
     extra of a record: interval95, bias, method of the interval, n_reference, floor, memorisation_floor, corruption
-    (share of noisy images).
+    (share of noisy images), and where it was measured memorisation (shares of generated images that are nearer to a
+    clean training image than held-out ones are, see `evaluation.memorisation`).
     """
+    copied = {} if memorisation is None else {"memorisation": summary_of(memorisation)}
     versions = library_versions("torch", "numpy", "scipy")
     out = []
     for score in scores:
@@ -151,10 +156,22 @@ def make_records(
                     "floor": floors.get(key),
                     "memorisation_floor": memorised.get(key),
                     "corruption": subject.share,
+                    **copied,
                 },
             )
         )
     return out
+
+
+def summary_of(memorisation: Memorisation) -> dict[str, Any]:
+    """What a record keeps of it."""
+    return {
+        "extractor": memorisation.extractor,
+        "distance": memorisation.distance.share,
+        "ratio": memorisation.ratio.share,
+        "expected": memorisation.ratio.expected,
+        "copies": memorisation.copies,
+    }
 
 
 def denoise_records(
@@ -243,9 +260,24 @@ def score_run(
         nimg,
         floors=floors_of(targets.get("train-clean"), targets, chosen, n, metrics),
         memorised=memorisation_floors(own, targets, chosen, n, metrics),
+        memorisation=memorisation_of(generated, own, targets.get("heldout-clean"), chosen)
+        if evaluation.memorisation
+        else None,
         checkpoint=checkpoint,
         wall_s=wall_s,
     )
+
+
+def memorisation_of(
+    generated: np.ndarray, own: np.ndarray | None, heldout: Reference | None, extractors: Sequence[Extractor]
+) -> Memorisation | None:
+    """Whether generated images are copies of `own`, the clean images trained on, in the last extractor's features.
+
+    None where there is nothing to copy or nothing to compare with: fewer than two clean images, no held-out ones.
+    """
+    if own is None or len(own) < 2 or heldout is None or heldout.images is None:
+        return None
+    return memorisation_check(generated, own, heldout.images, extractors[-1])
 
 
 def extractors_for(names: Sequence[str], channels: int) -> list[Extractor]:

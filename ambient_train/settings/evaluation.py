@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.options import Checked, from_mapping, option
+from ambient_theory.shared.options import Checked, describe, from_mapping, option
 from ambient_train.diffusion.sampler_settings import (
     GENERAL_ONLY,
     AnySampler,
@@ -60,11 +60,21 @@ class EvalConfig(Checked):
         "denoising error decides, or without clean images the proximal score",
         panel=_PANEL,
     )
+    memorisation: bool = option(
+        False,
+        "Also measure how many generated images lie nearer to one of the run's clean training images than held-out "
+        "images do",
+        added_later=True,
+        panel=_PANEL,
+    )
     sampler: AnySampler = field(default_factory=SamplerConfig)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; the inverse is `from_dict`."""
-        return {**super().to_dict(), "sampler": self.sampler.to_dict()}
+        """JSON-ready; the inverse is `from_dict`. What was added later is left out at its default, so that the same
+        scoring says the same of itself as before."""
+        later = {d.key for d in describe(type(self)) if d.option.added_later and getattr(self, d.name) == d.default}
+        plain = {key: value for key, value in super().to_dict().items() if key not in later}
+        return {**plain, "sampler": self.sampler.to_dict()}
 
     @classmethod
     def from_stored(cls, d: Mapping[str, Any]) -> EvalConfig:

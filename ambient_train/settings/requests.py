@@ -63,5 +63,4 @@ class Question(AtCheckpoint):
     save_stats: Path | None = option(  # a path is no mutable default
         None, "Write the reference statistics (EDM .npz) here", panel=_WITH
     )
-    memorisation: bool = option(False, "Also compare distances to training and to held-out images")
     device: str = option("auto", "auto, cpu, cuda or cuda:N", panel=_MACHINE)

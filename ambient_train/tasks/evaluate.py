@@ -26,6 +26,7 @@ from ambient_train.evaluation import own_references
 from ambient_train.evaluation.denoising import DenoisingError
 from ambient_train.evaluation.features import Extractor, default_extractors, get_extractor
 from ambient_train.evaluation.floors import cautions
+from ambient_train.evaluation.memorisation import Memorisation
 from ambient_train.evaluation.metrics import TABLE as METRICS
 from ambient_train.evaluation.references import Reference, is_statistics_file, open_reference
 from ambient_train.evaluation.scores import Score, average_seeds, metric_name, score_images
@@ -34,7 +35,14 @@ from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.directory import RunDirectory
 from ambient_train.runs.heldout import HeldOut
 from ambient_train.runs.resolve import load_training_images, make_training_set
-from ambient_train.runs.score import Subject, denoise_records, floors_of, make_records, memorisation_floors
+from ambient_train.runs.score import (
+    Subject,
+    denoise_records,
+    floors_of,
+    make_records,
+    memorisation_floors,
+    memorisation_of,
+)
 from ambient_train.runs.whereabouts import saying_how_to_move, with_data_at, with_data_found
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
@@ -66,6 +74,7 @@ class Evaluation:
     cautions: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
+    memorisation: Memorisation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         rows = []
@@ -76,7 +85,8 @@ class Evaluation:
         evaluation = None if self.evaluation is None else self.evaluation.to_dict()
         about = {"evaluation": evaluation, "cautions": self.cautions}
         denoised = None if self.denoised is None else self.denoised.to_dict()
-        return {"target": self.target, "scores": rows, "denoise": denoised, **about, **self.notes}
+        copied = {} if self.memorisation is None else {"memorisation": self.memorisation.to_dict()}
+        return {"target": self.target, "scores": rows, "denoise": denoised, **about, **self.notes, **copied}
 
     def show(self) -> None:
         show_score_rows(
@@ -89,6 +99,8 @@ class Evaluation:
             print(f"sampler: {sampler_text(self.evaluation.to_dict())}")
         for key, value in self.notes.items():
             print(f"{key}: {value}")
+        if self.memorisation is not None:
+            print(self.memorisation.sentence())
 
 
 def evaluate(
@@ -136,7 +148,7 @@ def evaluate(
         first: list[np.ndarray] = []
         every = []
         for number, batches in enumerate(sets):
-            kept = _keeping(batches, first) if question.memorisation and number == 0 else batches
+            kept = _keeping(batches, first) if asked.memorisation and number == 0 else batches
             every.append(score_images(kept, targets, features, asked.metrics))
     scores = [average_seeds(group) for group in zip(*every, strict=True)]
     clean = available.get("train-clean")
@@ -146,6 +158,14 @@ def evaluate(
     denoised = None
     if trained is not None and (config := own.config()) is not None:
         denoised = HeldOut(config, asked).error(trained.network, half=False, device=device)
+    copied = None
+    if asked.memorisation:
+        a_run = trained is not None and trained.config is not None
+        trained_on = repeated if a_run or clean is None else clean.images
+        copied = memorisation_of(np.concatenate(first), trained_on, available.get("heldout-clean"), features)
+        if copied is None:
+            why = "the run saw no two clean images, or none is held out" if a_run else "give --data"
+            raise UsageError(f"--memorisation needs clean training images and held-out ones: {why}")
     result = Evaluation(
         os.fspath(target),
         scores,
@@ -153,12 +173,11 @@ def evaluate(
         memorisation_floors(repeated, targets, features, n, metrics) if metrics and trained is not None else {},
         asked if trained is not None else None,
         denoised,
+        memorisation=copied,
     )
     result.cautions.extend(cautions(scores))
     if question.save_stats is not None:
         result.notes["statistics"] = _save_statistics(question.save_stats, targets, features)
-    if question.memorisation:
-        result.notes["memorisation"] = _memorisation(np.concatenate(first), repeated, available, features[-1])
     if trained is not None and trained.config is not None and trained.data is not None:
         result.records.extend(_records(result, trained, asked))
     if outdir is not None:
@@ -275,25 +294,20 @@ def _save_statistics(path: Path, targets: dict[str, Reference], features: list[E
     return out
 
 
-def _memorisation(
-    generated: np.ndarray, own: np.ndarray | None, available: dict[str, Reference], extractor: Extractor
-) -> dict[str, Any]:
-    """Distances of the generated to the training images against those of held-out images (see `memorisation_check`)."""
-    from ambient_train.evaluation.memorisation import memorisation_check
-
-    train, heldout = available.get("train-clean"), available.get("heldout-clean")
-    trained_on = own if own is not None else (train.images if train is not None else None)
-    if trained_on is None or heldout is None or heldout.images is None:
-        raise UsageError("--memorisation needs training images and held-out images: give --data")
-    return memorisation_check(generated, trained_on, heldout.images, extractor).to_dict()
-
-
 def _records(result: Evaluation, trained: Trained, asked: EvalConfig) -> list[Record]:
     """The records that training would have written, had it scored in this way."""
     assert trained.config is not None
     assert trained.data is not None
     subject, nimg = Subject.of_data(trained.config, trained.data), _asked_images(trained)
-    out = make_records(subject, result.scores, asked, nimg, floors=result.floors, memorised=result.memorised)
+    out = make_records(
+        subject,
+        result.scores,
+        asked,
+        nimg,
+        floors=result.floors,
+        memorised=result.memorised,
+        memorisation=result.memorisation,
+    )
     if result.denoised is not None:
         out += denoise_records(subject, result.denoised, asked, nimg)
     return [replace(r, extra={**r.extra, "nimg": trained.nimg}) for r in out]

@@ -70,8 +70,9 @@ def method_words(method: Mapping[str, Any] | str | None) -> str:
 
 def _evaluation(settings: Mapping[str, Any]) -> str:
     """The settings that change a score, as `12 steps, seed 7 #hash6`; not n (a condition of its own) and not what else
-    was scored beside it (extractors, metrics)."""
-    counted = {name: value for name, value in settings.items() if name not in ("n", "extractors", "metrics")}
+    was scored beside it (extractors, metrics, memorisation)."""
+    beside = ("n", "extractors", "metrics", "memorisation")
+    counted = {name: value for name, value in settings.items() if name not in beside}
     if not counted:
         return ""
     sampler = counted.get("sampler")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_run
 
+from ambient_train.runs.run import execute
 from ambient_train.runs.score import Subject, method_of
+from ambient_train.settings.evaluation import EvalConfig
 
 
 @pytest.mark.parametrize("change", [{"n_clean": 3}, {"n_noisy": 7}, {"sigma_n": 0.5}, {"seed": 4}, {"data": "fashion"}])
@@ -42,3 +45,26 @@ def test_a_subject_names_its_regime_and_the_noise_of_its_data(
 ) -> None:
     subject = Subject.of_job(tiny_run.job(n_clean=clean, n_noisy=noisy))
     assert (subject.regime, subject.sigma_n, subject.share) == (regime, sigma_n, noisy / 96)
+
+
+def test_records_say_whether_the_clean_images_are_copied_where_that_was_asked_and_there_are_any(tmp_path: Path) -> None:
+    asked = replace(tiny_run.EVALUATION, memorisation=True)
+
+    def extras(name: str, evaluation: EvalConfig, **amounts: int) -> list[Any]:
+        job = replace(tiny_run.job(tiny_run.BATCH, **amounts), evaluation=evaluation)
+        (records,) = execute(job, tmp_path / name).values()
+        return [r.extra.get("memorisation") for r in records if r.metric == "fd"]
+
+    (found, *_) = extras("mixture", asked)
+    assert found["extractor"].startswith("pixels")
+    assert 0 <= found["distance"] <= 1
+    assert found["expected"] == pytest.approx(0.05, abs=0.01)
+    assert set(extras("noisy", asked, n_clean=0, n_noisy=96)) == {None}
+    assert set(extras("not asked", tiny_run.EVALUATION)) == {None}
+
+
+def test_a_scoring_without_it_says_of_itself_what_it_said_before() -> None:
+    asked = replace(tiny_run.EVALUATION, memorisation=True)
+    assert "memorisation" not in tiny_run.EVALUATION.to_dict()
+    assert {**tiny_run.EVALUATION.to_dict(), "memorisation": True} == asked.to_dict()
+    assert EvalConfig.from_dict(asked.to_dict()) == asked
