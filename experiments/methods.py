@@ -21,13 +21,15 @@ from ambient_theory.compare.by_level.levels import DENOISE, RULES, LevelTable, l
 from ambient_theory.compare.cells.grouping import method_words
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.reading import read_records
-from ambient_theory.shared.records import NATS, Record
+from ambient_theory.shared.records import HELDOUT_BEST, NATS, Record
 from ambient_theory.shared.replicates import replicates
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "experiments/results", ROOT / "docs/methods.md"
 LEARNING = "learning_screen.jsonl.gz"
 SCREENS = (
+    ("methods_fashion.jsonl.gz", "Confirmation, 8x8 Fashion-MNIST (experiments/methods_fashion.toml)"),
+    ("methods_digits.jsonl.gz", "Confirmation, digits (experiments/methods_digits.toml)"),
     ("methods_screen_muon.jsonl.gz", "Screen with Muon (experiments/methods_screen_muon.toml)"),
     ("methods_screen.jsonl.gz", "First screen, with Adam, stopped after 15 of 40 trainings (methods_screen.toml)"),
 )
@@ -104,27 +106,56 @@ def _number(x: tuple[float, float | None] | None, least: float) -> str:
 
 
 def dominance_tables(records: Sequence[Record]) -> list[str]:
-    """For each method, rule and duration: the mixtures beside the better of their parts alone."""
+    """Levels lost by method, rule and duration; then every mixture beside its parts after the longest training."""
     rows = with_shared_parts(records)
-    totals = _totals(rows)
-    tables = [
-        t for t in level_tables(r for r in rows if r.metric == DENOISE) if t.key.checkpoint in ("last", "heldout-best")
+    found = [
+        (t, compared)
+        for t in level_tables(r for r in rows if r.metric == DENOISE)
+        if t.key.checkpoint in RULES and (compared := compare_with_parts(t))
     ]
-    tables.sort(key=lambda t: (t.key.dataset, t.key.checkpoint, t.key.duration_nimg, t.key.method))
-    compared = ("levels lost", "closest or worst", "nats: mixture, clean, noisy", "FD")
-    head = ["rule", "images", "method", "mixture", "seeds", *compared]
-    lines = ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for table in tables:
-        found = compare_with_parts(table)
-        start = f"| {RULES[table.key.checkpoint]} | {table.key.duration_nimg:,} | {short_method(table.key.method)} |"
-        for c in found:
-            lines.append(f"{start} {_comparison(c, table, totals)}")
-        if found:
-            losses = Losses.of(found)
-            lines.append(
-                f"{start} **all** | | **{losses.lost} of {losses.compared}**, {losses.expected:.1f} by chance | | | |"
-            )
+    found.sort(key=lambda x: (x[0].key.dataset, x[0].key.checkpoint, short_method(x[0].key.method)))
+    return [*_by_duration(found), *_in_full(found, rows)]
+
+
+Found = Sequence[tuple[LevelTable, list[PartComparison]]]
+
+
+def _by_duration(found: Found) -> list[str]:
+    """One row a method and rule, one column a duration; no table where no cell has two seeds."""
+    durations = sorted({t.key.duration_nimg for t, _ in found})
+    cells: dict[tuple[str, str, str], dict[int, Losses]] = defaultdict(dict)
+    for table, compared in found:
+        key = table.key
+        losses = Losses.of(compared)
+        if losses.compared:
+            cells[key.dataset, RULES[key.checkpoint], short_method(key.method)][key.duration_nimg] = losses
+    if not cells:
+        return []
+    lines = ["", "Levels lost, of those compared (by chance):", ""]
+    lines.append("| data | rule | method | " + " | ".join(f"{n:,} images" for n in durations) + " |")
+    lines.append("|---" * (3 + len(durations)) + "|")
+    for row, at in cells.items():
+        told = [f"{x.lost} of {x.compared} ({x.expected:.1f})" if (x := at.get(n)) else "" for n in durations]
+        lines.append(f"| {' | '.join(row)} | {' | '.join(told)} |")
     return lines
+
+
+def _in_full(found: Found, rows: Iterable[Record]) -> list[str]:
+    """Each mixture after the longest training: where it is closest to losing, and its scores beside its parts'."""
+    totals = _totals(rows)
+    last = max(t.key.duration_nimg for t, _ in found)
+    lines = ["", f"After {last:,} images:", ""]
+    compared = ("closest or worst level", "nats: mixture, clean, noisy", "FD", "copies")
+    head = ["mixture", "method", "rule", "seeds", *compared]
+    lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    body = []
+    for table, comparisons in found:
+        if table.key.duration_nimg == last and table.key.checkpoint in ("last", HELDOUT_BEST):
+            about = f"{short_method(table.key.method)} | {RULES[table.key.checkpoint]}"
+            body += [(c.cell.name, about, f"{c.n_seeds} | {_comparison(c, table, totals)}") for c in comparisons]
+    order = list(dict.fromkeys(name for name, _, _ in body))
+    body.sort(key=lambda x: (order.index(x[0]), x[1]))
+    return lines + [f"| {' | '.join(x)} |" for x in body]
 
 
 def short_method(method: str) -> str:
@@ -137,36 +168,40 @@ def short_method(method: str) -> str:
 Totals = dict[tuple[str, int | None, str | None, int, int, float | None, str], list[float]]
 
 
+COPIES = "memorisation"
+
+
 def _totals(records: Iterable[Record]) -> Totals:
-    """Totals in nats and Frechet distances of every model, by method, duration, rule, mixture and kind of score."""
+    """Totals in nats, Frechet distances and shares of near copies of every model, by method, duration, rule, mixture
+    and kind of score."""
     out: Totals = defaultdict(list)
     for r in records:
         kind = NATS if r.metric == NATS else r.reference if r.metric == "fd" else ""
-        if kind:
-            sigma = r.sigma_n if isinstance(r.sigma_n, float) and r.n_noisy else None
-            out[method_words(r.method), r.duration_nimg, r.checkpoint, r.n_clean, r.n_noisy, sigma, kind].append(
-                r.value
-            )
+        if not kind:
+            continue
+        sigma = r.sigma_n if isinstance(r.sigma_n, float) and r.n_noisy else None
+        model = (method_words(r.method), r.duration_nimg, r.checkpoint, r.n_clean, r.n_noisy, sigma)
+        out[*model, kind].append(r.value)
+        if kind == "heldout-clean" and isinstance(r.extra.get(COPIES), Mapping):
+            out[*model, COPIES].append(r.extra[COPIES]["ratio"])
     return out
 
 
 def _comparison(c: PartComparison, table: LevelTable, totals: Totals) -> str:
-    k, cell = c.worst, c.cell
+    k, cell, key = c.worst, c.cell, table.key
     sure = f"{c.z[k]:+.1f} s.e., " if np.isfinite(c.z[k]) else ""
     worst = f"{100 * np.expm1(c.excess[k]):+.1f} % at {c.levels[k]:.2g} ({sure}{c.better[k]})"
+    if lost := int(c.lost.sum()):
+        worst = f"**{lost} of {len(c.levels)} lost**, {worst}"
 
-    def mean(n_clean: int, n_noisy: int, kind: str) -> float | None:
+    def mean(n_clean: int, n_noisy: int, kind: str, digits: int) -> str:
         sigma = cell.sigma_n if n_noisy else None
-        key = table.key
         values = totals.get((key.method, key.duration_nimg, key.checkpoint, n_clean, n_noisy, sigma, kind))
-        return float(np.mean(values)) if values else None
+        return f"{float(np.mean(values)):.{digits}f}" if values else "-"
 
-    mixtures = (cell.n_clean, cell.n_noisy), (cell.n_clean, 0), (0, cell.n_noisy)
-    nats = ", ".join("-" if (x := mean(*m, NATS)) is None else f"{x:.1f}" for m in mixtures)
-    score = mean(cell.n_clean, cell.n_noisy, "heldout-clean")
-    fd = "-" if score is None else f"{score:.2f}"
-    lost = f"{int(c.lost.sum())} of {len(c.levels)}"
-    return f"{cell.name} | {c.n_seeds} | {lost} | {worst} | {nats} | {fd} |"
+    own = (cell.n_clean, cell.n_noisy)
+    nats = ", ".join(mean(*m, NATS, 1) for m in (own, (cell.n_clean, 0), (0, cell.n_noisy)))
+    return f"{worst} | {nats} | {mean(*own, 'heldout-clean', 2)} | {mean(*own, COPIES, 2)}"
 
 
 # -------------------------------------------------------------------------------------------------------------- page
@@ -193,8 +228,10 @@ DOMINANCE = """
 At every level of noise the mixture's held-out denoising error is compared with that of the better of its two parts
 alone (its clean images, its noisy images), trained alike. A level is *lost* where the mixture is worse by more than two
 standard errors of the paired differences over seeds, pooled over the mixtures of a method; if all were equal, 2.3 % of
-levels would seem lost. From one seed there is no standard error, and nothing is called lost. A training
-that repeats its images shows as nats that are far larger at fixed compute than at the held-out best.
+levels would seem lost. From one seed there is no standard error, and nothing is called lost; the level of the largest
+difference is then only where to look. *Copies*: the share of generated images that are nearer to one of the run's clean
+images than to any other by more than 95 % of held-out images are (.05 if nothing is copied), where it was measured. A
+training that repeats its images also shows as nats that are far larger at fixed compute than at the held-out best.
 """
 
 

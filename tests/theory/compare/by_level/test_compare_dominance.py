@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from ambient_theory.compare.by_level.levels import level_tables
 from ambient_theory.shared.records import Record
 
 CLEAN, NOISY, SIGMA = 100, 200, 0.25
+SCRIPT = Path(__file__).parents[4] / "experiments" / "methods.py"
 
 
 def trained(mixture: float, *, seeds: int = 5, scatter: float = 0.01, cells: int = 1, key: int = 0) -> list[Record]:
@@ -77,3 +82,39 @@ def test_one_seed_has_a_difference_and_no_verdict() -> None:
     assert not found.lost.any()
     assert "no standard error" in found.sentence()
     assert Losses.of([found]) == Losses(0, 0)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """experiments/methods.py, which writes docs/methods.md."""
+    spec = importlib.util.spec_from_file_location("methods", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["methods"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_methods_is_what_its_script_writes(script: ModuleType) -> None:
+    assert script.PAGE.read_text(encoding="utf-8") == script.page()
+
+
+def test_the_page_counts_lost_levels_by_duration_and_shows_scores_and_copies(script: ModuleType) -> None:
+    method = {"weight": "x0", "dropout": 0.1}
+    rows = [
+        replace(r, method=method, duration_nimg=nimg)
+        for nimg, excess in ((1000, 0.05), (2000, 0.0))
+        for r in trained(excess)
+    ]
+    score = replace(rows[0], metric="fd", level=None, extractor="pixels", reference="heldout-clean", value=3.25)
+    copied = {"memorisation": {"ratio": 0.41}}
+    rows.append(replace(score, n_clean=CLEAN, n_noisy=NOISY, sigma_n=SIGMA, duration_nimg=2000, extra=copied))
+    text = "\n".join(script.dominance_tables(rows))
+    assert "| made-up | at fixed compute | x0, dropout 0.1 | 6 of 6 (0.1) | 0 of 6 (0.1) |" in text
+    assert "After 2,000 images" in text
+    [row] = [line for line in text.splitlines() if line.startswith("| 100 clean + 200 noisy")]
+    assert row.endswith("| -, -, - | 3.25 | 0.41 |")
+    assert "lost" not in row
+    alone = "\n".join(script.dominance_tables([r for r in rows if r.seed == 0]))
+    assert "Levels lost" not in alone  # one seed has no standard error
