@@ -79,6 +79,14 @@ class Worth:
     details: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Purchase:
+    """What to buy at one noise level. sentence: the mix with its intervals, or why it is not determined."""
+
+    sentence: str
+    details: dict[str, Any]
+
+
 class Adviser(Protocol):
     """The theory as a sweep sees it."""
 
@@ -112,8 +120,19 @@ class Adviser(Protocol):
         """Write the page of the records and return its path."""
         ...
 
-    def purchase(self, worth: Worth, price_clean: float, price_noisy: float) -> str:
-        """What to buy at these prices, in a sentence."""
+    def purchase(
+        self,
+        records: Iterable[Record],
+        sigma_n: float,
+        price_clean: float,
+        price_noisy: float,
+        budget: float | None = None,
+        where: str = "",
+    ) -> Purchase:
+        """The mix of least predicted denoising error for `budget`; None: for what the largest measured mixture costs.
+
+        where: what the sentence calls the noise level. Raises DataError where the records price nothing.
+        """
         ...
 
     def guess(self, sigma_n: float) -> str:

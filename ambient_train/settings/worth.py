@@ -44,6 +44,13 @@ class WorthOptions(Checked):
         None, "What a clean image costs, in any currency: also say what to buy", above=0, panel=_PANEL
     )
     price_noisy: float | None = option(None, "What a noisy image costs, in the same currency", above=0, panel=_PANEL)
+    budget: float | None = option(
+        None,
+        "With prices: what may be spent, in the same currency",
+        above=0,
+        shown_default="what the largest mixture that was measured costs",
+        panel=_PANEL,
+    )
     workers: int = option(1, "Trainings at a time, one process each", at_least=1, panel=_MACHINE)
     device: str = option("auto", "auto, cpu or cuda", panel=_MACHINE)
 
@@ -62,6 +69,8 @@ class WorthOptions(Checked):
             raise UsageError(f"--resolution {self.resolutions[0]} is not {' or '.join(map(str, SIDES))}")
         if (self.price_clean is None) != (self.price_noisy is None):
             raise UsageError("--price-clean and --price-noisy belong together: give both, or neither")
+        if self.budget is not None and self.price_clean is None:
+            raise UsageError("--budget says what may be spent on images: give --price-clean and --price-noisy too")
 
     @property
     def resolution(self) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ambient_theory.shared.advice import Adviser, Mixture, Worth
+from ambient_theory.shared.advice import Adviser, Mixture, Purchase, Worth
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import DataError, StoppedError
 from ambient_theory.shared.files import finite
@@ -79,6 +79,11 @@ class Plan:
         print(f"answer and page: {self.outdir}")
 
 
+def _where(sigma: float, scaled: float, small: SmallImages) -> str:
+    """A noise level as it was asked for, and what it is at the size of the small images."""
+    return f"σ {sigma:g}" if scaled == sigma else f"σ {sigma:g} (σ {scaled:.3g} at {small.resolution} pixels)"
+
+
 @dataclass(frozen=True)
 class WorthAnswer:
     """What a noisy image is worth. worths: by noise level as asked, of each checkpoint rule, held-out best first.
@@ -90,7 +95,7 @@ class WorthAnswer:
     sigmas: Mapping[float, float]
     worths: Mapping[float, Sequence[Worth]]
     open: Mapping[float, str]
-    purchases: Mapping[float, str]
+    purchases: Mapping[float, Purchase]
     stage: Stage
     trainings: int
     largest: int
@@ -102,7 +107,7 @@ class WorthAnswer:
     def headline(self, sigma: float) -> list[str]:
         """Price, interval, rule and what it holds for, in sentences."""
         scaled = self.sigmas[sigma]
-        where = f"σ {sigma:g}" if scaled == sigma else f"σ {sigma:g} (σ {scaled:.3g} at {self.small.resolution} pixels)"
+        where = _where(sigma, scaled, self.small)
         if sigma in self.open:
             return [f"{self.small.name}, {where}: not determined: {self.open[sigma]}"]
         out = []
@@ -137,7 +142,7 @@ class WorthAnswer:
                     "sigma_at_this_size": scaled,
                     "sentences": self.headline(sigma),
                     "not_determined": self.open.get(sigma),
-                    "purchase": self.purchases.get(sigma),
+                    "purchase": self._purchase(sigma),
                     "rules": [
                         {
                             "rule": w.rule,
@@ -161,6 +166,10 @@ class WorthAnswer:
         found: dict[str, Any] = finite(answer)
         return found
 
+    def _purchase(self, sigma: float) -> dict[str, Any] | None:
+        found = self.purchases.get(sigma)
+        return None if found is None else {**found.details, "sentence": found.sentence}
+
     def show(self) -> None:
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
@@ -170,7 +179,7 @@ class WorthAnswer:
             for sentence in self.headline(sigma):
                 print(sentence)
             if sigma in self.purchases:
-                print(self.purchases[sigma])
+                print(self.purchases[sigma].sentence)
             for worth in list(self.worths.get(sigma, ()))[:1]:
                 table = Table(title=f"by level, σ {sigma:g}, {worth.rule}", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
                 for name in worth.columns:
@@ -408,16 +417,21 @@ def _answer(
     records = campaign.records(number)
     worths: dict[float, list[Worth]] = {}
     unanswered: dict[float, str] = {}
-    purchases: dict[float, str] = {}
+    purchases: dict[float, Purchase] = {}
+    notes, page = [], None
     for sigma, scaled in sigmas.items():
         try:
             worths[sigma] = adviser.worths(records, scaled)
         except DataError as error:
             unanswered[sigma] = str(error)
             continue
-        if options.price_clean is not None and options.price_noisy is not None:
-            purchases[sigma] = adviser.purchase(worths[sigma][0], options.price_clean, options.price_noisy)
-    notes, page = [], None
+        if options.price_clean is None or options.price_noisy is None:
+            continue
+        prices, where = (options.price_clean, options.price_noisy, options.budget), _where(sigma, scaled, small)
+        try:
+            purchases[sigma] = adviser.purchase(records, scaled, *prices, where=where)
+        except DataError as error:
+            notes.append(f"nothing says what to buy at {where}: {error}")
     try:
         page = adviser.page(records, campaign.folder)
     except DataError as error:

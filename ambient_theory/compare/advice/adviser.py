@@ -6,7 +6,6 @@ where there is one; what is asked at the end, under every checkpoint rule.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -17,11 +16,12 @@ from ambient_theory.compare.by_level.potency import worth_interval
 from ambient_theory.compare.by_level.price_bands import price_bands
 from ambient_theory.compare.cells.grouping import read_shipped
 from ambient_theory.compare.fitting.fits import Interval
+from ambient_theory.compare.purchase.budget import Asked, answer_budget
 from ambient_theory.compare.scores.analysis import price_from_print
 from ambient_theory.compare.scores.published import published_prices
-from ambient_theory.compare.scores.words import between, number, span
-from ambient_theory.shared.advice import Advice, Mixture, Worth
-from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.compare.scores.words import between, span
+from ambient_theory.shared.advice import Advice, Mixture, Purchase, Worth
+from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import HELDOUT_BEST, NATS, Record
 
 Ends = tuple[float, float | None, float | None]
@@ -78,21 +78,25 @@ class RecordAdviser:
 
         return build_report(_levels(records), outdir, metric=DENOISE).page
 
-    def purchase(self, worth: Worth, price_clean: float, price_noisy: float) -> str:
-        for name, value in (("price-clean", price_clean), ("price-noisy", price_noisy)):
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"--{name} must be a number > 0, not {value:g}")
-        ratio = price_noisy / price_clean
-        start = f"a noisy image costs {number(ratio)} of a clean one"
-        _, low, high = worth.above or (0.0, None, None)
-        if low is None or high is None:
-            return f"{start}: there is no interval of the worth, so no purchase can be named."
-        if ratio < low:
-            short = _short(worth.below, ratio)
-            return f"{start} and is worth at least {number(low)} above the noise: buy noisy ones for it{short}."
-        if ratio > high:
-            return f"{start} and is worth at most {number(high)} above the noise: buy clean ones."
-        return f"{start}: not determined, it lies within the interval of the worth, {number(low)} to {number(high)}."
+    def purchase(
+        self,
+        records: Iterable[Record],
+        sigma_n: float,
+        price_clean: float,
+        price_noisy: float,
+        budget: float | None = None,
+        where: str = "",
+    ) -> Purchase:
+        rows, start, spent = _levels(records), "", budget
+        if spent is None:
+            table = judged_table(rows)
+            sizes = [] if table is None else [(c.n_clean, c.n_noisy) for c in table.mixtures if c.sigma_n == sigma_n]
+            if not sizes:
+                raise DataError(f"no mixture with noise σ {sigma_n:g} was measured")
+            spent = max(n * price_clean + m * price_noisy for n, m in sizes)
+            start = f"for {spent:,.6g}, what the largest mixture measured would cost: "
+        found = answer_budget(rows, Asked(price_clean, price_noisy, budget=spent), sigma_n=sigma_n, metric=DENOISE)[0]
+        return Purchase(start + found.sentence(where), found.to_dict())
 
     def guess(self, sigma_n: float) -> str:
         printed = published_prices(read_shipped().records)
@@ -127,10 +131,3 @@ def _levels(records: Iterable[Record]) -> list[Record]:
 
 def _ends(interval: Interval | None) -> Ends | None:
     return None if interval is None else (interval.value, interval.low, interval.high)
-
-
-def _short(below: Ends | None, ratio: float) -> str:
-    """What noisy images do not give, for the end of a sentence."""
-    if below is None or below[2] is None or below[2] > ratio:
-        return ""
-    return f"; below the noise one is worth at most {number(below[2])}, so the fine levels need clean ones"

@@ -80,8 +80,9 @@ class BudgetAnswer:
         noisy = [int(x * self.budget / self.price_noisy) for x in (low, high)]
         return (clean[0], clean[1]), (noisy[0], noisy[1])
 
-    def sentence(self) -> str:
-        b, head = self.best, f"At σ {self.sigma_n:g}"
+    def sentence(self, where: str = "") -> str:
+        """where: what the noise level is called, by default `σ 0.2`."""
+        b, head = self.best, f"At {where or f'σ {self.sigma_n:g}'}"
         spent = f"for {self.budget:,.6g}"
         if self.why_not:
             return f"{head}, what to buy {spent} is not determined: {self.why_not}."

@@ -13,6 +13,7 @@ import pytest
 from invoke import ambient
 
 from ambient_theory.compare.advice.adviser import RecordAdviser
+from ambient_theory.shared.reading import read_records
 from ambient_train.worth import campaign, run, stages
 from ambient_train.worth.images import noise_after_resizing, small_images
 
@@ -62,6 +63,11 @@ def ask(folder: Path, data: Path | str, *more: object, sigma: float = 0.4) -> An
     return ambient("worth", data, "--sigma", sigma, *where, *more)
 
 
+def sizes(file: Path) -> set[tuple[int, int]]:
+    """(clean, noisy) images of the trainings in a file of records."""
+    return {(r.n_clean, r.n_noisy) for r in read_records(file)}
+
+
 class Clock:
     """Stops the campaign after so many trainings, whatever the machine."""
 
@@ -88,7 +94,10 @@ def test_it_answers_with_sentence_bands_page_and_purchase(
     assert [r["rule"] for r in level["rules"]][:2] == ["at the held-out best", "at fixed compute"]
     assert "blobs, σ 0.4 (σ 0.2 at 8 pixels)" in level["sentences"][0]
     assert len(level["rules"][0]["rows"]) == 16
-    assert "costs 0.100 of a clean one" in level["purchase"]
+    bought = level["purchase"]
+    most = max(10 * n + m for n, m in sizes(tmp_path / "answer" / "records.jsonl") if m)
+    assert bought["budget"] == most
+    assert bought["sentence"].startswith(f"for {most:,.6g}, what the largest mixture measured would cost: At σ 0.4 (σ")
     assert (tmp_path / "answer" / "index.html").is_file()
     assert "so far:" in found.stderr
     # what was trained is a grid that the sweep finds done
@@ -178,6 +187,7 @@ def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(tiny: None, pic
         (("--resolution", "8", "--resolution", "16"), "one --resolution a command", 2),
         (("--resolution", "12"), "--resolution 12 is not 8 or 16", 2),
         (("--price-clean", "3"), "belong together", 2),
+        (("--budget", "100"), "give --price-clean and --price-noisy too", 2),
         (("--time", "20s"), "give at least --time", 2),
         (("--time", "soon"), "give a time such as", 2),
     ],
