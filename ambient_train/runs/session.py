@@ -272,17 +272,19 @@ class Session:
     def score(self, target: int) -> list[Record]:
         """Generate with the averaged weights, each rank its part of the seeds, and score; sealed into result.json.
 
-        Then the same for the held-out best checkpoint, where one is kept. A signal leaves where it arrives in a single
-        process, at the next batch of images in a group.
+        Then the same for the held-out best checkpoint, where one is kept; if that was the best one at an earlier point
+        already, its scores are taken over. Images are generated where the evaluation says. A signal leaves where it
+        arrives in a single process, at the next batch of images in a group.
         """
         saved = f"training is saved at {self.state.nimg:,} images in {self.directory.path}"
         best = self.state.best
-        records = self._judged(target, saved, "last")
+        none: list[Record] | None = None if self._distances_at(target) else []
+        records = self._judged(target, saved, "last", none)
         if best is not None:
             if best[0] == self.state.nimg:
-                records += self._judged(target, saved, HELDOUT_BEST, known=records)
+                records += self._judged(target, saved, HELDOUT_BEST, records)
             else:
-                records += self._judge_checkpoint(best[0], target, saved)
+                records += self._taken_over(best[0], target) or self._judge_checkpoint(best[0], target, saved, none)
 
         def keep() -> None:
             elapsed = time.monotonic() - self.started
@@ -292,7 +294,28 @@ class Session:
         self.world.by_leader(keep)
         return records
 
-    def _judge_checkpoint(self, nimg: int, target: int, saved: str) -> list[Record]:
+    def _distances_at(self, target: int) -> bool:
+        """Whether images are generated when `target` is scored."""
+        return self.evaluation.generate_at == "every" or target == self.job.schedule.duration_nimg
+
+    def _taken_over(self, nimg: int, target: int) -> list[Record]:
+        """Scores of the checkpoint at `nimg` as those of the best one at `target`: the same weights score the same.
+
+        Empty where it was not the best at an earlier point, or where not all that is wanted now was measured then.
+        """
+
+        def read() -> list[dict[str, Any]]:
+            elapsed = round(time.monotonic() - self.started, 2)
+            for records in self.directory.scores(self.config, self.evaluation).values():
+                found = [r for r in records if r.checkpoint == HELDOUT_BEST and r.extra.get("nimg") == nimg]
+                if found and (not self._distances_at(target) or any(_is_distance(r) for r in found)):
+                    wanted = [r for r in found if self._distances_at(target) or not _is_distance(r)]
+                    return [replace(r, duration_nimg=target, wall_s=elapsed).to_dict() for r in wanted]
+            return []
+
+        return [Record.from_dict(r) for r in self.world.by_leader(read)]
+
+    def _judge_checkpoint(self, nimg: int, target: int, saved: str, known: list[Record] | None) -> list[Record]:
         """Scores of the checkpoint at `nimg`, with the state as it is afterwards; empty where it does not hold."""
         found: list[Checkpoint] = []
 
@@ -313,12 +336,15 @@ class Session:
         groups = self.world.share_tensors(found[0].groups if found else None)
         self.state.restore(Checkpoint(groups, meta))
         try:
-            return self._judged(target, saved, HELDOUT_BEST)
+            return self._judged(target, saved, HELDOUT_BEST, known)
         finally:
             self.state.restore(now)
 
-    def _judged(self, target: int, saved: str, rule: str, known: list[Record] | None = None) -> list[Record]:
-        """Records of the weights at hand under a checkpoint rule. known: scores of the same weights under another."""
+    def _judged(self, target: int, saved: str, rule: str, known: list[Record] | None) -> list[Record]:
+        """Records of the weights at hand under a checkpoint rule.
+
+        known: distances of the same weights under another rule, empty where none are wanted; None: to be measured.
+        """
         with self._averaged():
             with self.stop.at_once(saved) if self.world.size == 1 else contextlib.nullcontext():
                 generated = None if known is not None else self._generate(saved)
@@ -361,7 +387,7 @@ class Session:
         subject = Subject.of_job(self.job)
         if generated is None:
             assert known is not None
-            records = [replace(r, checkpoint=rule) for r in known if r.level is None and r.metric != NATS]
+            records = [replace(r, checkpoint=rule) for r in known if _is_distance(r)]
         else:
             self.listener(Progress("scoring", 0, len(generated)))
             if rule == "last":
@@ -370,3 +396,8 @@ class Session:
         if denoised is not None:
             records += denoise_records(subject, denoised, self.evaluation, target, checkpoint=rule, wall_s=elapsed)
         return [replace(r, extra={**r.extra, "nimg": self.state.nimg}) for r in records]
+
+
+def _is_distance(record: Record) -> bool:
+    """Whether a record was taken from generated images, not from the denoising of held-out ones."""
+    return record.level is None and record.metric != NATS

@@ -19,6 +19,8 @@ from ambient_train.diffusion.sampler_settings import (
 LEAST_IMAGES = 40
 """Fewer generated images give no interval."""
 
+GENERATE_AT = ("every", "end")
+
 _PANEL = "Scores"
 
 
@@ -60,6 +62,14 @@ class EvalConfig(Checked):
         "denoising error decides, or without clean images the proximal score",
         panel=_PANEL,
     )
+    generate_at: str = option(
+        "every",
+        "Scored points at which images are generated for the distances: every one, or the end; the denoising error is "
+        "measured at every one",
+        choices=GENERATE_AT,
+        added_later=True,
+        panel=_PANEL,
+    )
     memorisation: bool = option(
         False,
         "Also measure how many generated images lie nearer to one of the run's clean training images than held-out "
@@ -68,6 +78,11 @@ class EvalConfig(Checked):
         panel=_PANEL,
     )
     sampler: AnySampler = field(default_factory=SamplerConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.generate_at == "end" and not self.denoise:
+            raise UsageError("generate_at end leaves only the denoising error before the end: give denoise > 0")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; the inverse is `from_dict`. What was added later is left out at its default, so that the same

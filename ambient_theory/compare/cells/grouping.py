@@ -70,8 +70,8 @@ def method_words(method: Mapping[str, Any] | str | None) -> str:
 
 def _evaluation(settings: Mapping[str, Any]) -> str:
     """The settings that change a score, as `12 steps, seed 7 #hash6`; not n (a condition of its own) and not what else
-    was scored beside it (extractors, metrics, memorisation)."""
-    beside = ("n", "extractors", "metrics", "memorisation")
+    was scored beside it (extractors, metrics, memorisation) and when."""
+    beside = ("n", "extractors", "metrics", "memorisation", "generate_at")
     counted = {name: value for name, value in settings.items() if name not in beside}
     if not counted:
         return ""

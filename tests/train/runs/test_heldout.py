@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import tiny_run
 import torch
 
-from ambient_theory.shared.errors import StoppedError
+from ambient_theory.shared.errors import StoppedError, UsageError
 from ambient_theory.shared.records import HELDOUT_BEST, NATS, Record
 from ambient_train.data.load import load_images
 from ambient_train.diffusion.generate import denoiser
@@ -18,7 +19,9 @@ from ambient_train.evaluation.denoising import denoising_error, halves, quadratu
 from ambient_train.interchange.load import load_trained
 from ambient_train.runs import heldout
 from ambient_train.runs.heldout import HeldOut, candidate_points
+from ambient_train.runs.run import execute
 from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.run_options import Schedule
 
 
 def by_rule(scores: dict[int, list[Record]], at: int, rule: str) -> dict[tuple[Any, ...], float]:
@@ -165,3 +168,53 @@ def test_data_without_clean_images_choose_by_the_proximal_score(tmp_path: Path) 
     assert judge.criterion == "proximal"
     assert judge.noisy is not None
     assert len(judge.noisy) == len(source)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Image counts of the states from which images are generated."""
+    from ambient_train.runs.session import Session
+
+    seen: list[int] = []
+    original = Session._generate
+    monkeypatch.setattr(
+        Session, "_generate", lambda self, saved: (seen.append(self.state.nimg), original(self, saved))[1]
+    )
+    return seen
+
+
+def scored_at(path: Path, points: tuple[int, ...], **evaluation: Any) -> dict[int, list[Record]]:
+    made = replace(tiny_run.job(), evaluation=replace(tiny_run.EVALUATION, **evaluation))
+    return execute(replace(made, schedule=Schedule(duration_nimg=320, score_at=points)), path, tiny_run.OPTIONS)
+
+
+def test_a_best_checkpoint_that_was_scored_before_is_not_scored_again(
+    tmp_path: Path, best_at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best_at(64)
+    seen = counted(monkeypatch)
+    scores = scored_at(tmp_path / "run", (64, 128))
+    assert seen == [64, 128, 320]  # 64 once, as the last and the best at 64
+    assert [chosen_at(scores, n) for n in (64, 128, 320)] == [{64}, {64}, {64}]
+    monkeypatch.setattr("ambient_train.runs.session.Session._taken_over", lambda *_: [])
+    anew = scored_at(tmp_path / "anew", (64, 128))
+    assert seen[3:] == [64, 128, 64, 320, 64]
+    for n in (64, 128, 320):
+        assert by_rule(scores, n, HELDOUT_BEST) == by_rule(anew, n, HELDOUT_BEST)
+        assert {r.duration_nimg for r in scores[n]} == {n}
+
+
+def test_images_are_generated_at_the_end_alone_where_that_is_asked(
+    tmp_path: Path, best_at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best_at(64)
+    every = scored_at(tmp_path / "every", (64, 128))
+    seen = counted(monkeypatch)
+    scores = scored_at(tmp_path / "end", (64, 128), generate_at="end")
+    assert seen == [320, 64]  # the best one's distances were not taken before
+    for n in (64, 128, 320):
+        for rule in ("last", HELDOUT_BEST):
+            expected = by_rule(every, n, rule)
+            wanted = {k: v for k, v in expected.items() if n == 320 or k[2] is not None or k[0] == NATS}
+            assert by_rule(scores, n, rule) == wanted
+    with pytest.raises(UsageError, match="give denoise > 0"):
+        replace(tiny_run.EVALUATION, generate_at="end", denoise=0)
