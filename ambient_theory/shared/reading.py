@@ -18,6 +18,7 @@ from typing import Any
 
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import read_json, read_sealed
+from ambient_theory.shared.frames import frame
 from ambient_theory.shared.records import Record
 
 RUN_RESULT = "ambient.run-result/"
@@ -27,7 +28,7 @@ LARGEST = 2**30
 """Bytes of text that a file of records may hold; a compressed one is not unpacked further."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reading:
     """What was read: records, and from how many finished runs and JSONL files."""
 
@@ -42,6 +43,13 @@ class Reading:
 
     def __add__(self, other: Reading) -> Reading:
         return Reading(self.records + other.records, self.runs + other.runs, self.files + other.files)
+
+    def __repr__(self) -> str:
+        return f"Reading({self.sentence()})"
+
+    def to_frame(self) -> Any:
+        """The records as a `pandas.DataFrame`, one row a record. Raises UsageError without pandas."""
+        return frame(r.to_dict() for r in self.records)
 
     def to_dict(self) -> dict[str, int]:
         return {"records": len(self.records), "runs": self.runs, "files": self.files}

@@ -33,7 +33,7 @@ def worth(
     Ends with the price, how sure it is, what it holds for, and a page. The same command continues after a stop.
     """
     with starting("loading PyTorch", quiet=output.quiet):
-        from ambient_train.worth.run import worth as task
+        from ambient_train.pricing.run import worth as task
 
     result = task(data, options, adviser_of(context), **vars(files), quiet=output.quiet)
     if output.json:

@@ -118,7 +118,7 @@ def settings_from(given: Mapping[str, Any], *, distilled: bool = False) -> Train
 def flags_over_file(
     file: Path | None, *flags: Given[Any], network: Given[NetworkFlags], **tables: Any
 ) -> TrainSettings:
-    """Flags over a config file. Shares given as flags replace counts of the file, and the other way round.
+    """Flags over a config file.
 
     tables: `evaluation` and `sampler` as given on the command line.
     """
@@ -126,10 +126,6 @@ def flags_over_file(
     for group in flags:
         asked |= group.values
     below = read_toml(file) if file else {}
-    shares, counts = ("keep", "corruption"), ("n_clean", "n_noisy")
-    for own, other in ((shares, counts), (counts, shares)):
-        if any(key in asked for key in own):
-            below = {key: value for key, value in below.items() if key not in other}
     if network.values:
         asked["network"] = {**_table(below, "network"), **_lists(network.values)}
     evaluation, sampler = tables.get("evaluation"), tables.get("sampler")
@@ -137,6 +133,15 @@ def flags_over_file(
         stored = _table(below, "evaluation")
         steps = {**_table(stored, "sampler"), **(sampler.values if sampler else {})}
         asked["evaluation"] = {**stored, **(evaluation.values if evaluation else {}), "sampler": steps}
+    return over_file(below, asked)
+
+
+def over_file(below: Mapping[str, Any], asked: Mapping[str, Any]) -> TrainSettings:
+    """Settings over those of a file; see `settings_from`. Shares replace the file's counts, and the other way round."""
+    shares, counts = ("keep", "corruption"), ("n_clean", "n_noisy")
+    for own, other in ((shares, counts), (counts, shares)):
+        if any(key in asked for key in own):
+            below = {key: value for key, value in below.items() if key not in other}
     return settings_from({**below, **asked})
 
 

@@ -16,6 +16,7 @@ import torch
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.frames import frame
 from ambient_theory.shared.options import Given
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_theory.shared.records import Record, write_records
@@ -55,7 +56,7 @@ N_WITHOUT_RUN = 5000
 """Images generated for a network that comes from no run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Scores of one target: the mean over repeats where there are several.
 
@@ -87,6 +88,14 @@ class Evaluation:
         denoised = None if self.denoised is None else self.denoised.to_dict()
         copied = {} if self.memorisation is None else {"memorisation": self.memorisation.to_dict()}
         return {"target": self.target, "scores": rows, "denoise": denoised, **about, **self.notes, **copied}
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{s.metric} {s.value:.4g} ({s.extractor}, {s.reference})" for s in self.scores[:2])
+        return f"Evaluation({self.target!r}{': ' + shown if shown else ''})"
+
+    def to_frame(self) -> Any:
+        """The scores as a `pandas.DataFrame`, one row a score. Raises UsageError without pandas."""
+        return frame(self.to_dict()["scores"])
 
     def show(self) -> None:
         show_score_rows(

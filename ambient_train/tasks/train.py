@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +12,7 @@ from typing import Any
 
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.frames import frame
 from ambient_theory.shared.progress import progress_listener
 from ambient_theory.shared.records import Record
 from ambient_train.diffusion.sampler_settings import OneStep
@@ -27,13 +30,31 @@ from ambient_train.training.cost import measure
 from ambient_train.training.world import World, join_group
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainResult:
     """Where the run is, and the scores of its last point."""
 
     directory: Path
     nimg: int
     records: list[Record]
+
+    def __repr__(self) -> str:
+        scores = [r for r in self.records if r.checkpoint == "last" and r.level is None]
+        shown = ", ".join(f"{r.metric} {r.value:.4g} ({r.extractor}, {r.reference})" for r in scores[:2])
+        return f"TrainResult({str(self.directory)!r}, {self.nimg:,} images{': ' + shown if shown else ''})"
+
+    def _repr_html_(self) -> str:
+        """The newest grid of samples above the same in words, for notebooks."""
+        grids = sorted((self.directory / "samples").glob("*.png"))
+        text = html.escape(repr(self))
+        if not grids:
+            return text
+        data = base64.b64encode(grids[-1].read_bytes()).decode()
+        return f'<img src="data:image/png;base64,{data}" alt="samples"><br>{text}'
+
+    def to_frame(self) -> Any:
+        """The scores as a `pandas.DataFrame`, one row a record. Raises UsageError without pandas."""
+        return frame(r.to_dict() for r in self.records)
 
     def to_dict(self) -> dict[str, Any]:
         return {"directory": str(self.directory), "nimg": self.nimg, "records": [r.to_dict() for r in self.records]}

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 THEORY = ("compare", "simulation", "mixtures", "bounds", "shared")
 TRAIN = (
     "commands",
-    "worth",
+    "pricing",
     "sweep",
     "tasks",
     "interchange",

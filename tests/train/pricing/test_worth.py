@@ -14,8 +14,8 @@ from invoke import ambient
 
 from ambient_theory.compare.advice.adviser import RecordAdviser
 from ambient_theory.shared.reading import read_records
-from ambient_train.worth import campaign, run, stages
-from ambient_train.worth.images import noise_after_resizing, small_images
+from ambient_train.pricing import campaign, run, stages
+from ambient_train.pricing.images import noise_after_resizing, small_images
 
 pytestmark = pytest.mark.timeout(1200)  # a dozen small trainings, on whatever else the machine does
 

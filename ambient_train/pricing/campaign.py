@@ -16,7 +16,7 @@ from ambient_theory.shared.advice import Adviser, Mixture
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import read_sealed, write_sealed
 from ambient_theory.shared.records import Record
-from ambient_train.worth.stages import CLEAN_SIZES, PAGE_S, Rates, Stage, first_cells
+from ambient_train.pricing.stages import CLEAN_SIZES, PAGE_S, Rates, Stage, first_cells
 
 SCHEMA = "ambient.worth-state/1"
 

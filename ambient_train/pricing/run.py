@@ -17,6 +17,9 @@ from ambient_theory.shared.files import finite
 from ambient_theory.shared.records import write_records
 from ambient_train.data.images import ImageSet
 from ambient_train.networks.execution import one_thread_for_small
+from ambient_train.pricing.campaign import Asked, Campaign, stored_state
+from ambient_train.pricing.images import NoCleanImages, SmallImages, small_images, write_images
+from ambient_train.pricing.stages import Rates, Stage, first_cells, stage, stages_for
 from ambient_train.runs.resolve import resolve
 from ambient_train.settings.layers import TrainSettings, settings_from
 from ambient_train.settings.worth import WorthOptions
@@ -25,9 +28,6 @@ from ambient_train.sweep.pool import CellOutcome, check, run_sweep
 from ambient_train.tasks.show import duration_text
 from ambient_train.training.cost import measure
 from ambient_train.training.world import choose_device
-from ambient_train.worth.campaign import Asked, Campaign, stored_state
-from ambient_train.worth.images import NoCleanImages, SmallImages, small_images, write_images
-from ambient_train.worth.stages import Rates, Stage, first_cells, stage, stages_for
 
 PRESET = "digits"
 """Whose network, optimiser and sampler are used: small images, small network."""

@@ -1,0 +1,230 @@
+"""The Python API of the trainer: what the commands do, as functions of keyword arguments.
+
+    from ambient_train import load, train
+
+    run = train(data="digits", sigma=0.6, corruption=0.9, duration="20k", outdir="runs/first")
+    model = load(run.directory)
+    images = model.generate(range(16))                  # uint8 [16, C, H, W]
+    clean = model.denoise(noisy, sigma=0.6)             # float32, units of [-1, 1]
+
+A keyword is the key of an option (docs/options.md, the column `in TOML`, or the flag with underscores); values may be
+Python's own or the text that a flag takes (`duration="200k"`). Unknown keywords, wrong types and broken rules raise
+UsageError, data that cannot be used DataError (`ambient_theory.shared.errors`), before anything is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ambient_theory.shared.advice import Adviser
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.options import Given, by_key, convert, from_mapping
+from ambient_train.diffusion.generate import denoiser
+from ambient_train.diffusion.generate import generate as batches_of
+from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig
+from ambient_train.interchange.load import Trained, load_trained
+from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.layers import over_file, read_toml
+from ambient_train.settings.requests import GenerateOptions, Question
+from ambient_train.settings.restore import RestoreOptions
+from ambient_train.settings.run_options import RunOptions
+from ambient_train.tasks import evaluate as evaluating
+from ambient_train.tasks import generate as generating
+from ambient_train.tasks import restore as restoring
+from ambient_train.tasks import train as training
+from ambient_train.training.world import choose_device
+
+StrPath = str | os.PathLike[str]
+
+
+def train(
+    *,
+    config: StrPath | None = None,
+    outdir: StrPath | None = None,
+    runs: StrPath = "runs",
+    log: Sequence[str] = (),
+    dry_run: bool = False,
+    quiet: bool = True,
+    **settings: Any,
+) -> training.TrainResult | training.DryRun:
+    """Train a diffusion model on a mixture of clean and noisy images, and score it; `ambient train`.
+
+    config: a TOML file of settings; keywords win over it. settings: those of the training (`data`, `sigma`,
+    `corruption`, `duration`, `preset`, `seed`, ..., `network={...}`, `evaluation={..., "sampler": {...}}`) and of the
+    run (`device`, `micro_batch`, `max_time_s`, ...). outdir: the run directory, by default one below `runs`. The same
+    call again continues, or finds it done. Returns the run's directory and its scores, or with `dry_run` what it would
+    take. Raises UsageError, DataError, DivergedError, StoppedError.
+    """
+    own = {key: settings.pop(key) for key in list(settings) if key in by_key(RunOptions)}
+    options = from_mapping(RunOptions, _read(RunOptions, own), where="option")
+    asked = over_file(read_toml(Path(config)) if config is not None else {}, settings)
+    made = training.train(
+        asked,
+        options,
+        outdir=None if outdir is None else Path(outdir),
+        log=tuple(log),
+        dry_run=dry_run,
+        quiet=quiet,
+        runs=Path(runs),
+    )
+    assert made is not None, "one process is its own leader"
+    return made
+
+
+def load(source: StrPath, *, at: int | None = None, weights: str = "ema", device: str = "auto") -> Model:
+    """A trained network: a run directory, an exported one, an EDM `.pkl` or `hf:ORGANISATION/NAME`.
+
+    at: its checkpoint after so many images, None: the newest. weights: `ema` (averaged) or `network` (as trained).
+    Raises UsageError, DataError.
+    """
+    return Model(load_trained(source, weights=weights, nimg=at, device=choose_device(device)))
+
+
+@dataclass(frozen=True, repr=False)
+class Model:
+    """A trained network as two functions of arrays. trained: the network itself (a torch module) and its memory."""
+
+    trained: Trained
+
+    def __repr__(self) -> str:
+        c, side = self.trained.network.img_channels, self.trained.network.img_resolution
+        return f"{self.trained!r}, images [{c}, {side}, {side}]"
+
+    def generate(
+        self, seeds: Iterable[int], *, label: int | None = None, batch: int = 256, **sampler: Any
+    ) -> npt.NDArray[np.uint8]:
+        """Images uint8 [n, C, H, W], one a seed; image k is a function of its seed alone.
+
+        label: the class, for a conditional network; None: seed modulo classes. sampler: options of the sampler
+        (`steps`, `stop_sigma`, ...) over those that the run is scored with. Raises UsageError.
+        """
+        chosen = generating.sampler_for(self.trained, Given(GeneralSamplerConfig, _read(GeneralSamplerConfig, sampler)))
+        numbers = [int(s) for s in seeds]
+        if not numbers:
+            raise UsageError("no seeds: give one an image, such as range(16)")
+        made = batches_of(
+            self.trained.network,
+            numbers,
+            chosen,
+            precision=self.trained.precision,
+            batch=batch,
+            device=self._device,
+            classes=label,
+        )
+        return np.concatenate(list(made))
+
+    def denoise(self, noisy: npt.ArrayLike, sigma: npt.ArrayLike, *, batch: int = 256) -> npt.NDArray[np.float32]:
+        """The posterior mean D(y, sigma) = E[x_0 | y] of each image, [n, C, H, W] float32 in units of [-1, 1].
+
+        noisy: [n, C, H, W] in units of [-1, 1], y = x_0 + sigma noise. sigma: one level > 0, or one an image [n].
+        Raises UsageError for other shapes and levels, DataError for values that are not finite. A conditional network
+        is run without a class.
+        """
+        if self.trained.one_step:
+            raise UsageError(f"{self.trained.name} is a distilled generator, no denoiser: load the run it came from")
+        network = self.trained.network
+        y = np.asarray(noisy, np.float32)
+        shape = (network.img_channels, network.img_resolution, network.img_resolution)
+        if y.ndim != 4 or y.shape[1:] != shape:
+            raise UsageError(f"noisy images must be [n, {shape[0]}, {shape[1]}, {shape[2]}], not {list(y.shape)}")
+        if not np.isfinite(y).all():
+            raise DataError("noisy images must be finite numbers")
+        levels = np.full(len(y), sigma, np.float64) if np.ndim(sigma) == 0 else np.array(sigma, np.float64)
+        if levels.shape != (len(y),) or not (np.isfinite(levels).all() and (levels > 0).all()):
+            raise UsageError(f"sigma must be one level > 0, or one for each of the {len(y)} images")
+        denoise, out = denoiser(network, self.trained.precision), []
+        with torch.no_grad():
+            for start in range(0, len(y), batch):
+                part = torch.from_numpy(y[start : start + batch]).to(self._device)
+                level = torch.from_numpy(levels[start : start + batch]).to(self._device)
+                out.append(denoise(part, level).float().cpu().numpy())
+        return np.concatenate(out) if out else np.zeros((0, *shape), np.float32)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.trained.network.parameters()).device
+
+
+def generate(
+    network: StrPath, outdir: StrPath = "generated", *, seeds: str | Iterable[int] = "0-63", **settings: Any
+) -> generating.Generated:
+    """Write generated images to a folder; `ambient generate`. For arrays see `load` and `Model.generate`.
+
+    seeds: text such as `0-63`, or numbers. settings: of the images (`form`, `label`, `subdirs`, `device`, ...) and of
+    the sampler. Raises UsageError, DataError.
+    """
+    quiet = bool(settings.pop("quiet", True))
+    text = seeds if isinstance(seeds, str) else ",".join(str(int(s)) for s in seeds)
+    own, sampler = _split(settings, GenerateOptions, GeneralSamplerConfig)
+    options = from_mapping(GenerateOptions, {"seeds": text, **own}, where="option")
+    return generating.generate(os.fspath(network), Path(outdir), options, sampler=sampler, quiet=quiet)
+
+
+def evaluate(
+    target: StrPath, *, outdir: StrPath | None = None, quiet: bool = True, **settings: Any
+) -> evaluating.Evaluation:
+    """Score a network or a set of images; `ambient evaluate`.
+
+    settings: what is compared (`data`, `references`, `repeats`, ...), measured (`n`, `extractors`, `metrics`,
+    `memorisation`, ...) and the sampler; where nothing is said, as the run remembers. Raises UsageError, DataError.
+    """
+    own, evaluation, sampler = _split(settings, Question, EvalConfig, GeneralSamplerConfig)
+    return evaluating.evaluate(
+        os.fspath(target),
+        from_mapping(Question, own, where="option"),
+        evaluation=evaluation,
+        sampler=sampler,
+        outdir=None if outdir is None else Path(outdir),
+        quiet=quiet,
+    )
+
+
+def restore(
+    network: StrPath, outdir: StrPath = "restored", *, at: int | None = None, quiet: bool = True, **settings: Any
+) -> restoring.Restored:
+    """Restore noisy images with a model that was trained on such; `ambient restore`.
+
+    settings: `data`, `sigma`, `heldout`, `originals`, `samples`, `steps`, ... Raises UsageError, DataError.
+    """
+    options = from_mapping(RestoreOptions, _read(RestoreOptions, settings), where="option")
+    made = restoring.restore(os.fspath(network), Path(outdir), options, nimg=at, quiet=quiet)
+    assert made is not None, "one process is its own leader"
+    return made
+
+
+def _split(settings: Mapping[str, Any], first: type, *others: type) -> tuple[Any, ...]:
+    """Settings by the class that has their key: values of the first one, `Given` of the others.
+
+    Raises UsageError for a keyword that none has; one that several have is the first one's.
+    """
+    classes = (first, *others)
+    own: list[dict[str, Any]] = [{} for _ in classes]
+    for key, value in settings.items():
+        at = next((i for i, cls in enumerate(classes) if key in by_key(cls)), None)
+        if at is None:
+            known = sorted({d.key for cls in classes for d in by_key(cls).values()})
+            raise UsageError(f"unknown option {key}: known are {', '.join(known)}")
+        own[at][key] = value
+    given = [_read(cls, values) for cls, values in zip(classes, own, strict=True)]
+    return given[0], *(Given(cls, values) for cls, values in zip(others, given[1:], strict=True))
+
+
+def _read(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by key as the fields have them, with lists for tuples and text where an option has a form."""
+    known = by_key(cls)
+    if unknown := sorted(set(values) - set(known)):
+        raise UsageError(
+            f"unknown option(s) {', '.join(unknown)}: known are {', '.join(sorted(d.key for d in known.values()))}"
+        )
+    return {key: convert(known[key], value) for key, value in values.items()}
+
+
+__all__ = ["Adviser", "Model", "evaluate", "generate", "load", "restore", "train"]

@@ -1,0 +1,217 @@
+"""The Python API: the commands' own functions, by keyword, imported when used; the examples run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ambient_theory
+import ambient_train
+from ambient_theory import HeteroscedasticMixture, bounds, compare, simulate
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train import evaluate, generate, load, restore, train, worth
+from ambient_train.interchange.load import load_trained
+from ambient_train.runs.directory import RunDirectory
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TINY: dict[str, Any] = {
+    "data": "digits",
+    "sigma": 0.6,
+    "corruption": 0.5,
+    "max_images": 96,
+    "batch": 16,
+    "duration": "64",
+    "network": {"model_channels": 4, "channel_mult": [1, 2], "emb_channels": 8},
+    "evaluation": {"n": 40, "extractors": ["pixels"], "metrics": ["fd"], "denoise": 16, "sampler": {"steps": 3}},
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    torch.set_num_threads(1)
+    return train(**TINY, outdir=tmp_path_factory.mktemp("api") / "run")
+
+
+def test_importing_the_packages_imports_nothing_heavy() -> None:
+    heavy = "sorted(m for m in ('torch', 'numpy', 'scipy') if m in sys.modules)"
+    code = f"import ambient_train, ambient_theory, sys; print({heavy})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_every_public_name_is_there_and_a_wrong_one_is_not() -> None:
+    for package in (ambient_train, ambient_theory, bounds, compare):
+        assert dir(package)
+        for name in dir(package):
+            assert getattr(package, name) is not None
+    assert callable(worth)
+    assert ambient_train.worth is worth  # no folder of that name comes between
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        _ = ambient_train.trian  # type: ignore[attr-defined]
+
+
+def test_training_is_that_of_the_command_and_the_same_call_finds_it_done(run: Any) -> None:
+    config = RunDirectory(run.directory).manifest()["config"]
+    assert (config["sigma"], config["n_noisy"], config["batch"]) == (0.6, 48, 16)
+    again = train(**TINY, outdir=run.directory)
+    assert [r.to_dict() for r in again.records] == [r.to_dict() for r in run.records]
+    assert repr(run).startswith(f"TrainResult('{run.directory}', 64 images: fd ")
+    assert run._repr_html_().startswith('<img src="data:image/png;base64,iVBOR')
+    plan = train(**TINY, outdir=run.directory, dry_run=True)
+    assert plan.duration_nimg == 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"sigmma": 1.0}, "sigmma"),
+        ({"batch": "many"}, "batch must be of type int"),
+        ({"corruption": 0.5}, "sigma"),
+        ({"duration": "soon"}, "200k"),
+        ({"micro_batch": 0}, "micro_batch"),
+    ],
+)
+def test_wrong_keywords_are_refused_before_anything_is_written(
+    tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        train(**settings, outdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_lies_below_keywords_and_shares_replace_its_counts(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('data = "digits"\nn_clean = 30\nn_noisy = 60\nsigma = 0.2\nmax_images = 96\nseed = 7\n')
+    plan = train(config=file, corruption=0.5, seed=8, outdir=tmp_path / "run", dry_run=True)
+    assert (plan.config["n_clean"], plan.config["n_noisy"], plan.config["seed"]) == (48, 48, 8)
+
+
+def test_a_model_generates_what_the_command_generates(run: Any, tmp_path: Path) -> None:
+    model = load(run.directory, device="cpu")
+    images = model.generate(range(5))
+    written = generate(run.directory, tmp_path / "images", seeds=range(5), form="npz", device="cpu")
+    stored = np.load(written.path)
+    assert np.array_equal(images, stored["images"])
+    assert images.dtype == np.uint8
+    assert not np.array_equal(images, model.generate(range(5), steps=4))
+    assert "images [1, 8, 8]" in repr(model)
+    with pytest.raises(UsageError, match="no seeds"):
+        model.generate([])
+    with pytest.raises(UsageError, match="sigma_min"):
+        generate(run.directory, tmp_path / "other", stepss=3)
+    assert not (tmp_path / "other").exists()
+
+
+def test_denoising_is_the_network_at_the_level_of_each_image(run: Any) -> None:
+    model = load(run.directory, device="cpu")
+    noisy = np.random.default_rng(0).normal(size=(5, 1, 8, 8)).astype(np.float32)
+    levels = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
+    network = load_trained(run.directory).network
+    with torch.no_grad():
+        expected = network(torch.from_numpy(noisy), torch.from_numpy(levels)).numpy()
+    assert np.allclose(model.denoise(noisy, levels, batch=2), expected, atol=1e-6)
+    assert np.allclose(model.denoise(noisy[2:3], 0.4), expected[2:3], atol=1e-6)
+    assert model.denoise(noisy[:0], 0.4).shape == (0, 1, 8, 8)
+    for bad, sigma, error in (
+        (noisy[:, 0], 0.4, UsageError),
+        (noisy, 0.0, UsageError),
+        (noisy, levels[:4], UsageError),
+        (np.full_like(noisy, np.nan), 0.4, DataError),
+    ):
+        with pytest.raises(error):
+            model.denoise(bad, sigma)
+
+
+def test_evaluation_and_restoration_by_keyword(run: Any, tmp_path: Path) -> None:
+    scored = evaluate(run.directory, metrics=["fd"], device="cpu", references=["heldout-clean"])
+    [value] = [s.value for s in scored.scores]
+    [expected] = [
+        r.value for r in run.records if (r.metric, r.reference, r.checkpoint) == ("fd", "heldout-clean", "last")
+    ]
+    assert value == pytest.approx(expected, rel=1e-5)
+    assert repr(scored).startswith("Evaluation(")
+    restored = restore(run.directory, tmp_path / "restored", samples=2, steps=3, max_images=4, device="cpu")
+    assert (tmp_path / "restored" / "restored.npz").is_file()
+    assert json.dumps(restored.to_dict())
+    with pytest.raises(UsageError, match="unknown option"):
+        evaluate(run.directory, metrixs=["fd"])
+
+
+def test_worth_says_what_it_would_do(tmp_path: Path) -> None:
+    plan = worth("digits", sigma=0.6, adviser=compare.adviser(), time="10m", dry_run=True, outdir=tmp_path / "answer")
+    assert 0.6 in dict(plan.sigmas)
+    assert not (tmp_path / "answer").exists()
+    with pytest.raises(UsageError, match="belong together"):
+        worth("digits", sigma=0.6, adviser=compare.adviser(), price_clean=3.0)
+
+
+def test_the_theory_by_keyword(tmp_path: Path) -> None:
+    terms = bounds.bound(k=2, d=1, levels=[1.0, 2.0], counts=[10, 90])
+    assert terms.total == terms.low > 0
+    result = simulate(n=(1000,), k=[2], reps=4, outdir=tmp_path / "simulation")
+    assert {f.name for f in result.files} >= {"records.jsonl", "table.csv"}
+    with pytest.raises(UsageError, match="unknown option"):
+        simulate(n=(1000,), repps=4)
+    assert HeteroscedasticMixture(n_components=2).n_components == 2
+
+
+def test_records_become_a_frame_where_pandas_is(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
+    found = compare.read(run.directory)
+    assert repr(found).startswith("Reading(")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError, match="pip install pandas"):
+        found.to_frame()
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda rows: rows))
+    assert found.to_frame() == [r.to_dict() for r in found.records]
+    assert run.to_frame()[0]["metric"] == run.records[0].metric
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_example_train_and_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("train_and_look").main(tmp_path, duration="512", n=40)
+    said = capsys.readouterr().out
+    assert "TrainResult(" in said
+    assert "memorisation:" in said
+
+
+def test_example_denoise_arrays_gains(tmp_path: Path) -> None:
+    assert example("denoise_arrays").main(tmp_path / "run", duration="8k") > 1.0  # dB; an untrained network loses
+
+
+def test_example_price_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("price_and_page").main(tmp_path, page=False)
+    assert "At σ 0.2" in capsys.readouterr().out
+
+
+def test_example_fit_noisy_numbers() -> None:
+    atoms, weights = example("fit_noisy_numbers").main(n=20_000)
+    # by the information of the noise the atoms' standard errors are .03 and .02; 4 of them
+    assert np.sort(atoms) == pytest.approx([-1, 1], abs=0.12)
+    assert weights[np.argsort(atoms)] == pytest.approx([0.3, 0.7], abs=0.06)
+
+
+def test_example_bound_and_simulation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("bound_and_simulation").main(tmp_path, n="1e3,1e4", reps=4)
+    assert "rate of W1" in capsys.readouterr().out
+
+
+def test_no_example_is_left_out() -> None:
+    tested = {name.removeprefix("test_example_") for name in globals() if name.startswith("test_example_")}
+    assert {p.stem for p in EXAMPLES.glob("*.py")} == {t.removesuffix("_gains") for t in tested}
