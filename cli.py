@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from ambient_theory.shared.signals import leave_from_the_start
+
+if PurePath(sys.argv[0]).name in ("ambient", "cli.py") and "multiprocessing" not in sys.modules:
+    leave_from_the_start()  # as a program that is no worker, before anything slow is imported
 
 import typer
 from typer.core import TyperCommand, TyperGroup

@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable
-from typing import IO, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
-from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.errors import DataError, first_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _VALUES = frozenset(
@@ -27,6 +31,23 @@ _VALUES = frozenset(
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
 _FIXED_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()
+
+
+class Budget:
+    """How many values of a pickle may be visited.
+
+    One value may stand in many places of a pickle, which a few bytes each can multiply without end, so whoever walks
+    through one spends from a budget that grows with the file alone.
+    """
+
+    def __init__(self, values: int):
+        self.values = self.left = values
+
+    def spend(self) -> None:
+        """Note a visit. Raises DataError beyond the budget."""
+        self.left -= 1
+        if self.left < 0:
+            raise DataError(f"a pickle that expands to more than {self.values:,} values")
 
 
 class Global:
@@ -245,3 +266,23 @@ def read_pickle(file: IO[bytes], allowed: Callable[[str, str], bool]) -> Any:
     except (ValueError, OverflowError, MemoryError, RecursionError, IndexError, TypeError, AttributeError) as error:
         raise DataError(f"not a readable pickle ({error})") from None
     raise DataError("the pickle has no end")
+
+
+def read_weights(source: Path | IO[bytes], where: str) -> dict[str, Tensor]:
+    """A flat dictionary of tensors from a file that `torch.save` wrote, read without running anything.
+
+    Raises DataError for everything else, whatever PyTorch's own reader ends in.
+    """
+    import torch
+
+    try:
+        state = torch.load(source, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise DataError(f"{where}: asks for more memory than there is") from None
+    except Exception as error:
+        raise DataError(f"{where}: not a readable file of weights ({first_line(error)})") from None
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
+    ):
+        raise DataError(f"{where}: not a flat dictionary of named tensors")
+    return state

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import typer
 
 from ambient_theory.shared.errors import AmbientError
-from ambient_theory.shared.plain_text import plain_output
+from ambient_theory.shared.plain_text import plain_output, printable_line
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,9 +52,9 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def talk(message: str, *, quiet: bool = False) -> None:
-    """A line for the person, on stderr."""
+    """A line for the person, on stderr; what steers a terminal is not passed on."""
     if not quiet:
-        print(message, file=sys.stderr, flush=True)
+        print("\n".join(map(printable_line, message.split("\n"))), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

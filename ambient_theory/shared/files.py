@@ -7,17 +7,19 @@ system's and falls with the process that held it. Standard library only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.parsing import parse_json
 
 
 def canonical_json(value: Any) -> str:
@@ -44,9 +46,27 @@ def content_hash(value: Any, length: int = 8) -> str:
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write to a temporary name beside `path`, flush to disk, rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    with _in_place(Path(temporary), os.fdopen(handle, "wb"), path) as file:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with _in_place(temporary, open(temporary, "xb"), path) as file:
         file.write(data)
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """Temporary files in a directory that a killed process left behind, or that another one is writing just now."""
+    return [p for p in directory.glob(".*.tmp") if p.is_file()] if directory.is_dir() else []
+
+
+def is_free(directory: Path) -> bool:
+    """Whether a directory is not there, or holds nothing but a lock and leftovers."""
+    passing = {p.name for p in leftovers(directory)} | {"lock"}
+    return not directory.is_dir() or all(p.name in passing for p in directory.iterdir())
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove the leftovers of a directory, for its sole user."""
+    for file in leftovers(directory):
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 @contextlib.contextmanager
@@ -78,7 +98,6 @@ def _in_place(temporary: Path, stream: IO[bytes], path: Path) -> Iterator[IO[byt
     try:
         with flushed(stream) as file:
             yield file
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -105,10 +124,10 @@ def fsync_directory(path: Path) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises DataError if the file is missing or cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
 
 
@@ -137,10 +156,16 @@ def read_sealed(path: Path) -> dict[str, Any]:
 def exclusive_lock(path: Path, *, blocking: bool = False) -> Iterator[bool]:
     """Hold an operating-system lock on `path`; yields False if another process holds it and `blocking` is False.
 
-    The kernel drops the lock with its holder, so a killed process leaves none behind.
+    The kernel drops the lock with its holder, so a killed process leaves none behind. A link is not followed: raises
+    DataError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DataError(f"{path} is a link, and a lock is never one: remove it") from None
+        raise
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))

@@ -36,6 +36,17 @@ WORDS = {
 }
 
 
+def printable_line(text: str) -> str:
+    """The text with `?` for every character that steers a terminal or breaks a line (controls, bidirectional marks)."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def csv_field(text: str) -> str:
+    """Text for a field of a CSV file: one line, and never a formula of a spreadsheet (`=1+1` becomes `'=1+1`)."""
+    line = printable_line(text)
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
+
+
 def plain(text: str) -> str:
     """The text in ASCII: words for symbols, letters without accents, `?` for what has neither."""
     return "".join(_plain_character(c) for c in text)

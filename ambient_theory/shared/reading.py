@@ -8,7 +8,6 @@ sweep that ran it): whoever groups records counts it once. Standard library only
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import read_json, read_sealed
 from ambient_theory.shared.frames import frame
+from ambient_theory.shared.parsing import parse_json
 from ambient_theory.shared.records import Record
 
 RUN_RESULT = "ambient.run-result/"
@@ -132,6 +132,6 @@ def _lines(path: Path) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            yield Record.from_dict(json.loads(line))
-        except (json.JSONDecodeError, DataError, RecursionError) as error:
+            yield Record.from_dict(parse_json(line))
+        except (ValueError, DataError) as error:
             raise DataError(f"{path}:{number}: {error}") from None

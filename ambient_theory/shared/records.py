@@ -21,6 +21,7 @@ from typing import Any
 from ambient_theory.shared import record_schema_1
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.plain_text import printable_line
 
 SCHEMA = "ambient.result/2"
 SOURCES = ("train", "simulate", "published")
@@ -85,20 +86,24 @@ class Record:
         if not isinstance(self.dataset, str):
             raise DataError(f"dataset must be a name, not {self.dataset!r}")
         object.__setattr__(self, "dataset", name_of_data(self.dataset))
+        for name in ("dataset", "metric", "extractor", "reference", "config_hash", "cell", "regime"):
+            text = getattr(self, name)
+            if isinstance(text, str) and not text.isprintable():
+                object.__setattr__(self, name, printable_line(text))
         for name in ("n_clean", "n_noisy", "n_eval"):
             n = getattr(self, name)
-            if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-                raise DataError(f"{name} must be a whole number >= 0, not {n!r}")
+            if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 2**63:
+                raise DataError(f"{name} must be a whole number >= 0 of at most 63 bits, not {_short(n)}")
         levels = self.sigma_n if isinstance(self.sigma_n, tuple) else () if self.sigma_n is None else (self.sigma_n,)
         for s in levels:
             if not _is_number(s, least=0):
-                raise DataError(f"sigma_n must be finite and >= 0, not {s!r}")
+                raise DataError(f"sigma_n must be finite and >= 0, not {_short(s)}")
         if not _is_number(self.value):
-            raise DataError(f"value must be a finite number, not {self.value!r}")
+            raise DataError(f"value must be a finite number, not {_short(self.value)}")
         for name in ("stderr", "level"):
             x = getattr(self, name)
             if x is not None and not _is_number(x, least=0):
-                raise DataError(f"{name} must be finite and >= 0, or null, not {x!r}")
+                raise DataError(f"{name} must be finite and >= 0, or null, not {_short(x)}")
         if self.checkpoint is not None and self.checkpoint not in CHECKPOINTS:
             raise DataError(f"checkpoint {self.checkpoint!r} is not one of {', '.join(CHECKPOINTS)}, or null")
         for name in ("evaluation", "versions", "extra"):
@@ -145,9 +150,21 @@ def name_of_data(dataset: str) -> str:
 
 
 def _is_number(value: Any, least: float = -math.inf) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and bool(value >= least)
-    )
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value) and bool(value >= least)
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    """The value for a message."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number too long for Python to write out
+        text = f"a whole number of {value.bit_length()} bits"
+    return text if len(text) <= limit else text[:limit] + "..."
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> None:

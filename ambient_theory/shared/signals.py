@@ -116,6 +116,21 @@ def leave_on_signal() -> Iterator[None]:
         yield
 
 
+def leave_from_the_start() -> None:
+    """From now on, and until a command listens itself, a signal leaves with the documented exit code and a sentence.
+
+    For the program's first moments, while it imports: nothing has been begun.
+    """
+
+    def handler(number: int, _: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        os.write(2, f"ambient: stopped by {name} before anything was begun\n".encode())
+        os._exit(EXIT_CODES[signal.Signals(number)])
+
+    for number in EXIT_CODES:
+        signal.signal(number, handler)
+
+
 _left_alone: set[signal.Signals] = set()
 
 

@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, content_hash
+from ambient_theory.shared.parsing import parse_json
 from ambient_theory.shared.progress import Progress, progress_listener
 from ambient_theory.shared.records import write_records
 from ambient_theory.simulation.cells import CellDone, in_plan_order, simulate, to_records
@@ -128,7 +129,7 @@ def _claim(outdir: Path, config: SimulationConfig | ExchangeConfig) -> None:
         atomic_write_text(path, json.dumps({"schema": "ambient.simulation-config/1", "config": mine}, indent=1) + "\n")
         return
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))["config"]
+        stored = parse_json(path.read_text(encoding="utf-8"))["config"]
         differing = sorted(key for key in mine.keys() | stored.keys() if mine.get(key) != stored.get(key))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{path} is damaged: remove it or choose another --outdir") from None

@@ -12,6 +12,7 @@ from ambient_theory.shared.console import command, print_json, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
 from ambient_theory.shared.progress import stage_listener
+from ambient_theory.shared.signals import leave_on_signal
 from ambient_train.data.formats.columns import FILE_COLUMNS, LABEL_COLUMNS, SIGMA_COLUMNS, TABLE_STEMS, TABLE_SUFFIXES
 from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
 from ambient_train.data.readers import source_help
@@ -45,6 +46,7 @@ CHECK_HELP = (
 
 @app.command(epilog="Example: ambient data prepare photos/ photos32.zip --resolution 32")
 @command
+@leave_on_signal()
 @with_options(flags={"colour": ("--colour", "--color")})
 def prepare(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
@@ -91,6 +93,7 @@ def prepare(
 
 @app.command(epilog="Example: ambient data corrupt digits noisy.npz --sigma 0.2 --share 0.9")
 @command
+@leave_on_signal()
 @with_options
 def corrupt(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
@@ -120,6 +123,7 @@ def corrupt(
 
 @app.command(help=CHECK_HELP, epilog="Example: ambient data check photos/")
 @command
+@leave_on_signal()
 @with_options
 def check(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],

@@ -10,12 +10,14 @@ import typer
 from ambient_theory.shared.console import command, print_json, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
+from ambient_theory.shared.signals import leave_on_signal
 from ambient_train.settings.files import ExportOptions
 
 EXAMPLE = "Example: ambient export runs/NAME exported"
 
 
 @command
+@leave_on_signal()
 @with_options
 def export(
     source: Annotated[

@@ -64,6 +64,7 @@ def sweep_run(
 
 @sweep_app.command("plan", epilog="Example: ambient sweep plan grid.toml --target price --sigma 0.2 --cells 12")
 @command
+@leave_on_signal()
 @with_options
 def sweep_plan(
     context: typer.Context,
@@ -111,6 +112,7 @@ def sweep_plan(
 
 @sweep_app.command("status", epilog="Example: ambient sweep status grid.toml")
 @command
+@leave_on_signal()
 @with_options
 def sweep_status(grid: GridFile, files: RunsFolder, output: AsJson) -> None:
     """Say which cells of a grid are done, started or missing."""

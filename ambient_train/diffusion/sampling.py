@@ -172,6 +172,10 @@ def integrate(
     return x
 
 
+MOST_SEEDS = 10_000_000
+"""Images of one range of seeds."""
+
+
 def parse_seeds(text: str) -> list[int]:
     """`0-49999`, `1,5,9-12`: the listed seeds in order. Raises UsageError on anything else."""
     seeds: list[int] = []
@@ -179,7 +183,12 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise UsageError(f"seeds {text!r}: give numbers and ranges such as 0-63 or 1,5,9-12")
-        seeds.extend(range(int(first), int(last if dash else first) + 1))
+        if max(len(first), len(last)) > 15:
+            raise UsageError(f"seeds {text!r}: a seed is a whole number below 10^15")
+        low, high = int(first), int(last if dash else first)
+        if high - low >= MOST_SEEDS:
+            raise UsageError(f"seeds {text!r}: {high - low + 1:,} images are too many for one command: {MOST_SEEDS:,}")
+        seeds.extend(range(low, high + 1))
     if not seeds:
         raise UsageError(f"seeds {text!r}: the range is empty")
     return seeds

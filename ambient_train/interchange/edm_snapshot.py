@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.safe_pickle import Call, Global, Reference, read_pickle
+from ambient_train.safe_pickle import Budget, Call, Global, Reference, read_pickle
 
 _ALLOWED = {
     "torch_utils.persistence._reconstruct_persistent_obj",
@@ -73,10 +73,11 @@ def read_edm_snapshot(path: str | os.PathLike[str], entry: str = "ema") -> Snaps
     try:
         with Path(path).open("rb") as file:
             root = _dictionary(read_pickle(file, _is_allowed))
+            budget = Budget(os.fstat(file.fileno()).st_size)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     try:
-        return _interpret(root, entry)
+        return _interpret(root, entry, budget)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError, RecursionError, RuntimeError) as error:
@@ -91,23 +92,23 @@ def _is_storage_type(module: str, name: str) -> bool:
     return (module == "torch" and name in _STORAGES) or _is_allowed(module, name)
 
 
-def _interpret(root: dict[Any, Any], entry: str) -> Snapshot:
+def _interpret(root: dict[Any, Any], entry: str, budget: Budget) -> Snapshot:
     if entry not in root:
         found = ", ".join(repr(key) for key in list(root)[:8])
         raise DataError(f"no network {entry!r} in the snapshot (it has {found}); give an EDM network-snapshot-*.pkl")
     class_name, state = _module(root[entry])
     if class_name != "EDMPrecond":
         raise DataError(f"the network is a {class_name!r}; only EDMPrecond can be read (train with --precond=edm)")
-    config = {str(key): _plain(value) for key, value in _dictionary(state.get("_init_kwargs", {})).items()}
-    if _plain(state.get("_init_args", ())) not in ((), []):
+    config = {str(key): _plain(value, budget) for key, value in _dictionary(state.get("_init_kwargs", {})).items()}
+    if _plain(state.get("_init_args", ()), budget) not in ((), []):
         raise DataError("the network was built with positional arguments; only keyword arguments can be read")
     for key in ("img_resolution", "img_channels", "label_dim", "use_fp16", "sigma_min", "sigma_max", "sigma_data"):
         if key in state:
-            config.setdefault(key, _plain(state[key]))
+            config.setdefault(key, _plain(state[key], budget))
     tensors: dict[str, Tensor] = {}
-    _collect(state, "", tensors, 0)
+    _collect(state, "", tensors, budget, 0)
     dataset = _dictionary(root.get("dataset_kwargs") or {})
-    described = {str(k): _plain(v) for k, v in dataset.items() if not isinstance(v, Call)}
+    described = {str(k): _plain(v, budget) for k, v in dataset.items() if not isinstance(v, Call)}
     return Snapshot(config, tensors, described)
 
 
@@ -132,8 +133,9 @@ def _module(value: Any) -> tuple[str, dict[Any, Any]]:
     raise DataError(f"{name} is no module")
 
 
-def _collect(state: dict[Any, Any], prefix: str, tensors: dict[str, Tensor], depth: int) -> None:
+def _collect(state: dict[Any, Any], prefix: str, tensors: dict[str, Tensor], budget: Budget, depth: int) -> None:
     """Walk a module's parameters, buffers and children in the order of a state dict."""
+    budget.spend()
     if depth > _MAX_DEPTH:
         raise DataError("modules are nested too deeply")
     hidden = state.get("_non_persistent_buffers_set", set())
@@ -143,20 +145,21 @@ def _collect(state: dict[Any, Any], prefix: str, tensors: dict[str, Tensor], dep
                 tensors[f"{prefix}{name}"] = _tensor(value)
     for name, child in _dictionary(state.get("_modules", {})).items():
         if child is not None:
-            _collect(_module(child)[1], f"{prefix}{name}.", tensors, depth + 1)
+            _collect(_module(child)[1], f"{prefix}{name}.", tensors, budget, depth + 1)
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _plain(value: Any, budget: Budget, depth: int = 0) -> Any:
     """A JSON value of a setting: scalars, lists, dictionaries; NumPy scalars become numbers."""
+    budget.spend()
     if depth > 8:
         raise DataError("a setting is nested too deeply")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        return [_plain(v, depth + 1) for v in value]
+        return [_plain(v, budget, depth + 1) for v in value]
     if isinstance(value, Call) and str(value.function).endswith(".multiarray.scalar"):
         return _numpy_scalar(value)
-    return {str(k): _plain(v, depth + 1) for k, v in _dictionary(value).items()}
+    return {str(k): _plain(v, budget, depth + 1) for k, v in _dictionary(value).items()}
 
 
 def _numpy_scalar(call: Call) -> bool | int | float:

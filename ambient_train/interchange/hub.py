@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor
 from ambient_theory.shared.errors import DataError, UsageError, first_line
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, read_json, write_sealed
 from ambient_train.networks.precond import EDMPrecond
+from ambient_train.safe_pickle import read_weights
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "config.json", "model.safetensors", "pytorch_model.bin"
 CARD = "README.md"
@@ -159,7 +159,7 @@ def read_hub(directory: Path) -> tuple[EDMPrecond, dict[str, Any]]:
     if (directory / WEIGHTS).is_file():
         weights, state = directory / WEIGHTS, _read_safetensors(directory / WEIGHTS)
     elif (directory / OLD_WEIGHTS).is_file():
-        weights, state = directory / OLD_WEIGHTS, _read_old_weights(directory / OLD_WEIGHTS)
+        weights, state = directory / OLD_WEIGHTS, read_weights(directory / OLD_WEIGHTS, str(directory / OLD_WEIGHTS))
     else:
         raise DataError(f"{directory}: neither {WEIGHTS} nor {OLD_WEIGHTS} beside {CONFIG}")
     return build(config, state, str(weights)), config
@@ -170,18 +170,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from None
-
-
-def _read_old_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: not a readable file of weights ({first_line(error)})") from None
-    except (AttributeError, IndexError, OverflowError, MemoryError, AssertionError) as error:
-        raise DataError(f"{path}: damaged ({error})") from None
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise DataError(f"{path}: not a dictionary of named tensors")
-    return state
 
 
 def download(name: str) -> Path:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.files import atomic_write_text, read_sealed, write_sealed
+from ambient_theory.shared.files import atomic_write_text, is_free, read_sealed, remove_leftovers, write_sealed
+from ambient_theory.shared.parsing import parse_json
 from ambient_theory.shared.records import Record, library_versions
 from ambient_train.runs.loggers import Logger
 from ambient_train.settings.config import TrainConfig
@@ -70,7 +71,7 @@ class RunDirectory:
                     f"{self.path} holds a run with another config ({'; '.join(differences)}): "
                     "use the same settings to continue it, or another --outdir"
                 )
-        elif self.path.is_dir() and any(p.name != "lock" for p in self.path.iterdir()):
+        elif not is_free(self.path):
             raise UsageError(f"{self.path} is not empty and holds no run: choose another --outdir")
 
     def claim(self, job: Job, details: Mapping[str, Any]) -> None:
@@ -79,6 +80,7 @@ class RunDirectory:
         details: more to write down, by name. Raises as `check`.
         """
         self.check(job.config)
+        remove_leftovers(self.path)
         about = {
             "config": job.config.to_dict(),
             "config_hash": job.config.hash,
@@ -122,20 +124,25 @@ class RunDirectory:
         for logger in self.loggers:
             logger.metrics(line)
 
-    def rewind_metrics(self, nimg: int) -> None:
-        """Drop lines beyond `nimg` images, and a last line that was cut short."""
+    def rewind_metrics(self, nimg: int) -> int:
+        """Drop lines beyond `nimg` images, and lines that cannot be read.
+
+        Returns how many of these were not merely the last one, cut short; -1 where the file is gone.
+        """
         for logger in self.loggers:
             logger.rewind(nimg)
         if not self.metrics.exists():
-            return
-        kept = []
-        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+            return -1
+        kept, damaged = [], []
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, 1):
             try:
-                if json.loads(line)["nimg"] <= nimg:
+                if parse_json(line)["nimg"] <= nimg:
                     kept.append(line)
             except (ValueError, KeyError, TypeError):
-                continue
+                damaged.append(number)
         atomic_write_text(self.metrics, "".join(line + "\n" for line in kept))
+        return sum(number != len(lines) for number in damaged)
 
     def skipped(self) -> tuple[int, ...]:
         """First sample indices of the batches that a rollback passed over. Raises DataError if the list is damaged."""

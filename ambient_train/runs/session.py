@@ -137,7 +137,11 @@ class Session:
             self.talk(f"continuing at {found[0].nimg:,} images")
             self.directory.log(f"resumed at {found[0].nimg}")
         if found or nimg == 0:
-            self.directory.rewind_metrics(found[0].nimg if found else 0)
+            lost = self.directory.rewind_metrics(found[0].nimg if found else 0)
+            if lost and found:
+                what = "is gone" if lost < 0 else f"had {lost} lines that cannot be read, which are left out"
+                self.talk(f"metrics.jsonl {what}: no weights or scores depend on it")
+                self.directory.log(f"metrics.jsonl {what}")
         return {"meta": dict(found[0].meta) if found else None, "skipped": sorted(skipped)}
 
     def _roll_back(self, error: BatchDivergedError) -> None:

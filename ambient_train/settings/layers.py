@@ -5,7 +5,6 @@ The only mappings of settings are here; what leaves is typed and checked.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.options import Checked, Given, by_key, describe, from_mapping, option
+from ambient_theory.shared.parsing import parse_toml
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES
@@ -148,10 +148,10 @@ def over_file(below: Mapping[str, Any], asked: Mapping[str, Any]) -> TrainSettin
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary. Raises DataError (exit code 3) naming the file and line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable TOML file ({error})") from None
 
 

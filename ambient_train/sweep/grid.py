@@ -64,15 +64,24 @@ def read_grid(path: Path) -> Grid:
     out: list[SweepCell] = []
     order: list[str] = []
     asked: dict[str, dict[str, Any]] = {}
+    if not isinstance(base, Mapping):
+        raise UsageError(f"{path}: [base] must be a table of settings, not {base!r}")
     for entry in cells:
+        if not isinstance(entry, Mapping):
+            raise UsageError(f"{path}: every [[cell]] must be a table of settings, not {entry!r}")
         entry = dict(entry)
         name = entry.pop("name", None)
         if not isinstance(name, str):
             raise UsageError(f"{path}: every [[cell]] needs a name")
+        if not name.isprintable():
+            raise UsageError(f"{path}: the name of a cell is one line of printable characters, not {name!r}")
         own_seeds = _seeds(entry.pop("seeds", seeds), path)
         distilled = entry.pop("distill", None)
         sigma = entry.get("sigma")
-        for level in sigma if isinstance(sigma, list) else [sigma]:
+        levels = sigma if isinstance(sigma, list) else [sigma]
+        if any(isinstance(x, bool) or not isinstance(x, int | float | None) for x in levels):
+            raise UsageError(f"{path}: cell {name!r}: sigma must be a number or a list of numbers, not {sigma!r}")
+        for level in levels:
             settings = {**base, **entry, **({} if level is None else {"sigma": level})}
             teacher = ""
             if distilled is not None:

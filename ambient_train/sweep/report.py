@@ -14,6 +14,7 @@ from typing import Any
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.plain_text import csv_field
 from ambient_theory.shared.reading import read_records
 from ambient_theory.shared.records import Record, write_records
 from ambient_train.sweep.grid import Grid, read_grid
@@ -148,7 +149,7 @@ def table_csv(summaries: list[Summary]) -> str:
     writer.writerow(names)
     for s in summaries:
         row = asdict(s)
-        writer.writerow(["" if row[n] is None else row[n] for n in names])
+        writer.writerow([csv_field(v) if isinstance(v := row[n], str) else "" if v is None else v for n in names])
     return out.getvalue()
 
 

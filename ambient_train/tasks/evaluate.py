@@ -18,6 +18,7 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.frames import frame
 from ambient_theory.shared.options import Given
+from ambient_theory.shared.parsing import parse_json
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_theory.shared.records import Record, write_records
 from ambient_train.data.load import load_images
@@ -339,7 +340,7 @@ def _check_outdir(outdir: Path, target: str | os.PathLike[str]) -> None:
     if not file.is_file():
         return
     try:
-        stored = json.loads(file.read_text(encoding="utf-8")).get("target")
+        stored = parse_json(file.read_text(encoding="utf-8")).get("target")
     except (OSError, ValueError, AttributeError):
         stored = None
     if stored != os.fspath(target):

@@ -14,8 +14,9 @@ from PIL import Image
 
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, is_free
 from ambient_theory.shared.options import Given
+from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.images import save_grid
 from ambient_train.diffusion.generate import generate as images_of
 from ambient_train.diffusion.sampler_settings import (
@@ -152,12 +153,12 @@ def _claim(outdir: Path, trained: Trained) -> None:
     mine = {"network": trained.name, "config_hash": trained.config.hash if trained.config else None}
     if marker.is_file():
         try:
-            stored = json.loads(marker.read_text(encoding="utf-8"))
+            stored = parse_json(marker.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             stored = None
         if stored != mine:
             raise UsageError(f"{outdir} holds images of another network: choose another --outdir")
-    elif outdir.is_dir() and any(outdir.iterdir()):
+    elif not is_free(outdir):
         raise UsageError(f"{outdir} is not empty and holds no images of ambient generate: choose another --outdir")
     atomic_write_text(marker, json.dumps(mine) + "\n")
 

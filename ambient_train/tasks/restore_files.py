@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.files import atomic_file, atomic_write_bytes, read_sealed, write_sealed
+from ambient_theory.shared.files import atomic_file, atomic_write_bytes, is_free, read_sealed, write_sealed
 from ambient_train.data.images import save_grid, to_uint8
 from ambient_train.data.prepare.archives import npy_stream, write_npy
 from ambient_train.tasks.restore_inputs import Noisy
@@ -75,7 +75,7 @@ class RestorationFolder:
         """Raise UsageError unless the folder is free or holds this very restoration. Nothing is written."""
         stored = self._claimed()
         if stored is None:
-            if self.path.is_dir() and any(p.name != "lock" for p in self.path.iterdir()):
+            if not is_free(self.path):
                 raise UsageError(f"{self.path} is not empty and holds no restoration: choose another --outdir")
             return
         pairs = [(group, key) for group, values in self.identity.items() for key in values]

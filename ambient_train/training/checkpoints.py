@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import flushed, fsync_directory, read_sealed, write_sealed
+from ambient_theory.shared.parsing import parse_json
 
 SCHEMA = "ambient.checkpoint/1"
 MANIFEST = "manifest.json"
@@ -90,10 +91,10 @@ def load(directory: Path) -> Checkpoint:
     for name, data in _verified(directory):
         try:
             if name == "meta.json":
-                meta = json.loads(data)
+                meta = parse_json(data)
             else:
                 groups[Path(name).stem] = load_tensors(data)
-        except (SafetensorError, ValueError, RecursionError) as error:
+        except (SafetensorError, ValueError) as error:
             raise DataError(f"{directory / name}: damaged ({error})") from None
     if not isinstance(meta, dict) or not isinstance(meta.get("nimg"), int):
         raise DataError(f"{directory}: meta.json does not say after how many images it was taken")

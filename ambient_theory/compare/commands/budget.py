@@ -9,11 +9,13 @@ from ambient_theory.compare.commands.settings import Purse, Scores
 from ambient_theory.shared.console import command, print_json, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
+from ambient_theory.shared.signals import leave_on_signal
 
 EXAMPLE = "Example: ambient budget --price-clean 10 --price-noisy 1 --budget 5000 results/records.jsonl"
 
 
 @command
+@leave_on_signal()
 @with_options
 def budget(
     purse: Purse,

@@ -10,11 +10,13 @@ from ambient_theory.compare.commands.settings import PageOptions, Scores
 from ambient_theory.shared.console import command, print_json, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
+from ambient_theory.shared.signals import leave_on_signal
 
 EXAMPLE = "Example: ambient compare runs/ --outdir report"
 
 
 @command
+@leave_on_signal()
 @with_options
 def compare(
     page: PageOptions,

@@ -11,6 +11,7 @@ from ambient_theory.compare.commands.settings import PriceOptions, Scores
 from ambient_theory.shared.console import command, print_json, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
+from ambient_theory.shared.signals import leave_on_signal
 
 if TYPE_CHECKING:
     from ambient_theory.compare.by_level.predicted import Measure, PredictedPrice
@@ -68,6 +69,7 @@ def price_command(measure: Measure | None = None) -> Callable[..., None]:
     """The command `price`. measure: denoises held-out images with a network that holds no records (see `Measure`)."""
 
     @command
+    @leave_on_signal()
     @with_options
     def price(
         asked: PriceOptions,

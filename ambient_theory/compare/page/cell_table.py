@@ -12,6 +12,7 @@ import numpy as np
 from ambient_theory.compare.cells.tables import MeasuredCell
 from ambient_theory.compare.findings import Findings
 from ambient_theory.compare.scores.analysis import GroupAnalysis
+from ambient_theory.shared.plain_text import csv_field
 
 
 def _worth(a: GroupAnalysis, sigma_n: float | None) -> float | None:
@@ -60,5 +61,5 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     if rows:
         writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({k: csv_field(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     return buffer.getvalue()

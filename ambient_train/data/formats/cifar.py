@@ -17,7 +17,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, check_array_size, open_bounded
-from ambient_train.safe_pickle import Call, read_pickle
+from ambient_train.safe_pickle import Budget, Call, read_pickle
 
 _PYTHON = re.compile(r"(?:^|/)(data_batch_[1-5]|test_batch)$")
 _BINARY = re.compile(r"(?:^|/)(data_batch_[1-5]|test_batch)\.bin$")
@@ -37,34 +37,25 @@ def load_plain_pickle(data: bytes, where: str) -> Any:
     """Content of a pickle of containers, text, bytes, numbers and arrays of uint8, int32 or int64; else DataError."""
     try:
         content = read_pickle(io.BytesIO(data), lambda module, name: f"{module}.{name}" in _ALLOWED)
-        return _Interpreter(len(data)).value(content, 0)
+        return _value(content, Budget(len(data)), 0)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
 
 
-class _Interpreter:
-    """Makes arrays of the descriptions in a pickle, and refuses what is neither plain nor an array.
-
-    A value may stand in many places of a pickle, which a few bytes each can multiply without end: no more are visited
-    than the pickle has bytes.
-    """
-
-    def __init__(self, budget: int):
-        self.budget = budget
-
-    def value(self, value: Any, depth: int) -> Any:
-        self.budget -= 1
-        if depth > _MAX_DEPTH or self.budget < 0:
-            raise DataError("a pickle nested too deeply")
-        if isinstance(value, dict):
-            return {k: self.value(v, depth + 1) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.value(v, depth + 1) for v in value]
-        if isinstance(value, Call):
-            return _array(value)
-        if value is None or isinstance(value, str | bytes | int | float):
-            return value
-        raise DataError(f"a pickle of {type(value).__name__}")
+def _value(value: Any, budget: Budget, depth: int) -> Any:
+    """The value with arrays made of their descriptions. Raises DataError for what is neither plain nor an array."""
+    budget.spend()
+    if depth > _MAX_DEPTH:
+        raise DataError("a pickle nested too deeply")
+    if isinstance(value, dict):
+        return {k: _value(v, budget, depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_value(v, budget, depth + 1) for v in value]
+    if isinstance(value, Call):
+        return _array(value)
+    if value is None or isinstance(value, str | bytes | int | float):
+        return value
+    raise DataError(f"a pickle of {type(value).__name__}")
 
 
 def _array(call: Call) -> np.ndarray:

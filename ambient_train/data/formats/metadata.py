@@ -9,7 +9,6 @@ list_eval_partition.txt, and the folders themselves. What is not read is named.
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, first_line
+from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats import columns
 from ambient_train.data.formats.arrays import as_labels, as_sigma, read_npy
 from ambient_train.data.formats.classes import from_names
@@ -110,8 +110,8 @@ def _below(tree: Tree, file: str, climb: bool = False) -> tuple[list[int], list[
 def _take_json(tree: Tree, file: str, found: _Gathered) -> None:
     where = tree.where(file)
     try:
-        content = json.loads(read_text(tree.read(file), where))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_text(tree.read(file), where))
+    except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{where}: not valid JSON ({first_line(error)})") from None

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from ambient_theory.shared.errors import DataError, first_line
+from ambient_theory.shared.parsing import parse_json
 
 _DELIMITERS = (",", ";", "\t")
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -82,8 +82,8 @@ def _json_lines(text: str, where: str) -> Table:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise DataError(f"{where}: line {number} is not valid JSON ({first_line(error)})") from None
         if not isinstance(row, dict):
             raise DataError(f"{where}: line {number} must hold an object, not a {type(row).__name__}")

@@ -17,6 +17,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import atomic_file, canonical_json
+from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats.png import encode_png
 
 _KEPT = ("schema", "hash", "config", "count", "dtype", "shape", "converted", "skipped")
@@ -111,15 +112,15 @@ def finished_config(path: Path) -> dict[str, Any] | None:
 
     try:
         if path.suffix.lower() == ".zip":
-            content = json.loads(open_zip(path).read("dataset.json"))
+            content = parse_json(open_zip(path).read("dataset.json"))
             done = content["prepared"]
             for key in ("labels", "sigma"):
                 done[key] = None if content.get(key) is None else [value for _, value in content[key]]
         else:
             arrays = load_npz(path, only=("prepared", "labels", "sigma"))
-            done = json.loads(arrays["prepared"].tobytes())
+            done = parse_json(arrays["prepared"].tobytes())
             for key in ("labels", "sigma"):
                 done[key] = arrays[key].tolist() if key in arrays else None
-    except (DataError, KeyError, ValueError, TypeError, RecursionError):
+    except (DataError, KeyError, ValueError, TypeError):
         return None
     return done if isinstance(done, dict) and all(key in done for key in _KEPT) else None

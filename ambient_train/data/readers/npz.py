@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats import columns
 from ambient_train.data.formats.arrays import as_images, as_labels, as_sigma, as_texts, float_notes, list_npz, load_npz
 from ambient_train.data.formats.classes import from_names
@@ -113,8 +113,8 @@ def _class_names(arrays: Mapping[str, np.ndarray], where: str) -> tuple[str, ...
     if "classes" in arrays and arrays["classes"].dtype.kind in "US":
         return tuple(as_texts(arrays["classes"], where))
     try:
-        names = json.loads(arrays["prepared"].tobytes())["label_names"] if "prepared" in arrays else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+        names = parse_json(arrays["prepared"].tobytes())["label_names"] if "prepared" in arrays else None
+    except (ValueError, TypeError, KeyError):
         return None
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
-import pickle
 from pathlib import Path
 
 import torch
 
 from ambient_theory.shared.errors import DataError, first_line
+from ambient_train.safe_pickle import read_weights
 
 
 def as_colour(images: torch.Tensor) -> torch.Tensor:
@@ -41,13 +41,7 @@ def file_hash(definition: bytes, data: bytes) -> str:
 
 def tensors(data: bytes, where: str) -> dict[str, torch.Tensor]:
     """A flat dictionary of tensors from a `.pth` file, read without running anything. Raises DataError."""
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise DataError(f"{where}: not a file of weights ({first_line(error)})") from None
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise DataError(f"{where}: not a flat dictionary of tensors")
-    return dict(state)
+    return read_weights(io.BytesIO(data), where)
 
 
 def load_state(network: torch.nn.Module, state: dict[str, torch.Tensor], where: str) -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.files import atomic_file, flushed, read_json
+from ambient_theory.shared.files import (
+    atomic_file,
+    atomic_write_bytes,
+    exclusive_lock,
+    flushed,
+    is_free,
+    read_json,
+    remove_leftovers,
+)
 
 
 def test_a_flushed_file_reaches_the_disk_once_and_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +62,45 @@ def test_json_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, sai
         path.write_text(text)
     with pytest.raises(DataError, match=f"some.json: {said}"):
         read_json(path)
+
+
+def test_leftovers_of_a_killed_writer_do_not_occupy_a_directory_and_its_owner_removes_them(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert is_free(folder)
+    folder.mkdir()
+    (folder / "lock").touch()
+    (folder / ".manifest.json.1a2b3c4d.tmp").touch()
+    (folder / ".large.tmp").touch()
+    assert is_free(folder)
+    remove_leftovers(folder)
+    assert [p.name for p in folder.iterdir()] == ["lock"]
+    for kept in (".hidden", "result.json", ".directory.tmp"):
+        (folder / kept).mkdir() if kept.startswith(".d") else (folder / kept).touch()
+        assert not is_free(folder)
+        remove_leftovers(folder)
+        path = folder / kept
+        assert path.exists()
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_files_have_the_rights_that_the_users_mask_leaves(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        atomic_write_bytes(tmp_path / "small", b"x")
+        with atomic_file(tmp_path / "large") as file:
+            file.write(b"x")
+        with exclusive_lock(tmp_path / "lock"):
+            pass
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((tmp_path / n).stat().st_mode) for n in ("small", "large", "lock")} == {0o666 & ~mask}
+
+
+def test_a_lock_is_never_taken_through_a_link(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("mine")
+    (tmp_path / "lock").symlink_to(target)
+    with pytest.raises(DataError, match="is a link"), exclusive_lock(tmp_path / "lock"):
+        pass
+    assert target.read_text() == "mine"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ambient_theory.shared.errors import AmbientError, DataError
 from ambient_train.interchange.edm_snapshot import read_edm_snapshot
 from ambient_train.interchange.load import export, load_trained
-from ambient_train.safe_pickle import Call, read_pickle
+from ambient_train.safe_pickle import Call, read_pickle, read_weights
 
 torch.set_num_threads(1)
 SNAPSHOT = (FIXTURES / "ddpmpp.network-snapshot.pkl").read_bytes()
@@ -309,6 +309,41 @@ def test_old_weight_files_cannot_run_code(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a readable file of weights"):
         load_trained(tmp_path)
     torch.save([1, 2], tmp_path / "pytorch_model.bin")
-    with pytest.raises(DataError, match="not a dictionary"):
+    with pytest.raises(DataError, match="not a flat dictionary"):
         load_trained(tmp_path)
     assert not executed
+
+
+@pytest.mark.timeout(20)
+def test_a_few_bytes_that_stand_in_many_places_are_not_multiplied_out(tmp_path: Path) -> None:
+    """A shared list in a setting, and shared children of modules: 10^7 and 2^60 visits from less than 8 kB."""
+    nested: list[object] = [0] * 10
+    for _ in range(6):
+        nested = [nested] * 10
+    state = {"_init_kwargs": {"channel_mult": nested}}
+    data = dumps_like_edm({"ema": Persistent({"class_name": "EDMPrecond", "state": state})})
+    assert len(data) < 1000
+    refuse(data, tmp_path / "a.pkl", "expands to more than")
+    module = Persistent({"class_name": "Linear", "state": {}})
+    for _ in range(59):
+        module = Persistent({"class_name": "Sequential", "state": {"_modules": {"0": module, "1": module}}})
+    state = {"_init_kwargs": {}, "_modules": {"a": module}}
+    data = dumps_like_edm({"ema": Persistent({"class_name": "EDMPrecond", "state": state})})
+    assert len(data) < 10_000
+    refuse(data, tmp_path / "b.pkl", "expands to more than")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x02", b"PK\x03\x04", bytes(range(256)), b"\x80\x02}q\x00."])
+def test_old_weight_files_of_any_kind_are_a_sentence(tmp_path: Path, data: bytes) -> None:
+    legacy = io.BytesIO()
+    torch.save({"w": torch.zeros(3)}, legacy, _use_new_zipfile_serialization=False)
+    sound = legacy.getvalue()
+    (tmp_path / "sound.bin").write_bytes(sound)
+    assert read_weights(tmp_path / "sound.bin", "x")["w"].shape == (3,)
+    for number, damaged in enumerate(
+        (data, sound[: len(sound) // 2], sound[:-5], sound.replace(b"storage", b"stooage"))
+    ):
+        file = tmp_path / f"{number}.bin"
+        file.write_bytes(damaged)
+        with contextlib.suppress(DataError):  # an empty dictionary is one
+            assert read_weights(file, "x") == {}
