@@ -37,8 +37,10 @@ WORDS = {
 
 
 def printable_line(text: str) -> str:
-    """The text with `?` for every character that steers a terminal or breaks a line (controls, bidirectional marks)."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    """The text with every character escaped that steers a terminal, breaks a line or cannot be encoded."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def csv_field(text: str) -> str:

@@ -42,6 +42,8 @@ def open_source(spec: str) -> Source:
             return _settled(reader.open(spec))
     if not Path(spec).expanduser().exists():
         raise DataError(f"{spec}: neither a file or directory nor a built-in set ({', '.join(BUILT_IN)})")
+    if not (Path(spec).expanduser().is_file() or Path(spec).expanduser().is_dir()):
+        raise DataError(f"{spec}: neither a file nor a directory (a pipe or a device cannot be read twice)")
     for reader in sorted((r for r in readers if not r.by_name), key=lambda r: r.general):
         if reader.recognises(spec):
             return _settled(reader.open(spec))

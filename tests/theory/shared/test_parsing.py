@@ -47,7 +47,7 @@ def test_what_is_right_is_read_as_before() -> None:
 
 
 def test_a_line_for_a_terminal_holds_nothing_that_steers_it() -> None:
-    assert printable_line("a\x1b]0;title\x07b\u202ec\nd") == "a?]0;title?b?c?d"
+    assert printable_line("a\x1b]0;title\x07b\u202ec\nd") == "a\\x1b]0;title\\x07b\\u202ec\\nd"
     assert printable_line("σ 0.2 – größer, 数") == "σ 0.2 – größer, 数"
 
 
@@ -82,4 +82,4 @@ def test_a_number_that_no_float_holds_is_refused_in_a_sentence(name: str, number
 
 def test_names_in_records_are_lines() -> None:
     found = record(dataset="a\x1b[2Jb", cell="c\nd", regime="mixture")
-    assert (found.dataset, found.cell, found.regime) == ("a?[2Jb", "c?d", "mixture")
+    assert (found.dataset, found.cell, found.regime) == ("a\\x1b[2Jb", "c\\nd", "mixture")

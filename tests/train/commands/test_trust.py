@@ -100,7 +100,7 @@ def test_names_reach_terminal_and_table_as_lines_and_never_as_formulas(tmp_path:
         assert {row["cell"] for row in csv.DictReader(file)} == {"'=1+1"}
     said = ambient("price", "--sigma", 0.2, tmp_path / "a\x1b]0;title\x07b.jsonl")
     assert said.exit_code == 3
-    assert "a?]0;title?b.jsonl" in said.stderr
+    assert "a\\x1b]0;title\\x07b.jsonl" in said.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR2, 75), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -145,3 +145,9 @@ def test_lost_metrics_are_said_and_a_line_cut_short_is_not(tmp_path: Path) -> No
         assert again.exit_code == 0, again.stderr
         assert words in again.stderr
         assert words or "metrics.jsonl" not in again.stderr
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.npz")
+    said = ambient("data", "check", tmp_path / "x.npz")
+    assert (said.exit_code, "neither a file nor a directory" in said.stderr) == (3, True)
