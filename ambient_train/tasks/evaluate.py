@@ -50,7 +50,7 @@ from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.requests import Question
 from ambient_train.tasks.generate import below_the_data, sampler_for
-from ambient_train.tasks.show import denoise_sentences, sampler_text, show_score_rows
+from ambient_train.tasks.show import denoise_sentences, sampler_text, show_score_rows, verdicts
 from ambient_train.training.world import choose_device
 
 N_WITHOUT_RUN = 5000
@@ -99,11 +99,12 @@ class Evaluation:
         return frame(self.to_dict()["scores"])
 
     def show(self) -> None:
-        show_score_rows(
+        rows = [
             (s.metric, s.extractor, s.reference, s.value, s.interval(), s.n, self.floors, self.memorised)
             for s in self.scores
-        )
-        for sentence in (*denoise_sentences(self.records), *self.cautions):
+        ]
+        show_score_rows(rows)
+        for sentence in (*verdicts(rows), *denoise_sentences(self.records), *self.cautions):
             print(sentence)
         if self.evaluation is not None:
             print(f"sampler: {sampler_text(self.evaluation.to_dict())}")

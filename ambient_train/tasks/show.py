@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ def show_scores(records: Sequence[Record]) -> None:
         print("no scores: the data has no clean image to compare with, or no features fit its images")
         return
     scores = [r for r in records if r.metric not in ("denoise", NATS) and r.checkpoint in (None, "last")]
-    show_score_rows(
+    rows = [
         (
             r.metric,
             r.extractor,
@@ -36,8 +37,9 @@ def show_scores(records: Sequence[Record]) -> None:
             {(r.metric, r.extractor, r.reference): r.extra.get("memorisation_floor")},
         )
         for r in scores
-    )
-    for sentence in denoise_sentences(records):
+    ]
+    show_score_rows(rows)
+    for sentence in (*verdicts(rows), *denoise_sentences(records), *training_verdict(records)):
         print(sentence)
     if any(r.evaluation for r in records):
         print(f"sampler: {sampler_text(next(r.evaluation for r in records if r.evaluation))}")
@@ -68,6 +70,54 @@ def denoise_sentences(records: Sequence[Record]) -> list[str]:
 
 ScoreRow = tuple[str, str, str, float, Sequence[float], int, Floors, Floors]
 """metric, extractor label, reference, value, interval, generated images, floors, memorisation floors."""
+
+
+def verdicts(rows: Iterable[ScoreRow]) -> list[str]:
+    """What a Frechet distance means, in a sentence for each set of features, against held-out images where there are
+    any: how far from the floor, and whether it beats a model that only repeats its clean images.
+
+    Two numbers are told apart where the interval of the score leaves the other one out.
+    """
+    distances = [row for row in rows if row[0] in ("fd", "fid")]
+    wanted = "heldout-clean" if any(row[2] == "heldout-clean" for row in distances) else None
+    out = []
+    for metric, extractor, reference, value, (low, high), n, floors, memorised in distances:
+        key = (metric, extractor, reference)
+        floor, repeated = floors.get(key), memorised.get(key)
+        if wanted not in (None, reference) or floor is None or floor <= 0:
+            continue
+        if low <= floor:
+            words = f"as good as real images, as far as {n:,} images tell"
+        else:
+            words = f"{value / floor:.3g} times the floor"
+        if repeated is not None:
+            order = "better than" if high < repeated else "worse than" if low > repeated else "not told apart from"
+            words += f"; {order} repeating its clean images ({repeated:.4g})"
+        out.append(f"verdict, {extractor.split(':')[0]} against {reference}: {words}")
+    return out
+
+
+def training_verdict(records: Sequence[Record]) -> list[str]:
+    """Whether a run was trained too short or too long, by where its held-out denoising error was least.
+
+    Past its best is a run whose error rose since by more than two standard errors of the two, taken as independent
+    (they are of the same images in part, so this is cautious).
+    """
+    totals = {r.checkpoint: r for r in records if r.metric == NATS}
+    last, best = totals.get("last"), totals.get(HELDOUT_BEST)
+    if last is None or best is None or "nimg" not in best.extra or "nimg" not in last.extra:
+        return []
+    at, end = best.extra["nimg"], last.extra["nimg"]
+    if at == end:
+        return [
+            f"verdict, training: the held-out error was least at the end, {end:,} images: a larger --duration helps"
+        ]
+    if last.value - best.value > 2 * math.hypot(last.stderr or 0.0, best.stderr or 0.0):
+        return [
+            f"verdict, training: past its best: the held-out error rose from {best.value:.4g} nats at {at:,} images to "
+            f"{last.value:.4g} at {end:,}, so it memorises: use that checkpoint (--at {at}), or more images"
+        ]
+    return [f"verdict, training: long enough: the held-out error has hardly moved since {at:,} images"]
 
 
 def show_score_rows(rows: Iterable[ScoreRow]) -> None:
