@@ -1,4 +1,4 @@
-"""The verdict under a score: against the floor, against repetition, and whether the training was too short or too long."""
+"""The verdict under a score: against the floor, against repetition, and whether training was too short or too long."""
 
 from __future__ import annotations
 
