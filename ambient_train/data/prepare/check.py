@@ -73,6 +73,7 @@ class _Part:
     coarse: list[float] = field(default_factory=list)
     converted: Counter[str] = field(default_factory=Counter)
     sums: dict[int, np.ndarray] = field(default_factory=dict)  # channels -> [3, C]: pixels, sum, sum of squares
+    dtype: str = "uint8"
     low: float = np.inf
     high: float = -np.inf
     problems: list[tuple[int, str]] = field(default_factory=list)
@@ -106,6 +107,7 @@ def _examine(source: Source, ids: np.ndarray) -> _Part:
         pixels = to_pixels(images).astype(np.float64)
         part.ids.extend(int(i) for i in index)
         part.hashes.extend(hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest() for x in images)
+        part.dtype = images.dtype.name
         shape = images.shape[1:]
         part.shapes[shape] += len(index)
         part.first.setdefault(shape, int(index[0]))
@@ -142,6 +144,8 @@ def _merge(total: _Part, part: _Part) -> None:
         total.first.setdefault(shape, index)
     for channels, moments in part.sums.items():
         total.sums[channels] = total.sums.get(channels, np.zeros_like(moments)) + moments
+    if part.dtype != "uint8":
+        total.dtype = part.dtype
     total.low, total.high = min(total.low, part.low), max(total.high, part.high)
 
 
@@ -154,11 +158,12 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
     prefix = "" if source.tree is None else source.tree.where("")
     problems = [{"file": name(i), "problem": text.removeprefix(f"{prefix}{name(i)}: ")} for i, text in total.problems]
     problems += _shape_problems(total, name)
+    if source.question:
+        problems.insert(0, {"file": spec, "problem": source.question})
     places: dict[bytes, list[int]] = {}
     for index, digest in zip(total.ids, total.hashes, strict=True):
         places.setdefault(digest, []).append(index)
     twins = [group for group in places.values() if len(group) > 1]
-    dtypes = {"float32" if source.tree is None and source.read(np.array([0])).dtype != np.uint8 else "uint8"}
     channels = max(total.sums, key=lambda c: total.sums[c][0, 0], default=0)
     n, s, q = total.sums.get(channels, np.ones((3, 1)))
     known = None if source.labels is None else source.labels[source.labels >= 0]
@@ -170,7 +175,7 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
         readable=len(total.ids),
         resolution={f"{w}x{h}": c for (w, h), c in _counted(total.shapes, lambda k: (k[2], k[1]))},
         mode={"grey" if k == 1 else "RGB": c for k, c in _counted(total.shapes, lambda k: k[0])},
-        dtype=dtypes.pop(),
+        dtype=total.dtype,
         mean=[float(v) for v in s / n] if channels else [],
         std=[float(v) for v in np.sqrt(np.maximum(q / n - (s / n) ** 2, 0))] if channels else [],
         classes=None if counts is None else len(counts),

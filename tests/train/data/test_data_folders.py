@@ -75,12 +75,16 @@ def pairs(root: Path, clean: str = "clean", noisy: str = "noisy", count: int = 1
 
 
 @pytest.mark.parametrize(("clean", "noisy"), [("clean", "noisy"), ("GT", "Noisy"), ("original", "sigma25")])
-def test_kinds_of_noise_are_no_classes_and_a_note_says_how_to_name_the_level(
-    tmp_path: Path, clean: str, noisy: str
-) -> None:
-    loaded = load_images(str(pairs(tmp_path / "p", clean, noisy, 3)))
-    assert (loaded.labels, loaded.classes, loaded.label_dim) == (None, None, 0)
-    assert f"`{noisy},0.2` and `{clean},0`" in loaded.notes[0]
+def test_kinds_of_noise_are_no_classes_and_their_levels_are_asked_for(tmp_path: Path, clean: str, noisy: str) -> None:
+    root = str(pairs(tmp_path / "p", clean, noisy, 3))
+    with pytest.raises(DataError, match=rf"kinds of noise.*dataset\.csv.*`{noisy},0.2` and `{clean},0`"):
+        load_images(root)
+    report = check(root)
+    assert "kinds of noise" in report.problems[0]["problem"]
+    assert report.labels is None
+    with pytest.raises(DataError, match="kinds of noise"):
+        prepare(PrepareConfig(source=root, dest=tmp_path / "o.zip"))
+    assert not (tmp_path / "o.zip").exists()
     (tmp_path / "p" / "dataset.csv").write_text(f"file,sigma\n{noisy},0.2\n{clean},0\n")
     stated = load_images(str(tmp_path / "p"))
     assert stated.noise_summary() == "3 of 6 images came with noise: 3 at 0.2"
@@ -90,6 +94,7 @@ def test_kinds_of_noise_are_no_classes_and_a_note_says_how_to_name_the_level(
 
 def test_the_clean_and_the_noisy_image_of_one_scene_are_held_out_together(tmp_path: Path) -> None:
     root = pairs(tmp_path / "p")
+    (root / "dataset.csv").write_text("file,sigma\nnoisy,0.2\nclean,0\n")
     scenes = [
         set((load_images(str(root), split=split, holdout=0.3).ids % 100).tolist()) for split in ("train", "heldout")
     ]
@@ -113,8 +118,9 @@ def test_files_of_other_kinds_are_counted_with_what_reads_them(tmp_path: Path) -
     files = {**dict.fromkeys(names, b"x"), "README.md": b"x", "a.png": png(rgb(1)[0])}
     note = load_images(str(write_folder(tmp_path / "m", files)), holdout=0.0).notes
     assert len(note) == 1
-    assert note[0].startswith("1,000 files are not read: 200 .dcm (for pydicom), 200 .fits (for astropy), 200 .heic")
-    assert "200 .nii.gz (for nibabel)" in note[0]
+    assert note[0].startswith("1,000 files are not read: 200 .dcm (for pydicom), 200 .fits (read where it lies alone)")
+    assert "200 .nii.gz (read where it lies alone)" in note[0]
+    assert "give FITS, NIfTI by their own path, or in a folder of their own" in note[0]
     assert "one .npz" in note[0]
     only = write_folder(tmp_path / "only", {"a.png": png(rgb(1)[0]), "README.md": b"x", "LICENSE": b"x"})
     assert load_images(str(only), holdout=0.0).notes == ()
