@@ -14,7 +14,7 @@ import numpy as np
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.trees import decode_threads, printable
 from ambient_train.data.images import to_pixels
-from ambient_train.data.noise import estimate_noise, halved, stated_notes, unit_notes
+from ambient_train.data.noise import disagreeing, estimate_noise, halved, stated_notes, unit_notes
 from ambient_train.data.readers import open_source
 from ambient_train.data.source import Source
 
@@ -190,7 +190,7 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
         duplicate_examples=[[name(i) for i in group[:4]] for group in twins[:5]],
         problems=problems,
     )
-    report.notes = _notes(source, total, report)
+    report.notes = _notes(source, total, report, name)
     return report
 
 
@@ -240,7 +240,7 @@ def _levels(source: Source, total: _Part) -> list[dict[str, float | int | None]]
     return rows
 
 
-def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
+def _notes(source: Source, total: _Part, report: CheckReport, name: Callable[[int], str]) -> list[str]:
     notes = list(source.notes)
     notes += [f"{count:,} converted: {what}" for what, count in total.converted.items()]
     stated = np.zeros(source.count) if source.sigma_n is None else source.sigma_n
@@ -252,6 +252,17 @@ def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
         notes += stated_notes(
             stated[ids], np.array(total.noise), np.array(total.coarse), coefficients, report.dtype == "uint8"
         )
+        wrong = disagreeing(
+            stated[ids], np.array(total.noise), np.array(total.coarse), coefficients, report.dtype == "uint8"
+        )
+        if stated.any() and len(wrong) > 0:
+            shown = [f"{name(int(ids[i]))} ({stated[ids[i]]:.3g} stated, {total.noise[i]:.3g} seen)" for i in wrong[:4]]
+            more = f" and {len(wrong) - 4:,} more" if len(wrong) > 4 else ""
+            verb = "contradicts its" if len(wrong) == 1 else "contradict their"
+            notes.append(
+                f"{len(wrong):,} of {len(ids):,} images {verb} stated level: {', '.join(shown)}{more}; "
+                "`ambient data noise` measures them"
+            )
     if report.duplicates:
         notes.append(f"{report.duplicates} images are exact copies of others")
     if source.regions is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats import columns
-from ambient_train.data.formats.arrays import as_labels, as_sigma, as_texts, list_npz, load_npz
+from ambient_train.data.formats.arrays import as_labels, as_sigma, as_texts, list_npz, load_npy, load_npz
 from ambient_train.data.formats.classes import from_names
 from ambient_train.data.formats.mapped import IN_DATA, KEY, in_pixels, kept_map, mapped_images, notes_on_floats
 from ambient_train.data.place import Range, place
@@ -48,7 +48,7 @@ def _open(spec: str) -> Source:
     images, values, mapped = mapped_images(arrays[key], f"{path}:{key}", place_asked.range, "npz", kept)
     count = len(images)
     labels, classes = _labels(arrays["labels"], count, f"{path}:labels") if "labels" in arrays else (None, None)
-    sigma = as_sigma(arrays[level], count, f"{path}:{level}") if level else None
+    sigma = as_sigma(arrays[level], count, f"{path}:{level}") if level else _beside(path, count)
     notes = [f"noise levels are read from the array {level}"] if level and level != "sigma" else []
     return Source(
         name=source_name(path),
@@ -107,6 +107,12 @@ def _of_parts(
         notes=(*mapped, *notes, *notes_on_floats(images, sigma, values)),
         values=values,
     )
+
+
+def _beside(path: Path, count: int) -> np.ndarray | None:
+    """Levels of `<stem>.sigma.npy`, as `data noise` writes it, for an .npz without any."""
+    file = path.with_suffix(".sigma.npy")
+    return as_sigma(load_npy(file), count, str(file)) if file.is_file() else None
 
 
 def _labels(array: np.ndarray, count: int, where: str) -> tuple[np.ndarray, tuple[str, ...] | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,7 @@ class Tiff:
         tifffile: Any = import_extra("tifffile", "science", f"{where}: reading TIFF stacks and TIFFs beyond 8 bits")
         size = file.seek(0, 2)
         file.seek(0)
+        _check_chain(file, where)
         with _complaints() as said:
             tif = tifffile.TiffFile(file)
             series = tif.series[0]
@@ -77,6 +79,36 @@ class Tiff:
         tifffile: Any = import_extra("tifffile", "science", f"{path}: writing TIFF")
         stored = as_stored(images)
         tifffile.imwrite(path, stored, photometric="rgb" if images.shape[1] == 3 else "minisblack")
+
+
+def _check_chain(file: BinaryIO, where: str) -> None:
+    """Raise DataError for pages that follow each other in a circle, or point beyond the file: tifffile never returns.
+
+    TIFF 6.0 (Adobe 1992) and BigTIFF: a directory is a count, entries of 12 or 20 bytes, and the place of the next.
+    """
+    head = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    version = struct.unpack(f"{order}H", head[2:4])[0] if order and len(head) == 16 else 0
+    if version not in (42, 43):
+        raise DataError(f"{where}: not a TIFF")
+    count, entry, place = (("H", 12, "I"), ("Q", 20, "Q"))[version - 42]
+    start = 4 if version == 42 else 8
+    (at,) = struct.unpack_from(f"{order}{place}", head, start)
+    met: set[int] = set()
+    while at:
+        if at in met:
+            raise DataError(f"{where}: a damaged TIFF (its pages follow each other in a circle)")
+        met.add(at)
+        file.seek(at)
+        number = file.read(struct.calcsize(count))
+        if len(number) < struct.calcsize(count):
+            raise DataError(f"{where}: a damaged or truncated TIFF (page {len(met)} is beyond its end)")
+        file.seek(at + len(number) + entry * struct.unpack(f"{order}{count}", number)[0])
+        following = file.read(struct.calcsize(place))
+        if len(following) < struct.calcsize(place):
+            raise DataError(f"{where}: a damaged or truncated TIFF (page {len(met)} is cut off)")
+        (at,) = struct.unpack(f"{order}{place}", following)
+    file.seek(0)
 
 
 @contextlib.contextmanager

@@ -165,6 +165,27 @@ def test_a_tiff_that_is_cut_off_is_refused(tmp_path: Path, capfd: pytest.Capture
         with pytest.raises(DataError, match=r"b\.tif"):
             load_images(str(tmp_path / "b.tif"))
     assert capfd.readouterr() == ("", "")
+    first = int.from_bytes(whole[4:8], "little")  # the last page is followed by the first
+    last = whole.rfind((0).to_bytes(4, "little"))
+    for at in range(last, 0, -1):
+        circle = whole[:at] + first.to_bytes(4, "little") + whole[at + 4 :]
+        (tmp_path / "c.tif").write_bytes(circle)
+        if _chain(circle) is None:
+            break
+    with pytest.raises(DataError, match="in a circle"):
+        load_images(str(tmp_path / "c.tif"))
+
+
+def _chain(data: bytes) -> int | None:
+    """Number of pages of a little-endian TIFF; None where they do not end."""
+    at, met = int.from_bytes(data[4:8], "little"), []
+    while at:
+        if at in met:
+            return None
+        met.append(at)
+        at += 2 + 12 * int.from_bytes(data[at : at + 2], "little")
+        at = int.from_bytes(data[at : at + 4], "little")
+    return len(met)
 
 
 def test_a_data_set_of_an_hdf5_is_found_or_asked_for(tmp_path: Path) -> None:
