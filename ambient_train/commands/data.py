@@ -16,7 +16,7 @@ from ambient_train.data.estimation.options import NoiseOptions
 from ambient_train.data.formats.columns import FILE_COLUMNS, LABEL_COLUMNS, SIGMA_COLUMNS, TABLE_STEMS, TABLE_SUFFIXES
 from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
 from ambient_train.data.readers import source_help
-from ambient_train.settings.files import ArchiveFiles, NoiseFiles
+from ambient_train.settings.files import ArchiveFiles, NoiseFiles, PictureFiles
 
 app = typer.Typer(
     name="data",
@@ -168,6 +168,26 @@ def noise(
     _show_noise(report)
     if report.table is not None:
         print(f"{report.table} written: the levels of {len(report.names):,} images, which train reads")
+
+
+@app.command(epilog="Example: ambient data show scans/ --out scans.png")
+@command
+@with_options
+def show(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    files: PictureFiles,
+    output: Output,
+) -> None:
+    """One picture of a set: clean and noisy images, histograms of values and levels, what was read and what not."""
+    from ambient_train.data.picture import show_source
+
+    shown = show_source(source, files.out, overwrite=files.overwrite)
+    if output.json:
+        print_json(shown.to_dict())
+        return
+    for note in shown.notes:
+        talk(f"note: {note}", quiet=output.quiet)
+    print(f"{shown.path} written: {shown.clean:,} clean and {shown.noisy:,} noisy images of {shown.source}")
 
 
 def _show_noise(report: Any) -> None:

@@ -119,6 +119,14 @@ class NoiseFiles(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PictureFiles(Checked):
+    """Where the picture of a set of images goes."""
+
+    out: Path = option(Path("data.png"), "PNG to write", short="-o", panel=OUTPUT)
+    overwrite: bool = option(False, "Replace a picture that exists", panel=OUTPUT)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions(Checked):
     """What of a run is exported."""
 

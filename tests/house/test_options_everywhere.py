@@ -38,6 +38,7 @@ from ambient_train.settings.files import (
     ExportOptions,
     GenerateFiles,
     NoiseFiles,
+    PictureFiles,
     PlanFiles,
     RestoreFiles,
     RunsFolder,
@@ -82,6 +83,7 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "data corrupt": (CorruptOptions, ArchiveFiles, Output),
     "data check": (DecodeOptions, Output),
     "data noise": (NoiseOptions, NoiseFiles, Output),
+    "data show": (PictureFiles, Output),
     "export": (ExportOptions, Output),
     "simulate-gmm": (GridOptions, Scope, AddedNoise, ExchangeOptions, SimulationFiles, Output),
 }
