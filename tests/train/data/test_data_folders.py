@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,35 @@ def test_the_clean_and_the_noisy_image_of_one_scene_are_held_out_together(tmp_pa
         prepare(PrepareConfig(source=str(root), dest=tmp_path / f"o.{kind}"))
         prepared = load_images(str(tmp_path / f"o.{kind}"), split="heldout", holdout=0.3)
         np.testing.assert_array_equal(prepared.ids, load_images(str(root), split="heldout", holdout=0.3).ids)
+
+
+@pytest.mark.parametrize(
+    ("clean", "noisy"),
+    [
+        ("clean/{}.png", "noisy/{}.png"),
+        ("clean/{}_clean.png", "noisy/{}_noisy.png"),
+        ("GT/gt_{}.png", "sigma25/sigma25_{}.png"),
+        ("a/{}-original.png", "a/{}-noise.png"),
+        ("{}_GT.png", "{}_NOISY.png"),
+        ("clean/x/{}.png", "noisy/x/{}.tif"),
+    ],
+)
+def test_pairs_are_never_on_both_sides_however_they_are_named(tmp_path: Path, clean: str, noisy: str) -> None:
+    files, sigma = {}, ["file,sigma"]
+    for i in range(60):
+        for pattern, level in ((clean, 0), (noisy, 0.2)):
+            name = pattern.format(f"{i:03d}")
+            pixels = rgb(1, seed=i + 1000 * bool(level))[0]
+            image = Image.fromarray(pixels.transpose(1, 2, 0))
+            files[name] = encode(image, "TIFF" if name.endswith("tif") else "PNG")
+            sigma.append(f"{name},{level}")
+    root = write_folder(tmp_path / "d", {**files, "dataset.csv": "\n".join(sigma).encode()})
+    names = sorted(files)
+    digits = ["".join(c for c in re.sub(r"sigma25", "", name) if c.isdigit()) for name in names]
+    sides = [{digits[k] for k in load_images(str(root), split=s, holdout=0.3).ids} for s in ("train", "heldout")]
+    assert sides[0]
+    assert sides[1]
+    assert not sides[0] & sides[1]
 
 
 def test_files_of_other_kinds_are_counted_with_what_reads_them(tmp_path: Path) -> None:
