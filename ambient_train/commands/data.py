@@ -13,10 +13,11 @@ from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
 from ambient_theory.shared.progress import stage_listener
 from ambient_theory.shared.signals import leave_on_signal
+from ambient_train.data.estimation.options import NoiseOptions
 from ambient_train.data.formats.columns import FILE_COLUMNS, LABEL_COLUMNS, SIGMA_COLUMNS, TABLE_STEMS, TABLE_SUFFIXES
 from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
 from ambient_train.data.readers import source_help
-from ambient_train.settings.files import ArchiveFiles
+from ambient_train.settings.files import ArchiveFiles, NoiseFiles, PictureFiles
 
 app = typer.Typer(
     name="data",
@@ -145,6 +146,77 @@ def check(
             raise DataError(f"{first['file']}: {first['problem']}")
         more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
         raise DataError(f"{source} cannot be used as it is: {first['file']}: {first['problem']}{more}")
+
+
+@app.command(epilog="Example: ambient data noise scans/ --table scans/dataset.csv")
+@command
+@leave_on_signal()
+@with_options
+def noise(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    options: NoiseOptions,
+    files: NoiseFiles,
+    output: Output,
+) -> None:
+    """How much noise is in the images, and of which kind: level with interval, spectrum, gain and read noise.
+
+    White Gaussian noise in images that are smooth somewhere is measured; texture can only raise the level. Levels are
+    in units of [-1, 1], or in those of files of numbers; intervals are meant to hold in 90 %.
+    """
+    from ambient_train.data.estimation.report import noise_of
+
+    with stage_listener(output.quiet) as progress:
+        report = noise_of(source, options, table=files.table, overwrite=files.overwrite, progress=progress)
+    if output.json:
+        print_json(report.to_dict())
+        return
+    _show_noise(report)
+    if report.table is not None:
+        print(f"{report.table} written: the levels of {len(report.names):,} images, which train reads")
+
+
+@app.command(epilog="Example: ambient data show scans/ --out scans.png")
+@command
+@leave_on_signal()
+@with_options
+def show(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    files: PictureFiles,
+    output: Output,
+) -> None:
+    """One picture of a set: clean and noisy images, histograms of values and levels, what was read and what not."""
+    from ambient_train.data.picture import show_source
+
+    shown = show_source(source, files.out, overwrite=files.overwrite)
+    if output.json:
+        print_json(shown.to_dict())
+        return
+    for note in shown.notes:
+        talk(f"note: {note}", quiet=output.quiet)
+    print(f"{shown.path} written: {shown.clean:,} clean and {shown.noisy:,} noisy images of {shown.source}")
+
+
+def _show_noise(report: Any) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("set", "images", "level", "90 % interval", "smooth", "kind", box=None, padding=(0, 2, 0, 0))
+    for s in report.sets:
+        shown = "-" if s.level.value != s.level.value else f"{s.level.value:.4g}"
+        kind = "clean" if s.clean else "not determined" if s.whiteness is None else s.whiteness.sentence()
+        interval = f"{s.level.low:.4g} to {s.level.high:.4g}"
+        one = "" if s.one_level else " (differs)"
+        table.add_row(escape(s.name), f"{s.images:,}", shown + one, interval, f"{s.level.smooth:.0%}", escape(kind))
+    console.print(escape(f"{report.source}: noise levels in {report.unit}"))
+    console.print(table)
+    for s in report.sets:
+        if s.whiteness is not None and not s.whiteness.white:
+            pairs = ", ".join(f"{f:.2f}: {value:.2f}" for f, value in s.whiteness.spectrum)
+            console.print(escape(f"spectrum of {s.name}, variance by cycles a pixel, mean 1: {pairs}"))
+    for note in report.notes:
+        console.print(escape(f"note: {note}"))
 
 
 def _show(report: Any) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError
+from ambient_train.data.values import ValueMap
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +31,9 @@ class ImageSet:
     labels int64 [N] or None. ids int64 [N]: stable identity of each image, its index in the sorted full source; every
     random draw that belongs to an image is keyed by it. sigma_n float32 [N]: standard deviation of the noise that is
     already in each image, in units of [-1, 1] (None = all clean). classes: name of each label, where they have names.
-    notes: what was seen and not read, or changed on the way, one sentence each; print them. The name, classes and notes
-    are no content: they are not hashed.
+    notes: what was seen and not read, or changed on the way, one sentence each; print them. values: how numbers of
+    files became these pixels, where they are not of 8 bits. The name, classes, notes and values are no content: they
+    are not hashed.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ImageSet:
     sigma_n: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    values: ValueMap | None = None
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -143,6 +146,11 @@ def to_uint8(images: npt.ArrayLike | torch.Tensor) -> npt.NDArray[np.uint8]:
         bad = int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
         raise DataError(f"{bad} of {len(array)} images hold NaN or infinity: the model that made them has diverged")
     return np.rint(np.clip(array * 127.5 + 127.5, 0, 255)).astype(np.uint8)
+
+
+def to_own(pixels: np.ndarray, values: ValueMap | None) -> np.ndarray:
+    """Pixels as the numbers of the files they are of: those of the map, uint8 without one."""
+    return to_uint8(pixels) if values is None else values.to_own(pixels)
 
 
 def save_grid(images: np.ndarray, path: Path, columns: int | None = None, scale: int | None = None) -> None:

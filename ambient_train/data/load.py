@@ -47,6 +47,8 @@ def load_images(
     if max_images is not None and max_images < 1:
         raise UsageError(f"max_images must be at least 1, not {max_images}")
     source = open_source(spec)
+    if source.question:
+        raise DataError(f"{spec}: {source.question}")
     ids = subset_ids(split_ids(source, split, holdout), max_images)
     images, size = _read(source, ids, resolution, spec)
     notes = [*source.notes, *(f"{n:,} converted: {what}" for what, n in _converted(source).items())]
@@ -58,7 +60,8 @@ def load_images(
         notes.append(f"{int((labels < 0).sum()):,} of {len(labels):,} images have no label, so no labels are used")
         labels = None
     name = source.name if size == images.shape[-1] else f"{source.name}{resolution}"
-    return ImageSet(name, images, labels, ids, sigma, None if labels is None else source.classes, tuple(notes))
+    classes = None if labels is None else source.classes
+    return ImageSet(name, images, labels, ids, sigma, classes, tuple(notes), source.values)
 
 
 def _geometry(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int, int]:

@@ -87,6 +87,26 @@ def stated_notes(
     return notes
 
 
+def disagreeing(
+    stated: np.ndarray, fine: np.ndarray, coarse: np.ndarray, coefficients: int, eight_bits: bool
+) -> np.ndarray:
+    """Positions of single images whose pixels contradict the level that is stated for them; columns as `stated_notes`.
+
+    Less than stated: below 0.6 of it (floats) or 0.4 (8 bits), which texture cannot do. More: beyond 1.7 times, white.
+    Clean ones: above 0.03 and white. Each beyond four standard errors; images of few pixels tell nothing.
+    """
+    error = 4 * _MAD_ERROR / np.sqrt(coefficients)
+    if error > 0.5:
+        return np.empty(0, np.intp)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = fine / stated
+        white = coarse < _WHITE * fine
+        less = (stated > 0) & (ratio < (0.4 if eight_bits else 0.6) * (1 - error))
+        more = (stated > 0) & (ratio > 1.7 * (1 + error)) & white
+        dirty = (stated == 0) & (fine > _VISIBLE * (1 + error)) & white
+    return np.flatnonzero(less | more | dirty)
+
+
 def _by_level(stated: np.ndarray) -> list[np.ndarray]:
     """Positions of the noisy images by level; neighbouring levels together where there are many."""
     noisy = np.flatnonzero(stated > 0)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ambient_train.data.formats.trees import Tree
+    from ambient_train.data.values import ValueMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,9 @@ class Source:
     (clean and noisy) share the smallest of their ids, and are held out together.
     tree: the files, where images are files that may differ in size and mode. A label of -1 is unknown.
     classes: name of each label, in the order of the labels. notes: what was seen and not read, or changed on the way,
-    one sentence each; nobody may learn of it later from a result.
+    one sentence each; nobody may learn of it later from a result. values: how the numbers of the files became pixels,
+    None for the fixed map of 8 bits and for floats that are pixels already. question: what must be answered before the
+    images can be used, in a sentence that says how; "" where nothing is open.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Source:
     classes: tuple[str, ...] | None = None
     tree: Tree | None = None
     notes: tuple[str, ...] = ()
+    values: ValueMap | None = None
+    question: str = ""
 
 
 def source_name(path: Path) -> str:

@@ -37,8 +37,9 @@ def generate(
     batch: int = 256,
     device: torch.device | str = "cpu",
     classes: int | Sequence[int] | None = None,
+    floats: bool = False,
 ) -> Iterator[np.ndarray]:
-    """Batches of uint8 images [b, C, H, W], one per seed, in order.
+    """Batches of uint8 images [b, C, H, W], one per seed, in order; with `floats` as float32 in units of [-1, 1].
 
     classes: for a conditional network one class for all, one per seed, or None: class `seed mod label_dim`.
     Raises UsageError for a class the network does not have.
@@ -61,7 +62,7 @@ def generate(
         for images in sample(
             denoiser(network, precision), seeds, shape, sampler, batch=batch, device=device, class_labels=labels
         ):
-            yield to_uint8(images)
+            yield images.to("cpu").numpy() if floats else to_uint8(images)
     finally:
         network.train(was_training)
 

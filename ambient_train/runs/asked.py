@@ -16,6 +16,7 @@ from typing import Any
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.records import Record
+from ambient_train.data.place import is_there, place
 from ambient_train.runs.directory import RunDirectory
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
@@ -49,10 +50,13 @@ def fingerprint(data: str) -> str:
 
     Three levels of folders are looked at, each file by name, size and time.
     """
-    path = Path(data).expanduser()
-    if not path.exists():
+    if not is_there(data):
         return data
-    return content_hash([[name, size, at] for name, size, at in _files(path, "", _DEEPEST)], 16)
+    asked = place(data)
+    files: list[Any] = [[name, size, at] for name, size, at in _files(asked.path, "", _DEEPEST)]
+    if asked.inside or asked.range is not None:
+        files.append([asked.inside, str(asked.range)])
+    return content_hash(files, 16)
 
 
 @dataclass(frozen=True)

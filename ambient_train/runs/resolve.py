@@ -16,6 +16,7 @@ import torch
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import ImageSet, load_images
 from ambient_train.data.mixture import TrainingSet, corrupt
+from ambient_train.data.place import absolute
 from ambient_train.evaluation.features import default_extractors
 from ambient_train.evaluation.own_references import references
 from ambient_train.runs.teacher import Teacher, read_teacher
@@ -72,11 +73,10 @@ class Job:
 
     def describe_data(self) -> dict[str, Any]:
         """The data in a few facts that a manifest keeps, so that later commands need not read it."""
-        path = Path(self.config.data).expanduser()
         return {
             "name": self.dataset,
             "hash": self.source.content_hash,
-            "path": str(path.resolve()) if path.exists() else None,
+            "path": absolute(self.config.data),
             "images": len(self.source),
             "channels": self.source.channels,
             "resolution": self.source.resolution,
@@ -85,6 +85,7 @@ class Job:
             "levels": list(self.levels),
             "label_dim": self.label_dim,
             "classes": None if self.source.classes is None else list(self.source.classes),
+            **({} if self.source.values is None else {"values": self.source.values.to_dict()}),
         }
 
     def training_set(self) -> TrainingSet:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.builtin import BUILT_IN
+from ambient_train.data.place import is_there
 from ambient_train.runs.resolve import load_training_images
 from ambient_train.settings.config import TrainConfig
 
@@ -24,7 +24,7 @@ def with_data_found(config: TrainConfig, described: Mapping[str, Any] | None) ->
     fails from another folder.
     """
     stored = (described or {}).get("path")
-    if not Path(config.data).expanduser().exists() and stored and Path(stored).exists():
+    if not is_there(config.data) and stored and is_there(stored):
         return replace(config, data=stored)
     return config
 
@@ -51,6 +51,6 @@ def saying_how_to_move(config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        if config.data in BUILT_IN or Path(config.data).expanduser().exists():
+        if config.data in BUILT_IN or is_there(config.data):
             raise
         raise DataError(f"{error}; if the run's data moved, give --data with their new place") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ambient_theory.shared.options import options_table
 from ambient_theory.shared.output import Output
+from ambient_train.data.estimation.options import NoiseOptions
 from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
 from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig, SamplerConfig
 from ambient_train.settings.amounts import Amounts
@@ -18,6 +19,8 @@ from ambient_train.settings.files import (
     EvaluateFiles,
     ExportOptions,
     GenerateFiles,
+    NoiseFiles,
+    PictureFiles,
     PlanFiles,
     RestoreFiles,
     SweepFiles,
@@ -62,6 +65,8 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Cluster", "`ambient sweep run --slurm`; not in files.", (SlurmOptions,)),
     ("Archives", "`ambient data prepare`; not in files.", (PrepareOptions, DecodeOptions)),
     ("Noise written down", "`ambient data corrupt`; not in files.", (CorruptOptions,)),
+    ("Noise estimated", "`ambient data noise`; not in files.", (NoiseOptions, NoiseFiles)),
+    ("Picture of data", "`ambient data show`; not in files.", (PictureFiles,)),
     ("What is printed", "Every command; not in files. `sweep plan` and `sweep status` have no `--quiet`.", (Output,)),
     ("Files of a training", "`ambient train`; not in files.", (TrainFiles,)),
     ("Files of generated images", "`ambient generate`; not in files.", (GenerateFiles,)),

@@ -106,6 +106,27 @@ class ArchiveFiles(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoiseFiles(Checked):
+    """Where estimated noise levels go."""
+
+    table: Path | None = option(
+        None,
+        "Write the levels as --data reads them: DATA/dataset.csv for a folder, STEM.sigma.npy beside one file",
+        shown_default="nowhere",
+        panel=OUTPUT,
+    )
+    overwrite: bool = option(False, "Replace a table that exists", panel=OUTPUT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFiles(Checked):
+    """Where the picture of a set of images goes."""
+
+    out: Path = option(Path("data.png"), "PNG to write", short="-o", panel=OUTPUT)
+    overwrite: bool = option(False, "Replace a picture that exists", panel=OUTPUT)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions(Checked):
     """What of a run is exported."""
 

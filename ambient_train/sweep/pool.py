@@ -22,6 +22,7 @@ from ambient_theory.shared.errors import AmbientError, BusyError, DataError, Par
 from ambient_theory.shared.files import exclusive_lock
 from ambient_theory.shared.records import Record
 from ambient_theory.shared.signals import EXIT_CODES, leave_with_parent
+from ambient_train.data.place import is_there
 from ambient_train.runs.asked import asked_details, find_run, is_scored, stored_scores
 from ambient_train.runs.directory import default_directory
 from ambient_train.settings.run_options import RunOptions
@@ -62,7 +63,7 @@ def resolve_cell(cell: SweepCell) -> Job:
         return resolve(cell.settings, load=_shared_images)
     except DataError as error:
         place = Path(cell.settings.train.data)
-        if "data_from" not in cell.stated or place.expanduser().exists():
+        if "data_from" not in cell.stated or is_there(cell.settings.train.data):
             raise
         raise DataError(f"{place} is not here ({Path.cwd()}): put it there; {cell.stated['data_from']}") from error
 

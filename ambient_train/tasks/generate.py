@@ -17,7 +17,10 @@ from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, is_free
 from ambient_theory.shared.options import Given
 from ambient_theory.shared.parsing import parse_json
-from ambient_train.data.images import save_grid
+from ambient_train.data.formats.mapped import IN_DATA, KEY
+from ambient_train.data.images import save_grid, to_uint8
+from ambient_train.data.readers import READERS
+from ambient_train.data.values import ValueMap, values_of
 from ambient_train.diffusion.generate import generate as images_of
 from ambient_train.diffusion.sampler_settings import (
     GENERAL_ONLY,
@@ -102,6 +105,9 @@ def generate(
 ) -> Generated:
     """Write one PNG an image (`000123.png`), one npz (`images`, `seeds`), or one grid PNG.
 
+    Images of a run on numbers of files (`data.values`) are written as such: a file an image in the format and type of
+    the data, or an .npz in their units; the grid is for looking at.
+
     Image k is a function of the network and of seed k alone. Images of the same network are made again where they are
     there; a folder that holds anything else is refused. Raises UsageError, DataError.
     """
@@ -117,6 +123,7 @@ def generate(
         talk(note, quiet=quiet)
     _claim(outdir, trained)
     collected, done = [], 0
+    values = values_of(trained.data)
     made = images_of(
         trained.network,
         numbers,
@@ -125,14 +132,14 @@ def generate(
         batch=options.batch,
         device=chosen,
         classes=options.label,
+        floats=values is not None,
     )
     for images in made:
         if options.form == "png":
             for seed, image in zip(numbers[done : done + len(images)], images, strict=True):
                 folder = outdir / f"{seed - seed % 1000:06d}" if options.subdirs else outdir
                 folder.mkdir(exist_ok=True)
-                pixels = image.transpose(1, 2, 0)
-                Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(folder / f"{seed:06d}.png")
+                _save_one(folder / f"{seed:06d}", image, values)
         else:
             collected.append(images)
         done += len(images)
@@ -140,10 +147,10 @@ def generate(
     path = outdir
     if options.form == "npz":
         path = outdir / "images.npz"
-        _save_npz(path, np.concatenate(collected), np.asarray(numbers))
+        _save_npz(path, np.concatenate(collected), np.asarray(numbers), values)
     elif options.form == "grid":
         path = outdir / "grid.png"
-        save_grid(np.concatenate(collected), path)
+        save_grid(to_uint8(np.concatenate(collected)), path)
     return Generated(path, len(numbers), settings.to_dict())
 
 
@@ -163,7 +170,24 @@ def _claim(outdir: Path, trained: Trained) -> None:
     atomic_write_text(marker, json.dumps(mine) + "\n")
 
 
-def _save_npz(path: Path, images: np.ndarray, seeds: np.ndarray) -> None:
+def _save_one(stem: Path, image: np.ndarray, values: ValueMap | None) -> None:
+    """One image [C, H, W]: a PNG of 8 bits, or a file of the data's own format and type."""
+    if values is None:
+        pixels = image.transpose(1, 2, 0)
+        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(f"{stem}.png")
+        return
+    own = values.to_own(image[None])
+    form = READERS[values.kind].format if values.kind in READERS else None
+    if form is not None:
+        form.write(Path(f"{stem}{form.suffixes[0]}"), own, None, "")
+    else:
+        np.save(f"{stem}.npy", own[0])
+
+
+def _save_npz(path: Path, images: np.ndarray, seeds: np.ndarray, values: ValueMap | None) -> None:
     data = io.BytesIO()
-    np.savez_compressed(data, images=images, seeds=seeds)
+    arrays: dict[str, Any] = {"images": images, "seeds": seeds}
+    if values is not None:
+        arrays |= {"images": values.to_own(images), KEY: values.to_bytes(**{IN_DATA: True})}
+    np.savez_compressed(data, **arrays)
     atomic_write_bytes(path, data.getvalue())

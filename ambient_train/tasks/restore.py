@@ -17,6 +17,7 @@ from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
+from ambient_train.data.formats.frames import FrameTree
 from ambient_train.diffusion.generate import denoiser
 from ambient_train.diffusion.restore import QUANTILES, interval_probability
 from ambient_train.diffusion.restore import restore as posterior_of
@@ -214,6 +215,8 @@ def _finish(folder: RestorationFolder, notes: list[str], listener: Listener) -> 
     files = folder.write_files()
     folder.write_arrays()
     folder.write_grid()
+    if isinstance(noisy.tree, FrameTree) and (left := len(noisy.tree.images) - len(noisy.images)):
+        notes = [*notes, f"{left:,} images of these files were not asked for and stand in restored/ as they were"]
     scores = _scores(folder, listener)
     if scores is not None:
         atomic_write_text(folder.path / "scores.json", json.dumps(scores, indent=1) + "\n")

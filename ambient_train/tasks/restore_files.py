@@ -25,7 +25,9 @@ from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_file, atomic_write_bytes, is_free, read_sealed, write_sealed
-from ambient_train.data.images import save_grid, to_uint8
+from ambient_train.data.formats.frames import FrameTree
+from ambient_train.data.formats.mapped import IN_DATA, KEY
+from ambient_train.data.images import save_grid, to_own, to_uint8
 from ambient_train.data.prepare.archives import npy_stream, write_npy
 from ambient_train.tasks.restore_inputs import Noisy
 
@@ -169,11 +171,17 @@ class RestorationFolder:
             yield start, block
 
     def write_arrays(self) -> Path:
-        """`restored.npz`: the columns, ids, labels and classes, the levels that the images had, what is held out."""
+        """`restored.npz`: the columns, ids, labels and classes, the levels that the images had, what is held out.
+
+        Where the images are numbers of files (`data.values`), all are in the units of those, and the map stands beside.
+        """
         images, heldout, path = self.noisy.images, self.noisy.heldout, self.path / "restored.npz"
+        values = images.values
+        unit = 1.0 if values is None else values.unit
         extra: dict[str, np.ndarray | None] = {
             "ids": images.ids,
-            "noise_before": self.noisy.sigma_n,
+            "noise_before": (self.noisy.sigma_n * unit).astype(np.float32),
+            KEY: None if values is None else values.to_bytes(**{IN_DATA: True}),
             "labels": images.labels,
             "classes": None if images.classes is None else np.array(images.classes),
             "heldout": None if heldout is None or heldout.all() or not heldout.any() else heldout,
@@ -184,7 +192,9 @@ class RestorationFolder:
                 full = (shape[0], self.samples, *shape[1:]) if name == "samples" else shape
                 with npy_stream(archive, name, np.dtype(np.float32), full) as stream:
                     for _, block in self.blocks(name):
-                        stream.write(np.ascontiguousarray(block).tobytes())
+                        if values is not None:
+                            block = block * unit if name == "std" else values.to_values(block)
+                        stream.write(np.ascontiguousarray(block, np.float32).tobytes())
             for name, column in extra.items():
                 if column is not None:
                     write_npy(archive, name, column)
@@ -195,6 +205,8 @@ class RestorationFolder:
         tree = self.noisy.tree
         if tree is None:
             return None
+        if isinstance(tree, FrameTree):
+            return self._write_frames(tree)
         taken, folder = set(tree.images), self.path / "restored"
         for start, block in self.blocks("images"):
             for k, pixels in enumerate(block):
@@ -207,6 +219,34 @@ class RestorationFolder:
                 else:
                     image = to_uint8(pixels).transpose(1, 2, 0)
                     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file)
+        return folder
+
+    def _write_frames(self, tree: FrameTree) -> Path:
+        """`restored/`: each file again, in its format and type; images that are clean, or not among these, as there."""
+        folder = self.path / "restored"
+        restored = {
+            int(self.noisy.images.ids[start + k]): pixels
+            for start, block in self.blocks("images")
+            for k, pixels in enumerate(block)
+            if self.noisy.sigma_n[start + k] > 0
+        }
+        of_file: dict[str, list[int]] = {}
+        for index, (file, _) in enumerate(tree.members):
+            of_file.setdefault(file, []).append(index)
+        for file, indices in of_file.items():
+            chosen = [restored.get(index) for index in indices]
+            path = folder / (file or Path(tree.root).name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if all(pixels is None for pixels in chosen):
+                with tree.stream(file) as stream:
+                    path.write_bytes(stream.read())
+                continue
+            images = [
+                tree.raw(index) if pixels is None else to_own(pixels, tree.values)
+                for index, pixels in zip(indices, chosen, strict=True)
+            ]
+            with tree.stream(file) as like:
+                tree.formats[file][1].write(path, np.stack(images), like, tree.inside)
         return folder
 
     def write_grid(self) -> Path:

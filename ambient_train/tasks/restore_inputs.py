@@ -17,12 +17,15 @@ import numpy.typing as npt
 import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.formats.frames import FrameTree
 from ambient_train.data.formats.trees import Tree
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images, subset_ids
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.data.noise_models import TABLE as NOISE_MODELS
+from ambient_train.data.place import with_range
 from ambient_train.data.readers import open_source
+from ambient_train.data.values import values_of
 from ambient_train.diffusion.sampler_settings import OneStep
 from ambient_train.evaluation.own_references import clean_part, heldout_images
 from ambient_train.interchange.load import Trained
@@ -80,7 +83,7 @@ def noisy_images(trained: Trained, options: RestoreOptions) -> Noisy:
         found = _of_run(trained, _own_config(trained))
     else:
         own = None if options.sigma_n or options.originals else _own_elsewhere(trained, options)
-        found = _of_run(trained, own) if own is not None else _of_others(options, options.data)
+        found = _of_run(trained, own) if own is not None else _of_others(trained, options, options.data)
     found = found.at_most(options.max_images)
     if not len(found.rows):
         raise UsageError(f"{found.images.name}: all {len(found.images):,} images are clean: nothing to restore")
@@ -114,7 +117,7 @@ def check_fit(trained: Trained, images: ImageSet) -> None:
             f"{name}: noise of sigma {top:g}, but {trained.name} knows levels up to {highest:g} in units of [-1, 1]"
             f"{hint}: leave those images out"
         )
-    if images.images.dtype != np.uint8:
+    if images.images.dtype != np.uint8 and images.values is None:
         pixels = np.abs(images.images).reshape(len(images), -1).max(axis=1, initial=0)
         far = np.flatnonzero(pixels > _FAR + _FAR_IN_NOISE * levels)
         if len(far):
@@ -193,7 +196,16 @@ def _of_heldout(trained: Trained, sigma_n: float | None) -> Noisy:
     )
 
 
-def _of_others(options: RestoreOptions, data: str) -> Noisy:
+def in_values_of(trained: Trained, data: str) -> str:
+    """The source, its numbers mapped to pixels as those of the run's own data are; as it is where either has no map."""
+    values = values_of(trained.data)
+    if values is None or open_source(data).values is None:
+        return data
+    return with_range(data, values.low, values.high)
+
+
+def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
+    data = in_values_of(trained, data)
     images, heldout, tree = _whole(data, options.resolution)
     stated = images.sigma_n is not None and bool((images.sigma_n > 0).any())
     if stated and options.sigma_n is not None:
@@ -207,7 +219,7 @@ def _of_others(options: RestoreOptions, data: str) -> Noisy:
         )
     if options.originals is None:
         return Noisy(images, heldout=heldout, tree=tree)
-    originals, _, _ = _whole(options.originals, options.resolution)
+    originals, _, _ = _whole(in_values_of(trained, options.originals), options.resolution)
     if originals.images.shape != images.images.shape:
         raise DataError(
             f"{options.originals}: {len(originals):,} images {originals.images.shape[1:]}, but {data} has "
@@ -238,7 +250,7 @@ def _whole(spec: str, resolution: int | None) -> tuple[ImageSet, npt.NDArray[np.
 
 def _tree_of(tree: Tree | None, spec: str, resolution: int) -> Tree | None:
     """The files of a folder or a zip, where images keep their size; None for sources whose names are no file names."""
-    if tree is None or not (tree.folder or spec.lower().endswith(".zip")):
+    if tree is None or not (tree.folder or isinstance(tree, FrameTree) or spec.lower().endswith(".zip")):
         return None
     first, _ = tree.decode(0)
     return tree if first.shape[-1] == resolution else None

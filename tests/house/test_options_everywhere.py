@@ -24,6 +24,7 @@ from ambient_theory.simulation.options import (
     SimulationFiles,
     options_section,
 )
+from ambient_train.data.estimation.options import NoiseOptions
 from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
 from ambient_train.data.prepare.prepare import PrepareConfig
 from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig, SamplerConfig
@@ -36,6 +37,8 @@ from ambient_train.settings.files import (
     EvaluateFiles,
     ExportOptions,
     GenerateFiles,
+    NoiseFiles,
+    PictureFiles,
     PlanFiles,
     RestoreFiles,
     RunsFolder,
@@ -79,6 +82,8 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "data prepare": (PrepareOptions, DecodeOptions, ArchiveFiles, Output),
     "data corrupt": (CorruptOptions, ArchiveFiles, Output),
     "data check": (DecodeOptions, Output),
+    "data noise": (NoiseOptions, NoiseFiles, Output),
+    "data show": (PictureFiles, Output),
     "export": (ExportOptions, Output),
     "simulate-gmm": (GridOptions, Scope, AddedNoise, ExchangeOptions, SimulationFiles, Output),
 }

@@ -111,22 +111,26 @@ def list_npz(path: Path) -> dict[str, str]:
     return found
 
 
+def arranged(array: np.ndarray, where: str) -> np.ndarray:
+    """[N, H, W], [N, C, H, W] or [N, H, W, C] as [N, C, H, W]. Raises DataError for other shapes."""
+    if array.ndim == 3:
+        return array[:, None]
+    if array.ndim == 4 and array.shape[1] in (1, 3):
+        return array
+    if array.ndim == 4 and array.shape[3] in (1, 3):
+        return array.transpose(0, 3, 1, 2)
+    raise DataError(
+        f"{where}: shape {array.shape} is not a set of images; allowed are [N, H, W], [N, C, H, W] and "
+        "[N, H, W, C] with 1 or 3 colours"
+    )
+
+
 def as_images(array: np.ndarray, where: str) -> np.ndarray:
-    """[N, H, W], [N, C, H, W] or [N, H, W, C] of uint8, or of floats in units of [-1, 1], as [N, C, H, W].
+    """`arranged` images of uint8, or of floats in units of [-1, 1].
 
     Raises DataError for other shapes and types, values that are not finite, and floats that are 0..255 or 0..1.
     """
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[1] in (1, 3):
-        pass
-    elif array.ndim == 4 and array.shape[3] in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    else:
-        raise DataError(
-            f"{where}: shape {array.shape} is not a set of images; allowed are [N, H, W], [N, C, H, W] and "
-            "[N, H, W, C] with 1 or 3 colours"
-        )
+    array = arranged(array, where)
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype.kind != "f":
@@ -138,10 +142,14 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     low, high = float(array.min()), float(array.max())
     if low >= 0 and high > 16:
         raise DataError(
-            f"{where}: floats from {low:g} to {high:g}; floats must be in units of [-1, 1], store 0..255 as uint8"
+            f"{where}: floats from {low:g} to {high:g}; floats must be in units of [-1, 1], store 0..255 as uint8; or "
+            "say what becomes -1 and 1, with `:range=LOW..HIGH` behind the path"
         )
     if low >= 0 and 0 < high <= 1:
-        raise DataError(f"{where}: floats from {low:g} to {high:g} seem to be in [0, 1]; store 2 x - 1, in [-1, 1]")
+        raise DataError(
+            f"{where}: floats from {low:g} to {high:g} seem to be in [0, 1]; store 2 x - 1, in [-1, 1], or put "
+            "`:range=0..1` behind the path"
+        )
     return array
 
 
@@ -154,7 +162,7 @@ def float_notes(images: np.ndarray, sigma: np.ndarray | None) -> tuple[str, ...]
         return ()
     return (
         f"floats reach from {low:.4g} to {high:.4g}, but no noise level is stated: pixels are in units of [-1, 1], and "
-        "what is noisy needs `sigma`",
+        "what is noisy needs `sigma`; `:range=LOW..HIGH` behind the path says which values become -1 and 1",
     )
 
 

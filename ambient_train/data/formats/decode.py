@@ -8,11 +8,11 @@ import warnings
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ambient_theory.shared.errors import DataError, first_line
 from ambient_train.data.formats.limits import MAX_PIXELS
-from ambient_train.data.formats.png import decode_png
+from ambient_train.data.formats.png import SIGNATURE, decode_png
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of damaged files names none of them
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -115,3 +115,19 @@ def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tupl
 def is_colour(data: bytes, where: str) -> bool:
     """Whether an image file holds colour, from its header alone."""
     return _open(data, where).mode not in ("L", "LA", "La", "1", *_SIXTEEN_BIT)
+
+
+def is_wide(data: bytes) -> bool:
+    """Whether a PNG or TIFF holds more than 8 bits a channel, or a TIFF several images; from headers alone."""
+    if data[:8] == SIGNATURE:
+        return len(data) > 24 and data[24] == 16
+    if data[:4] in (b"II+\0", b"MM\0+"):  # BigTIFF
+        return True
+    try:
+        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]  # BitsPerSample
+            return max(bits) > 8 or getattr(image, "n_frames", 1) > 1
+    except UnidentifiedImageError:  # of a kind that Pillow does not know, as RGB of 16 bits
+        return data[:4] in (b"II*\0", b"MM\0*")
+    except Exception:
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ _CLEAN = frozenset(
     ("clean", "gt", "ground_truth", "groundtruth", "original", "originals", "reference", "noiseless", "noise_free")
 )
 _NOISY = re.compile(r"(noisy|noise|noised|sigma|std|degraded|corrupted)([_=-]?\d+([._]\d+)?)?")
+_WORD = r"(?:noisy|noise|noised|sigma|std|degraded|corrupted|clean|gt|ground_?truth|original|reference)(?:[=-]?\d+)?"
+_KIND = re.compile(rf"(?:^{_WORD}[_ .-]+|[_ .-]+{_WORD}(?=$|[_ .-]))")
 _NUMBERED = re.compile(r"^(\d{5}/)?img\d{8}\.\w+$")
 
 
@@ -33,6 +36,23 @@ class Folders:
     clean: tuple[str, ...] = ()
     noisy: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def scenes(names: Sequence[str], tops_of: Sequence[Sequence[str]]) -> list[str]:
+    """What each image shows, from its name without ending and without the word for its noise: `001_noisy` is `001`.
+
+    Names keep such words where two images of one folder (`tops_of`, the parts of their paths) would be one scene.
+    """
+    stems = [name.rpartition(".")[0] for name in names]
+    short = ["/".join((*stem.split("/")[:-1], _KIND.sub("", stem.split("/")[-1].lower()))) for stem in stems]
+    places = {(part[0] if len(part) > 1 else "", scene) for part, scene in zip(tops_of, short, strict=True)}
+    return short if len(places) == len(names) else stems
+
+
+def _together(names: Sequence[str]) -> np.ndarray:
+    """int64 [N]: the least position of an image of the same scene."""
+    _, first, inverse = np.unique(names, return_index=True, return_inverse=True)
+    return first[inverse].astype(np.int64)
 
 
 def describe_folders(names: Sequence[str]) -> Folders:
@@ -60,10 +80,20 @@ def describe_folders(names: Sequence[str]) -> Folders:
     noisy = tuple(sorted(top for top in tops if _NOISY.fullmatch(top.lower())))
     clean = tuple(sorted(top for top in tops if top.lower().replace("-", "_") in _CLEAN))
     if noisy and tops == {*noisy, *clean}:
-        scenes = ["/".join(part[1:] if len(part) > 1 else part).rpartition(".")[0] for part in parts]
-        group = np.unique(scenes, return_index=True, return_inverse=True)
-        return Folders(heldout=heldout, group=group[1][group[2]].astype(np.int64), clean=clean, noisy=noisy)
+        below = ["/".join(part[1:] if len(part) > 1 else part) for part in parts]
+        return Folders(heldout=heldout, group=_together(scenes(below, tops_of=parts)), clean=clean, noisy=noisy)
     if len(tops) < 2 or all(_NUMBERED.match(name) for name in names):
-        return Folders(heldout=heldout, notes=tuple(notes))
+        return Folders(heldout=heldout, group=_named_pairs(names), notes=tuple(notes))
     labels, classes = from_names([part[0] if len(part) > 1 else None for part in parts])
     return Folders(labels, classes, heldout, notes=tuple(notes))
+
+
+def _named_pairs(names: Sequence[str]) -> np.ndarray | None:
+    """Scenes of files in one folder that say in their names which is clean and which noisy; None where most do not."""
+    stems = [name.rpartition(".")[0].lower() for name in names]
+    said = [_KIND.search(stem.split("/")[-1]) is not None for stem in stems]
+    if sum(said) < len(names) / 2:
+        return None
+    short = ["/".join((*stem.split("/")[:-1], _KIND.sub("", stem.split("/")[-1]))) for stem in stems]
+    pairs = Counter(short)
+    return _together(short) if sum(n == 2 for n in pairs.values()) > len(pairs) / 2 else None

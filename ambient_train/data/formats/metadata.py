@@ -45,6 +45,7 @@ class Known:
     group: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    question: str = ""
 
 
 @dataclass
@@ -75,13 +76,14 @@ def describe_tree(tree: Tree) -> Known:
     heldout = _take_partition(tree, found)
     if found.sigma_file is None:
         _look_for_levels(tree, found)
-    folders = describe_folders(_without_shared_folders(tree.images))
+    folders = describe_folders(_without_shared_folders(tree.flat_names()))
     labels, classes = _labels(tree, found, folders)
     sigma = _sigma(tree, found)
-    notes = [*found.notes, *folders.notes, *_noise_folders(folders, sigma), *_unread(tree, found.read)]
+    asked, said = _noise_folders(folders, sigma, tree)
+    notes = [*found.notes, *folders.notes, *said, *_unread(tree, found.read)]
     heldout = folders.heldout if heldout is None else heldout
     group = folders.group if found.group is None else found.group
-    return Known(labels, sigma, heldout, group, classes, tuple(notes))
+    return Known(labels, sigma, heldout, group, classes, tuple(notes), asked)
 
 
 def _without_shared_folders(names: Sequence[str]) -> list[str]:
@@ -274,18 +276,22 @@ def _sigma(tree: Tree, found: _Gathered) -> np.ndarray | None:
     return np.array(found.sigma_n, np.float32)
 
 
-def _noise_folders(folders: Folders, sigma: np.ndarray | None) -> list[str]:
+def _noise_folders(folders: Folders, sigma: np.ndarray | None, tree: Tree) -> tuple[str, list[str]]:
+    """(what must be answered, notes) where folders are kinds of noise."""
     if not folders.noisy:
-        return []
+        return "", []
     shown = ", ".join(f"{name}/" for name in (*folders.clean, *folders.noisy)[:_NAMED])
-    text = f"{shown} are taken as kinds of noise, not as classes; images of one name are held out together"
-    if sigma is None:
-        first = folders.noisy[0]
-        text += (
-            "; all of them count as clean until a dataset.csv states the levels: a header `file,sigma` and a row for "
-            f"each folder, as in `{first},0.2`" + (f" and `{folders.clean[0]},0`" if folders.clean else "")
-        )
-    return [text]
+    if sigma is not None or tree.states_levels:
+        text = f"{shown} are taken as kinds of noise, not as classes; images of one name are held out together"
+        return "", [text]
+    first = folders.noisy[0]
+    return (
+        f"{shown} are kinds of noise, not classes, and nothing states how much noise is in each: write a dataset.csv "
+        f"beside them with a header `file,sigma` and a row for each folder, as in `{first},0.2`"
+        + (f" and `{folders.clean[0]},0`" if folders.clean else "")
+        + " (0 is clean; `ambient data noise` estimates the level and writes that table), or give the path of one "
+        "of the folders"
+    ), []
 
 
 def _take_partition(tree: Tree, found: _Gathered) -> np.ndarray | None:

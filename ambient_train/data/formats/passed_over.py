@@ -8,11 +8,8 @@ from collections.abc import Iterable
 
 _TOOLS = {
     **dict.fromkeys((".dcm", ".dicom"), "pydicom"),
-    **dict.fromkeys((".fits", ".fit", ".fits.gz"), "astropy"),
-    **dict.fromkeys((".nii", ".nii.gz"), "nibabel"),
     **dict.fromkeys((".heic", ".heif"), "pillow-heif"),
     **dict.fromkeys((".jp2", ".j2k", ".jpx", ".avif"), "Pillow"),
-    **dict.fromkeys((".h5", ".hdf5", ".hdf"), "h5py"),
     **dict.fromkeys((".raw", ".dng", ".cr2", ".nef", ".arw"), "rawpy"),
     **dict.fromkeys((".czi", ".lif", ".nd2", ".vsi"), "aicsimageio"),
     **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv"), "ffmpeg"),
@@ -21,6 +18,13 @@ _TOOLS = {
     ".exr": "OpenEXR",
     ".mrc": "mrcfile",
 }
+_ALONE = {
+    **dict.fromkeys((".fits", ".fit", ".fts", ".fits.gz"), "FITS"),
+    **dict.fromkeys((".nii", ".nii.gz"), "NIfTI"),
+    **dict.fromkeys((".h5", ".hdf5", ".hdf", ".he5"), "HDF5"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+}
+"""Kinds that are read, but not in one set with others."""
 _SILENT_STEMS = ("readme", "license", "licence", "citation", "thumbs", "desktop", "checksums")
 _SHOWN = 8
 
@@ -45,7 +49,8 @@ def passed_over(names: Iterable[str]) -> tuple[str, ...]:
     if not total:
         return ()
     parts = [
-        f"{count:,} {kind}" + (f" (for {_TOOLS[kind]})" if kind in _TOOLS else "")
+        f"{count:,} {kind}"
+        + (f" (for {_TOOLS[kind]})" if kind in _TOOLS else " (read where it lies alone)" if kind in _ALONE else "")
         for kind, count in kinds.most_common(_SHOWN)
     ]
     more = sum(kinds.values()) - sum(count for _, count in kinds.most_common(_SHOWN))
@@ -53,4 +58,6 @@ def passed_over(names: Iterable[str]) -> tuple[str, ...]:
     how = ""
     if any(kind in _TOOLS for kind in kinds):
         how = "; to use them write PNGs, or one .npz with `images` (floats in units of [-1, 1])"
+    if alone := sorted({_ALONE[kind] for kind in kinds if kind in _ALONE}):
+        how += f"; give {', '.join(alone)} by their own path, or in a folder of their own"
     return (f"{total:,} file{'s are' if total > 1 else ' is'} not read: {', '.join(parts)}{how}",)

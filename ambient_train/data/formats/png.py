@@ -15,7 +15,8 @@ _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
 _STORED_MAX = 65535
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """One chunk with its checksum."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
 
 
@@ -32,7 +33,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
         blocks.append(struct.pack("<BHH", last, len(part), len(part) ^ 0xFFFF) + part)
     blocks.append(struct.pack(">I", zlib.adler32(raw)))
     header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
-    return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", b"".join(blocks)) + _END
+    return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", b"".join(blocks)) + _END
 
 
 def decode_png(data: bytes) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.trees import printable
+from ambient_theory.shared.plain_text import printable_line
 
 _Way = Callable[[str], str]
 
@@ -24,7 +24,7 @@ def match_rows(keys: Sequence[Any], names: Sequence[str], where: str) -> tuple[l
     for row, key in enumerate(keys):
         text = "" if key is None else _plain(str(key))
         if not text or text in table:
-            what = f"{printable(text)} a second time" if text else "no file name"
+            what = f"{printable_line(text)} a second time" if text else "no file name"
             raise DataError(f"{where}: row {row + 2} has {what}")
         table[text] = row
     found: list[int | None] = [table.get(name) for name in names]

@@ -30,7 +30,8 @@ def stacked_reader(tree: Tree) -> Callable[[np.ndarray], np.ndarray]:
         return pixels
 
     def read(ids: np.ndarray) -> np.ndarray:
-        out = np.empty((len(ids), *one(int(ids[0])).shape), np.uint8)
+        start = one(int(ids[0]))
+        out = np.empty((len(ids), *start.shape), start.dtype)
 
         def fill(span: range) -> None:
             for row in span:

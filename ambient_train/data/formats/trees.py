@@ -10,15 +10,18 @@ import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.decode import EXTENSIONS, Colour, decode_image
+from ambient_theory.shared.plain_text import printable_line
+from ambient_train.data.formats.decode import EXTENSIONS, Colour, decode_image, is_colour
 from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, check_expansion
+from ambient_train.data.formats.passed_over import suffix
 
 _SMALL_FILE_BYTES = 16384
 
@@ -40,13 +43,27 @@ class Tree:
 
     def where(self, name: str) -> str:
         """The file's name for messages: root/name in a folder, root:name in an archive."""
-        return printable(f"{self.root}{'/' if self.folder else ':'}{name}")
+        return printable_line(f"{self.root}{'/' if self.folder else ':'}{name}")
 
     def fingerprint(self) -> str:
         """SHA-256 of names and sizes of images and metadata: whether a listing is still the same."""
         other = (name for name in self.other if name.endswith((".json", ".csv", ".txt", ".npy")))
         listing = "".join(f"{name}\0{self.sizes[name]}\n" for name in (*self.images, *other))
         return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+
+    @property
+    def states_levels(self) -> bool:
+        """Whether the files themselves say how noisy they are."""
+        return False
+
+    def flat_names(self) -> tuple[str, ...]:
+        """Names of the images as folders and files; those of frames in one file have none of their own."""
+        return self.images
+
+    def colour(self, index: int) -> bool:
+        """Whether image number `index` holds colour, from its header alone. Raises DataError for what is no image."""
+        name = self.images[index]
+        return is_colour(self.read(name), self.where(name))
 
     def decode(self, index: int, convert: Colour | None = None) -> tuple[np.ndarray, str | None]:
         """`decode_image` of image number `index`."""
@@ -67,24 +84,23 @@ def decode_threads(tree: Tree | None) -> int:
     return min(8, os.cpu_count() or 1)
 
 
-def printable(text: str) -> str:
-    """Text without control characters and undecodable bytes, which are escaped: names in archives can hold anything."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _sort(path: Path, sizes: dict[str, int], read: Callable[[str], bytes]) -> Tree:
+def _sort(
+    path: Path, sizes: dict[str, int], read: Callable[[str], bytes], others_too: Mapping[str, str] | None
+) -> Tree:
     names = sorted(name for name in sizes if not (name.startswith((".", "__MACOSX/")) or "/." in name))
     images = tuple(name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
+    known = others_too or {}
+    if not images and (kinds := Counter(known[kind] for name in names if (kind := suffix(name)) in known)):
+        most = kinds.most_common(1)[0][0]
+        images = tuple(name for name in names if known.get(suffix(name)) == most)
     if not images:
-        raise DataError(f"{path}: no image files in it (looked for {', '.join(sorted(EXTENSIONS))})")
+        raise DataError(f"{path}: no image files in it (looked for {', '.join(sorted({*EXTENSIONS, *known}))})")
     chosen = set(images)
     others = tuple(name for name in names if name not in chosen)
     return Tree(str(path), images, others, sizes, read, folder=path.is_dir())
 
 
-def open_folder(path: Path) -> Tree:
+def open_folder(path: Path, others_too: Mapping[str, str] | None = None) -> Tree:
     """List a folder, recursively, through links too (but not into a loop of them); hidden files are passed over."""
 
     root, sizes = str(path), dict[str, int]()
@@ -94,7 +110,7 @@ def open_folder(path: Path) -> Tree:
             base, above = todo.pop()
             place = os.path.realpath(os.path.join(root, base))
             if place in above:
-                raise DataError(f"{printable(os.path.join(root, base))}: a link back to a folder above it")
+                raise DataError(f"{printable_line(os.path.join(root, base))}: a link back to a folder above it")
             with os.scandir(place) as entries:
                 for entry in entries:
                     if entry.is_dir():
@@ -104,7 +120,7 @@ def open_folder(path: Path) -> Tree:
                     elif entry.is_symlink():
                         sizes[base + entry.name] = 0  # to nothing: reading it says so
     except OSError as error:
-        raise DataError(f"{printable(str(error.filename))}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{printable_line(str(error.filename))}: cannot be read ({error.strerror})") from None
 
     def read(name: str) -> bytes:
         if sizes[name] > MAX_MEMBER_BYTES:
@@ -115,10 +131,10 @@ def open_folder(path: Path) -> Tree:
         except OSError as error:
             raise DataError(f"{path / name}: cannot be read ({error.strerror})") from None
 
-    return _sort(path, sizes, read)
+    return _sort(path, sizes, read, others_too)
 
 
-def open_zip(path: Path) -> Tree:
+def open_zip(path: Path, others_too: Mapping[str, str] | None = None) -> Tree:
     """List a zip. Absolute names, names with `..`, encrypted and doubled entries are refused; nothing is unpacked."""
     try:
         archive = zipfile.ZipFile(path)
@@ -129,8 +145,8 @@ def open_zip(path: Path) -> Tree:
         raise DataError(f"{path}: not a readable zip ({error})") from None
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        name = info.filename
-        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
+        name = info.filename.replace("\\", "/")  # as some tools on Windows write it
+        if name.startswith("/") or ".." in name.split("/") or name[1:2] == ":":
             raise DataError(f"{path}: the entry {name!r} points outside the archive")
         if name.endswith("/"):
             continue
@@ -154,9 +170,10 @@ def open_zip(path: Path) -> Tree:
         except Exception as error:  # bz2 and lzma members have errors of their own
             raise DataError(f"{where}: cannot be read ({type(error).__name__}: {error})") from None
 
-    return _sort(path, {name: info.file_size for name, info in members.items()}, read)
+    return _sort(path, {name: info.file_size for name, info in members.items()}, read, others_too)
 
 
-def open_tree(path: Path) -> Tree:
-    """`open_folder` or `open_zip`."""
-    return open_folder(path) if path.is_dir() else open_zip(path)
+def open_tree(path: Path, others_too: Mapping[str, str] | None = None) -> Tree:
+    """`open_folder` or `open_zip`. others_too: endings of files that count as images where there are no
+    others, each with its kind; those of the commonest kind are taken."""
+    return open_folder(path, others_too) if path.is_dir() else open_zip(path, others_too)

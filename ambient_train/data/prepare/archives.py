@@ -83,6 +83,8 @@ def _write_npz(
             canonical_json({key: summary[key] for key in (*_KEPT, "label_names")}).encode(), np.uint8
         ),
     }
+    if summary["values"] is not None:
+        extra["values"] = summary["values"].to_bytes()
     for name, array in extra.items():
         if array is not None:
             write_npy(archive, name, array)

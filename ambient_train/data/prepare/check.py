@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.trees import decode_threads, printable
+from ambient_theory.shared.plain_text import printable_line
+from ambient_train.data.formats.trees import decode_threads
 from ambient_train.data.images import to_pixels
-from ambient_train.data.noise import estimate_noise, halved, stated_notes, unit_notes
+from ambient_train.data.noise import disagreeing, estimate_noise, halved, stated_notes, unit_notes
 from ambient_train.data.readers import open_source
 from ambient_train.data.source import Source
 
@@ -73,6 +74,7 @@ class _Part:
     coarse: list[float] = field(default_factory=list)
     converted: Counter[str] = field(default_factory=Counter)
     sums: dict[int, np.ndarray] = field(default_factory=dict)  # channels -> [3, C]: pixels, sum, sum of squares
+    dtype: str = "uint8"
     low: float = np.inf
     high: float = -np.inf
     problems: list[tuple[int, str]] = field(default_factory=list)
@@ -106,6 +108,7 @@ def _examine(source: Source, ids: np.ndarray) -> _Part:
         pixels = to_pixels(images).astype(np.float64)
         part.ids.extend(int(i) for i in index)
         part.hashes.extend(hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest() for x in images)
+        part.dtype = images.dtype.name
         shape = images.shape[1:]
         part.shapes[shape] += len(index)
         part.first.setdefault(shape, int(index[0]))
@@ -142,6 +145,8 @@ def _merge(total: _Part, part: _Part) -> None:
         total.first.setdefault(shape, index)
     for channels, moments in part.sums.items():
         total.sums[channels] = total.sums.get(channels, np.zeros_like(moments)) + moments
+    if part.dtype != "uint8":
+        total.dtype = part.dtype
     total.low, total.high = min(total.low, part.low), max(total.high, part.high)
 
 
@@ -149,16 +154,17 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
     names = source.tree.images if source.tree is not None else None
 
     def name(index: int) -> str:
-        return printable(names[index]) if names is not None else f"image {index}"
+        return printable_line(names[index]) if names is not None else f"image {index}"
 
     prefix = "" if source.tree is None else source.tree.where("")
     problems = [{"file": name(i), "problem": text.removeprefix(f"{prefix}{name(i)}: ")} for i, text in total.problems]
     problems += _shape_problems(total, name)
+    if source.question:
+        problems.insert(0, {"file": spec, "problem": source.question})
     places: dict[bytes, list[int]] = {}
     for index, digest in zip(total.ids, total.hashes, strict=True):
         places.setdefault(digest, []).append(index)
     twins = [group for group in places.values() if len(group) > 1]
-    dtypes = {"float32" if source.tree is None and source.read(np.array([0])).dtype != np.uint8 else "uint8"}
     channels = max(total.sums, key=lambda c: total.sums[c][0, 0], default=0)
     n, s, q = total.sums.get(channels, np.ones((3, 1)))
     known = None if source.labels is None else source.labels[source.labels >= 0]
@@ -170,7 +176,7 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
         readable=len(total.ids),
         resolution={f"{w}x{h}": c for (w, h), c in _counted(total.shapes, lambda k: (k[2], k[1]))},
         mode={"grey" if k == 1 else "RGB": c for k, c in _counted(total.shapes, lambda k: k[0])},
-        dtype=dtypes.pop(),
+        dtype=total.dtype,
         mean=[float(v) for v in s / n] if channels else [],
         std=[float(v) for v in np.sqrt(np.maximum(q / n - (s / n) ** 2, 0))] if channels else [],
         classes=None if counts is None else len(counts),
@@ -185,7 +191,7 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
         duplicate_examples=[[name(i) for i in group[:4]] for group in twins[:5]],
         problems=problems,
     )
-    report.notes = _notes(source, total, report)
+    report.notes = _notes(source, total, report, name)
     return report
 
 
@@ -235,7 +241,7 @@ def _levels(source: Source, total: _Part) -> list[dict[str, float | int | None]]
     return rows
 
 
-def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
+def _notes(source: Source, total: _Part, report: CheckReport, name: Callable[[int], str]) -> list[str]:
     notes = list(source.notes)
     notes += [f"{count:,} converted: {what}" for what, count in total.converted.items()]
     stated = np.zeros(source.count) if source.sigma_n is None else source.sigma_n
@@ -247,6 +253,17 @@ def _notes(source: Source, total: _Part, report: CheckReport) -> list[str]:
         notes += stated_notes(
             stated[ids], np.array(total.noise), np.array(total.coarse), coefficients, report.dtype == "uint8"
         )
+        wrong = disagreeing(
+            stated[ids], np.array(total.noise), np.array(total.coarse), coefficients, report.dtype == "uint8"
+        )
+        if stated.any() and len(wrong) > 0:
+            shown = [f"{name(int(ids[i]))} ({stated[ids[i]]:.3g} stated, {total.noise[i]:.3g} seen)" for i in wrong[:4]]
+            more = f" and {len(wrong) - 4:,} more" if len(wrong) > 4 else ""
+            verb = "contradicts its" if len(wrong) == 1 else "contradict their"
+            notes.append(
+                f"{len(wrong):,} of {len(ids):,} images {verb} stated level: {', '.join(shown)}{more}; "
+                "`ambient data noise` measures them"
+            )
     if report.duplicates:
         notes.append(f"{report.duplicates} images are exact copies of others")
     if source.regions is not None:

@@ -88,6 +88,8 @@ def write_corrupted(
         columns["labels"][part.ids], columns["labels"][heldout.ids] = part.labels, heldout.labels
     if part.classes is not None:
         columns["classes"] = np.array(part.classes)
+    if part.values is not None:
+        columns["values"] = part.values.to_bytes()
     shape = mixture.shape
     with atomic_file(dest) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with npy_stream(archive, "images", np.dtype(np.float32), (count, *shape)) as stream:

@@ -22,9 +22,11 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import content_hash, exclusive_lock, flushed
-from ambient_train.data.formats.decode import Colour, is_colour
+from ambient_train.data.formats.decode import Colour
+from ambient_train.data.formats.frames import recoloured
 from ambient_train.data.formats.trees import decode_threads
 from ambient_train.data.load import Split, split_ids, subset_ids
+from ambient_train.data.place import place
 from ambient_train.data.prepare.archives import finished_config, write_archive
 from ambient_train.data.prepare.geometry import Geometry
 from ambient_train.data.prepare.options import PrepareOptions
@@ -101,7 +103,7 @@ def fingerprint(source: Source, spec: str) -> str:
     """Hash of the names and sizes of a tree, of the bytes of a file, or of the name of a built-in set."""
     if source.tree is not None:
         return source.tree.fingerprint()
-    path = Path(spec).expanduser()
+    path = place(spec).path
     if path.is_file():
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -125,9 +127,8 @@ def choose_colour(source: Source, ids: np.ndarray, colour: str) -> Colour:
     if source.tree is None:
         return "rgb" if source.read(ids[:1]).shape[1] == 3 else "grey"
     for index in ids[np.unique(np.linspace(0, len(ids) - 1, _PROBES).astype(int))]:
-        name = source.tree.images[int(index)]
         try:
-            if is_colour(source.tree.read(name), source.tree.where(name)):
+            if source.tree.colour(int(index)):
                 return "rgb"
         except DataError:
             continue
@@ -140,10 +141,12 @@ class Preparation:
     def __init__(self, config: PrepareConfig):
         self.config = config
         self.source = open_source(config.source)
+        if self.source.question:
+            raise DataError(f"{config.source}: {self.source.question}")
         self.ids = subset_ids(split_ids(self.source, cast(Split, config.split), None), config.max_images)
         self.colour = choose_colour(self.source, self.ids, config.colour)
         geometry = config.geometry
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "schema": SCHEMA,
             "source": fingerprint(self.source, config.source),
             "known": known_hash(self.source),
@@ -156,6 +159,8 @@ class Preparation:
             "skip_bad": config.skip_bad,
             "strict": config.strict,
         }
+        if self.source.values is not None:
+            self.identity["values"] = self.source.values.to_dict()
         self.hash = content_hash(self.identity, 64)
 
     def where(self, index: int) -> str:
@@ -200,7 +205,7 @@ class Preparation:
             stack = self.source.read(ids)
             if stack.shape[1] != (3 if self.colour == "rgb" else 1):
                 converted["a grey image" if stack.shape[1] == 1 else "a colour image"] += len(ids)
-                stack = _recolour(stack, self.colour)
+                stack = recoloured(stack, self.colour)
             yield ids, stack
             return
         for index in ids:
@@ -222,14 +227,6 @@ class Preparation:
             if note is not None:
                 converted[note] += 1
             yield np.array([index]), pixels[None]
-
-
-def _recolour(images: np.ndarray, colour: Colour) -> np.ndarray:
-    """Grey to RGB by repetition; RGB to grey by ITU-R BT.601 luma (.299, .587, .114)."""
-    if colour == "rgb":
-        return np.repeat(images, 3, axis=1)
-    grey = np.tensordot(images.astype(np.float64), np.array([0.299, 0.587, 0.114]), ([1], [0]))[:, None]
-    return np.rint(grey).astype(np.uint8) if images.dtype == np.uint8 else grey.astype(np.float32)
 
 
 class Journal:
@@ -404,6 +401,7 @@ def _summary(work: Preparation, journal: Journal) -> dict[str, Any]:
         "group": None if work.source.group is None else work.source.group[ids].tolist(),
         "converted": dict(sorted(converted.items())),
         "skipped": [list(item) for line in journal.lines for item in line["skipped"]],
+        "values": work.source.values,
     }
 
 

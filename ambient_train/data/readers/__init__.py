@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.plain_text import printable_line
 from ambient_theory.shared.registry import Registry
 from ambient_train.data.builtin import BUILT_IN
+from ambient_train.data.place import is_there, place
 from ambient_train.data.source import Source
+
+if TYPE_CHECKING:
+    from ambient_train.data.formats.frames import Format
 
 
 @dataclass(frozen=True)
@@ -21,13 +26,14 @@ class Reader:
     """recognises(spec): whether the reader is meant, from the name and a look at the file; it decodes nothing.
     open(spec): the source; raises DataError for what cannot be read, UsageError for a spec that makes no sense.
     by_name: takes a word that need not be a path, and is asked before the others. general: takes what no other reader
-    wants, and is asked last.
+    wants, and is asked last. format: for files of numbers, which may also lie in folders; see `formats.frames`.
     """
 
     recognises: Callable[[str], bool]
     open: Callable[[str], Source]
     by_name: bool = False
     general: bool = False
+    format: Format | None = None
 
 
 READERS: Registry[Reader] = Registry(__name__, "kind of source")
@@ -40,9 +46,10 @@ def open_source(spec: str) -> Source:
     for reader in (r for r in readers if r.by_name):
         if reader.recognises(spec):
             return _settled(reader.open(spec))
-    if not Path(spec).expanduser().exists():
+    if not is_there(spec):
         raise DataError(f"{spec}: neither a file or directory nor a built-in set ({', '.join(BUILT_IN)})")
-    if not (Path(spec).expanduser().is_file() or Path(spec).expanduser().is_dir()):
+    path = place(spec).path
+    if not (path.is_file() or path.is_dir()):
         raise DataError(f"{spec}: neither a file nor a directory (a pipe or a device cannot be read twice)")
     for reader in sorted((r for r in readers if not r.by_name), key=lambda r: r.general):
         if reader.recognises(spec):
@@ -52,10 +59,9 @@ def open_source(spec: str) -> Source:
 
 def _settled(source: Source) -> Source:
     from ambient_train.data.formats.classes import settled
-    from ambient_train.data.formats.trees import printable
 
     source = settled(source)
-    return replace(source, notes=tuple(printable(note) for note in source.notes))
+    return replace(source, notes=tuple(printable_line(note) for note in source.notes))
 
 
 def source_help() -> str:

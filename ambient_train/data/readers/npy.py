@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ambient_train.data.formats.arrays import as_images, as_labels, as_sigma, float_notes, load_npy
+from ambient_train.data.formats.arrays import as_labels, as_sigma, load_npy
+from ambient_train.data.formats.mapped import in_pixels, mapped_images, notes_on_floats
+from ambient_train.data.place import place
 from ambient_train.data.readers import Reader
 from ambient_train.data.source import Source, source_name
 
 
 def _open(spec: str) -> Source:
     """A .npy of images; `<stem>.labels.npy` and `<stem>.sigma.npy` beside it are used if they are there."""
-    path = Path(spec).expanduser()
-    images = as_images(load_npy(path), str(path))
+    asked = place(spec)
+    path = asked.path
+    images, values, notes = mapped_images(load_npy(path), str(path), asked.range, "npy")
     count = len(images)
     label_file, sigma_file = path.with_suffix(".labels.npy"), path.with_suffix(".sigma.npy")
     sigma = as_sigma(load_npy(sigma_file), count, str(sigma_file)) if sigma_file.is_file() else None
@@ -21,9 +22,10 @@ def _open(spec: str) -> Source:
         count=count,
         read=lambda ids: images[ids],
         labels=as_labels(load_npy(label_file), count, str(label_file)) if label_file.is_file() else None,
-        sigma_n=sigma,
-        notes=float_notes(images, sigma),
+        sigma_n=in_pixels(sigma, values),
+        notes=(*notes, *notes_on_floats(images, sigma, values)),
+        values=values,
     )
 
 
-MEMBER = Reader(lambda spec: spec.lower().endswith(".npy"), _open)
+MEMBER = Reader(lambda spec: place(spec).path.name.lower().endswith(".npy"), _open)

@@ -10,15 +10,17 @@ import numpy as np
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats import columns
-from ambient_train.data.formats.arrays import as_images, as_labels, as_sigma, as_texts, float_notes, list_npz, load_npz
+from ambient_train.data.formats.arrays import as_labels, as_sigma, as_texts, list_npz, load_npy, load_npz
 from ambient_train.data.formats.classes import from_names
+from ambient_train.data.formats.mapped import IN_DATA, KEY, in_pixels, kept_map, mapped_images, notes_on_floats
+from ambient_train.data.place import Range, place
 from ambient_train.data.readers import Reader
 from ambient_train.data.source import Source, source_name
 
 IMAGE_KEYS = ("images", "arr_0")
 _PARTS = ("train", "val", "valid", "test")
 _LAYOUTS = (("{}_images", "{}_labels", "{}_sigma"), ("x_{}", "y_{}", "sigma_{}"))  # MedMNIST's, and Keras's
-_OUR_OWN = ("prepared", "classes", "heldout", "group")
+_OUR_OWN = ("prepared", "classes", "heldout", "group", KEY)
 
 
 def _open(spec: str) -> Source:
@@ -28,47 +30,53 @@ def _open(spec: str) -> Source:
     `columns.SIGMA_ARRAYS`. Else the parts of MedMNIST (train_images, val_images, test_images, train_labels, ...) or of
     Keras (x_train, y_train, x_test, ...): all but train are held out. Every array that is not read is named.
     """
-    path = Path(spec).expanduser()
+    place_asked = place(spec)
+    path = place_asked.path
     held = list_npz(path)
     key = next((key for key in IMAGE_KEYS if key in held), None)
     for names in _LAYOUTS if key is None else ():
         parts = [part for part in _PARTS if names[0].format(part) in held]
         if "train" in parts:
-            return _of_parts(path, held, parts, names)
+            return _of_parts(path, held, parts, names, place_asked.range)
     if key is None:
         found = ", ".join(sorted(held)) or "nothing"
         raise DataError(f"{path}: no array named `images` or `arr_0` (it holds {found})")
     level = columns.pick(held, columns.SIGMA_ARRAYS)
     asked = {key, "labels", *_OUR_OWN} | ({level} if level else set())
     arrays = load_npz(path, only=asked, text=("labels", "classes"))
-    images = as_images(arrays[key], f"{path}:{key}")
+    kept = kept_map(arrays.get(KEY), f"{path}:{KEY}")
+    images, values, mapped = mapped_images(arrays[key], f"{path}:{key}", place_asked.range, "npz", kept)
     count = len(images)
     labels, classes = _labels(arrays["labels"], count, f"{path}:labels") if "labels" in arrays else (None, None)
-    sigma = as_sigma(arrays[level], count, f"{path}:{level}") if level else None
+    sigma = as_sigma(arrays[level], count, f"{path}:{level}") if level else _beside(path, count)
     notes = [f"noise levels are read from the array {level}"] if level and level != "sigma" else []
     return Source(
         name=source_name(path),
         count=count,
         read=lambda ids: images[ids],
         labels=labels,
-        sigma_n=sigma,
+        sigma_n=sigma if kept is not None and IN_DATA not in kept else in_pixels(sigma, values),
         heldout=_as_heldout(arrays["heldout"], count, f"{path}:heldout") if "heldout" in arrays else None,
         group=as_labels(arrays["group"], count, f"{path}:group") if "group" in arrays else None,
         classes=classes or _class_names(arrays, f"{path}:classes"),
-        notes=(*notes, *float_notes(images, sigma), *_unread(held, asked)),
+        notes=(*mapped, *notes, *notes_on_floats(images, sigma, values), *_unread(held, asked)),
+        values=values,
     )
 
 
-def _of_parts(path: Path, held: Mapping[str, str], parts: Collection[str], names: tuple[str, str, str]) -> Source:
+def _of_parts(
+    path: Path, held: Mapping[str, str], parts: Collection[str], names: tuple[str, str, str], asked_range: Range | None
+) -> Source:
     """Arrays by part, the training part first."""
     image_keys, label_keys, sigma_keys = ([name.format(part) for part in parts] for name in names)
     asked = {*image_keys, *label_keys, *sigma_keys}
     arrays = load_npz(path, only=asked, text=label_keys)
-    stacks = [as_images(arrays[key], f"{path}:{key}") for key in image_keys]
-    if len({(stack.shape[1:], stack.dtype) for stack in stacks}) > 1:
+    if len({(arrays[key].shape[1:], arrays[key].dtype) for key in image_keys}) > 1:
         shapes = ", ".join(f"{key} {held[key]}" for key in image_keys)
         raise DataError(f"{path}: parts of different shape or type ({shapes})")
-    images, counts = np.concatenate(stacks), [len(stack) for stack in stacks]
+    counts = [len(arrays[key]) for key in image_keys]
+    whole = np.concatenate([arrays[key] for key in image_keys])
+    images, values, mapped = mapped_images(whole, f"{path}:{image_keys[0]}", asked_range, "npz")
     labels, classes, notes = None, None, list(_unread(held, asked))
     if all(key in arrays for key in label_keys):
         try:
@@ -93,11 +101,18 @@ def _of_parts(path: Path, held: Mapping[str, str], parts: Collection[str], names
         count=len(images),
         read=lambda ids: images[ids],
         labels=labels,
-        sigma_n=sigma,
+        sigma_n=in_pixels(sigma, values),
         heldout=np.arange(len(images)) >= counts[0] if len(parts) > 1 else None,
         classes=classes,
-        notes=(*notes, *float_notes(images, sigma)),
+        notes=(*mapped, *notes, *notes_on_floats(images, sigma, values)),
+        values=values,
     )
+
+
+def _beside(path: Path, count: int) -> np.ndarray | None:
+    """Levels of `<stem>.sigma.npy`, as `data noise` writes it, for an .npz without any."""
+    file = path.with_suffix(".sigma.npy")
+    return as_sigma(load_npy(file), count, str(file)) if file.is_file() else None
 
 
 def _labels(array: np.ndarray, count: int, where: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
@@ -141,4 +156,4 @@ def _as_heldout(array: np.ndarray, count: int, where: str) -> np.ndarray:
     return array
 
 
-MEMBER = Reader(lambda spec: spec.lower().endswith(".npz"), _open)
+MEMBER = Reader(lambda spec: place(spec).path.name.lower().endswith(".npz"), _open)

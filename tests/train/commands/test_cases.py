@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from invoke import ambient
+from number_files import counts
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 TINY = [
     "--width",
@@ -200,3 +202,76 @@ def test_a_noisy_only_run_says_that_its_samples_go_below_its_data(tmp_path: Path
     assert "give --stop-sigma 0.3" in loud.stderr
     still = ambient("generate", tmp_path / "run", "--seeds", "0-1", "--stop-sigma", 0.3, "--outdir", tmp_path / "b")
     assert "note:" not in still.stderr
+
+
+def test_twelve_bit_counts_keep_their_levels_and_float_tiffs_are_read(tmp_path: Path) -> None:
+    images = counts(60, 32)
+    for folder, dtype, kind in (("tif16", np.uint16, "tif"), ("png16", np.uint16, "png"), ("float", np.float32, "tif")):
+        (tmp_path / folder).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image.astype(dtype)).save(tmp_path / folder / f"cell{i:03d}.{kind}")
+        report = answer("data", "check", tmp_path / folder)
+        assert report["usable"]
+        assert any("become -1 to 1" in note for note in report["notes"])
+        answer("data", "prepare", tmp_path / folder, tmp_path / f"{folder}.npz")
+        with np.load(tmp_path / f"{folder}.npz") as stored:
+            assert stored["images"].dtype == np.float32
+            assert len(np.unique(stored["images"])) == len(np.unique(images))
+
+
+def test_training_and_testing_folders_are_parts_and_clean_and_noisy_ones_are_asked_about(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    for part, n in (("Training", 20), ("Testing", 6)):
+        for name in ("glioma", "meningioma", "notumor", "pituitary"):
+            folder = tmp_path / "brain" / part / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(folder / f"Tr-{i:04d}.png")
+    report = answer("data", "check", tmp_path / "brain")
+    assert (report["classes"], report["heldout"]) == (4, 24)
+    for kind in ("clean", "noisy"):
+        (tmp_path / "pairs" / kind).mkdir(parents=True)
+    for i in range(40):
+        x = np.full((16, 16), rng.uniform(60, 190))
+        for kind, level in (("clean", 0), ("noisy", 25)):
+            y = np.clip(x + rng.normal(0, level, x.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(y).save(tmp_path / "pairs" / kind / f"{i:03d}.png")
+    refused = ambient("train", "--data", tmp_path / "pairs", "--duration", 1024, "--dry-run")
+    assert (refused.exit_code, "kinds of noise" in refused.stderr) == (3, True)
+    assert ambient("data", "check", tmp_path / "pairs", "--quiet").exit_code == 3
+    answer("data", "noise", tmp_path / "pairs", "--table", tmp_path / "pairs" / "dataset.csv")
+    dry = ambient("train", "--data", tmp_path / "pairs", "--duration", 1024, "--dry-run", "--quiet")
+    assert dry.exit_code == 0, dry.output
+    config = dict(line.split(" = ", 1) for line in dry.stdout.splitlines() if " = " in line)
+    assert int(config["n_noisy"]) == int(config["n_clean"]) > 30
+
+
+def test_files_of_other_kinds_are_counted_with_the_way_to_read_them(folder: Path) -> None:
+    for i in range(200):
+        for kind in ("dcm", "fits", "nii.gz", "heic", "jp2"):
+            (folder / f"{i}.{kind}").write_bytes(b"x")
+    (note,) = [note for note in answer("data", "check", folder)["notes"] if "not read" in note]
+    assert note.startswith("1,000 files are not read")
+    for words in ("200 .dcm (for pydicom)", "200 .heic (for pillow-heif)", "200 .fits (read where it lies alone)"):
+        assert words in note
+
+
+@pytest.mark.parametrize("kind", ["wrong", "correlated", "rician"])
+def test_a_stated_level_that_the_pixels_contradict_is_named_with_the_one_seen(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(8)
+
+    def fields(scale: float) -> np.ndarray:
+        return np.stack([gaussian_filter(rng.normal(0, 1, (32, 32)), scale) for _ in range(60)])
+
+    x, c = fields(6), fields(1.2)
+    x *= 0.7 / np.abs(x).max()
+    one, two = rng.normal(0, 0.3, (2, *x.shape))
+    y, stated = {
+        "wrong": (x + one, 0.03),
+        "correlated": (x + 0.3 * c / c.std(), 0.3),
+        "rician": (2 * np.abs((x + 1) / 2 + one + 1j * two) - 1, 0.6),
+    }[kind]
+    np.savez(tmp_path / "a.npz", images=y.astype(np.float32), sigma=np.full(60, stated))
+    notes = answer("data", "check", tmp_path / "a.npz")["notes"]
+    assert any(f"{stated} stated" in note and "seen" in note for note in notes)
+    assert any(f"{stated} is stated" in note for note in answer("data", "noise", tmp_path / "a.npz")["notes"])

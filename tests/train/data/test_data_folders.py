@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,12 +76,16 @@ def pairs(root: Path, clean: str = "clean", noisy: str = "noisy", count: int = 1
 
 
 @pytest.mark.parametrize(("clean", "noisy"), [("clean", "noisy"), ("GT", "Noisy"), ("original", "sigma25")])
-def test_kinds_of_noise_are_no_classes_and_a_note_says_how_to_name_the_level(
-    tmp_path: Path, clean: str, noisy: str
-) -> None:
-    loaded = load_images(str(pairs(tmp_path / "p", clean, noisy, 3)))
-    assert (loaded.labels, loaded.classes, loaded.label_dim) == (None, None, 0)
-    assert f"`{noisy},0.2` and `{clean},0`" in loaded.notes[0]
+def test_kinds_of_noise_are_no_classes_and_their_levels_are_asked_for(tmp_path: Path, clean: str, noisy: str) -> None:
+    root = str(pairs(tmp_path / "p", clean, noisy, 3))
+    with pytest.raises(DataError, match=rf"kinds of noise.*dataset\.csv.*`{noisy},0.2` and `{clean},0`"):
+        load_images(root)
+    report = check(root)
+    assert "kinds of noise" in report.problems[0]["problem"]
+    assert report.labels is None
+    with pytest.raises(DataError, match="kinds of noise"):
+        prepare(PrepareConfig(source=root, dest=tmp_path / "o.zip"))
+    assert not (tmp_path / "o.zip").exists()
     (tmp_path / "p" / "dataset.csv").write_text(f"file,sigma\n{noisy},0.2\n{clean},0\n")
     stated = load_images(str(tmp_path / "p"))
     assert stated.noise_summary() == "3 of 6 images came with noise: 3 at 0.2"
@@ -90,6 +95,7 @@ def test_kinds_of_noise_are_no_classes_and_a_note_says_how_to_name_the_level(
 
 def test_the_clean_and_the_noisy_image_of_one_scene_are_held_out_together(tmp_path: Path) -> None:
     root = pairs(tmp_path / "p")
+    (root / "dataset.csv").write_text("file,sigma\nnoisy,0.2\nclean,0\n")
     scenes = [
         set((load_images(str(root), split=split, holdout=0.3).ids % 100).tolist()) for split in ("train", "heldout")
     ]
@@ -108,13 +114,43 @@ def test_the_clean_and_the_noisy_image_of_one_scene_are_held_out_together(tmp_pa
         np.testing.assert_array_equal(prepared.ids, load_images(str(root), split="heldout", holdout=0.3).ids)
 
 
+@pytest.mark.parametrize(
+    ("clean", "noisy"),
+    [
+        ("clean/{}.png", "noisy/{}.png"),
+        ("clean/{}_clean.png", "noisy/{}_noisy.png"),
+        ("GT/gt_{}.png", "sigma25/sigma25_{}.png"),
+        ("a/{}-original.png", "a/{}-noise.png"),
+        ("{}_GT.png", "{}_NOISY.png"),
+        ("clean/x/{}.png", "noisy/x/{}.tif"),
+    ],
+)
+def test_pairs_are_never_on_both_sides_however_they_are_named(tmp_path: Path, clean: str, noisy: str) -> None:
+    files, sigma = {}, ["file,sigma"]
+    for i in range(60):
+        for pattern, level in ((clean, 0), (noisy, 0.2)):
+            name = pattern.format(f"{i:03d}")
+            pixels = rgb(1, seed=i + 1000 * bool(level))[0]
+            image = Image.fromarray(pixels.transpose(1, 2, 0))
+            files[name] = encode(image, "TIFF" if name.endswith("tif") else "PNG")
+            sigma.append(f"{name},{level}")
+    root = write_folder(tmp_path / "d", {**files, "dataset.csv": "\n".join(sigma).encode()})
+    names = sorted(files)
+    digits = ["".join(c for c in re.sub(r"sigma25", "", name) if c.isdigit()) for name in names]
+    sides = [{digits[k] for k in load_images(str(root), split=s, holdout=0.3).ids} for s in ("train", "heldout")]
+    assert sides[0]
+    assert sides[1]
+    assert not sides[0] & sides[1]
+
+
 def test_files_of_other_kinds_are_counted_with_what_reads_them(tmp_path: Path) -> None:
     names = [f"{i}.{kind}" for i in range(200) for kind in ("dcm", "fits", "nii.gz", "heic", "jp2")]
     files = {**dict.fromkeys(names, b"x"), "README.md": b"x", "a.png": png(rgb(1)[0])}
     note = load_images(str(write_folder(tmp_path / "m", files)), holdout=0.0).notes
     assert len(note) == 1
-    assert note[0].startswith("1,000 files are not read: 200 .dcm (for pydicom), 200 .fits (for astropy), 200 .heic")
-    assert "200 .nii.gz (for nibabel)" in note[0]
+    assert note[0].startswith("1,000 files are not read: 200 .dcm (for pydicom), 200 .fits (read where it lies alone)")
+    assert "200 .nii.gz (read where it lies alone)" in note[0]
+    assert "give FITS, NIfTI by their own path, or in a folder of their own" in note[0]
     assert "one .npz" in note[0]
     only = write_folder(tmp_path / "only", {"a.png": png(rgb(1)[0]), "README.md": b"x", "LICENSE": b"x"})
     assert load_images(str(only), holdout=0.0).notes == ()

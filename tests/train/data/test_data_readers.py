@@ -86,16 +86,27 @@ def test_the_table_in_the_documentation_is_the_one_of_the_readers() -> None:
     assert between == source_table()
 
 
+NUMBERS = {
+    "a.tif": "tiff",
+    "a.h5": "hdf5",
+    "a.fits": "fits",
+    "a.fits.gz": "fits",
+    "a.nii.gz": "nifti",
+    "a.png": "png16",
+}
+
+
 def test_every_reader_is_asked_and_only_one_takes_each_source(tmp_path: Path) -> None:
     write_mnist_folder(tmp_path / "mnist")
     write_folder(tmp_path / "folder", {"a.png": png(rgb(1)[0])})
     write_folder(tmp_path / "lsun_lmdb", {"data.mdb": b""})
     write_folder(tmp_path / "cifar-10-batches-py", {"data_batch_1": b""})
-    for name in ("a.npz", "a.npy", "a.zip", "a.tar.gz", "a-idx3-ubyte.gz"):
+    for name in ("a.npz", "a.npy", "a.zip", "a.tar.gz", "a-idx3-ubyte.gz", *NUMBERS):
         (tmp_path / name).write_bytes(b"")
     specs = {"digits": "built-in", "photos32:stride=8": "built-in", "hf:user/set": "hugging-face"}
     found = {"mnist": "idx", "folder": "folder", "lsun_lmdb": "lmdb", "cifar-10-batches-py": "cifar", "a.npz": "npz"}
     found |= {"a.npy": "npy", "a.zip": "folder", "a.tar.gz": "cifar", "a-idx3-ubyte.gz": "idx"}
+    found |= NUMBERS
     specs |= {str(tmp_path / name): kind for name, kind in found.items()}
     for spec, kind in specs.items():
         takers = {name for name in READERS if READERS[name].recognises(spec)}

@@ -1,0 +1,1 @@
+"""What the pixels say of the noise in them, measured: its level with an interval, its spectrum, gain and read noise."""

@@ -1,0 +1,72 @@
+"""Arrays of numbers that are neither 8 bits nor pixels in [-1, 1]: mapped as files of numbers are (`data.values`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.parsing import parse_json
+from ambient_train.data.formats.arrays import arranged, as_images, float_notes
+from ambient_train.data.place import Range
+from ambient_train.data.values import ValueMap, find_range
+
+KEY, IN_DATA = "values", "in_units_of_the_data"
+"""Name of the array that keeps the map in an .npz; and its key that says that the images are not pixels yet."""
+
+
+def mapped_images(
+    array: np.ndarray, where: str, asked: Range | None, kind: str, kept: Mapping[str, Any] | None = None
+) -> tuple[np.ndarray, ValueMap | None, tuple[str, ...]]:
+    """(images [N, C, H, W], how their numbers became pixels, notes).
+
+    uint8, and floats in units of [-1, 1], are as they are, without a map, unless a range is asked for. kept: what the
+    file says of the map. Raises DataError naming `where`.
+    """
+    stored = None if kept is None else ValueMap.from_dict(kept, where)
+    if asked is None and stored is not None and not (kept or {}).get(IN_DATA):
+        return as_images(array, where), stored, ()
+    if asked is None and stored is None and (array.dtype == np.uint8 or array.dtype.kind not in "ui"):
+        return as_images(array, where), None, ()
+    values = arranged(array, where)
+    if values.dtype.kind not in "uif":
+        raise DataError(f"{where}: values of type {array.dtype} are no numbers that pixels can be made of")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(f"{where}: {int((~np.isfinite(values)).sum())} values are not finite")
+    notes: tuple[str, ...] = ()
+    if asked is not None or stored is None:
+        stored, notes = find_range(lambda k: values[k], len(values), asked, values.dtype.name, kind, where)
+    pixels = np.empty(values.shape, np.float32)
+    for k, image in enumerate(values):  # one at a time: the way there is in float64
+        pixels[k] = stored.to_pixels(image)
+    if not np.isfinite(pixels).all():
+        raise DataError(f"{where}: values beyond what 32-bit floats hold")
+    return np.ascontiguousarray(pixels), stored, notes
+
+
+def notes_on_floats(images: np.ndarray, sigma: np.ndarray | None, values: ValueMap | None) -> tuple[str, ...]:
+    """`float_notes`, where the floats are said to be pixels."""
+    return float_notes(images, sigma) if values is None else ()
+
+
+def in_pixels(sigma: np.ndarray | None, values: ValueMap | None) -> np.ndarray | None:
+    """Noise levels in units of [-1, 1], of levels in the units of mapped values."""
+    if sigma is None or values is None:
+        return sigma
+    with np.errstate(over="ignore"):
+        return (sigma.astype(np.float64) / values.unit).astype(np.float32)
+
+
+def kept_map(array: np.ndarray | None, where: str) -> dict[str, Any] | None:
+    """The content of the array `values` that our own files have; None where there is none."""
+    if array is None:
+        return None
+    try:
+        stored = parse_json(array.tobytes())
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict):
+        raise DataError(f"{where}: not a map of values to pixels")
+    return stored

@@ -1,0 +1,121 @@
+"""HDF5: file.h5:/dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.formats.arrays import as_labels, as_sigma
+from ambient_train.data.formats.columns import SIGMA_ARRAYS, pick
+from ambient_train.data.formats.extras import import_extra
+from ambient_train.data.formats.frames import Frames, as_chw, as_stored, check_shape, layout
+from ambient_train.data.formats.limits import check_array_size, check_expansion
+from ambient_train.data.readers import Reader
+from ambient_train.data.readers._numbers import file_source, is_one
+
+_USUAL = ("images", "image", "data", "raw", "frames", "stack", "volume", "x", "exported_data")
+_MOST = 10_000
+
+
+class Hdf5:
+    """The data set that is asked for, else the one that is called `images`, `data`, ..., else the only one of images.
+
+    Noise levels and labels, one an image, are read from data sets beside it, named as the arrays of an .npz.
+    """
+
+    suffixes: tuple[str, ...] = (".h5", ".hdf5", ".hdf", ".he5")
+
+    def open(self, file: BinaryIO, where: str, inside: str) -> Frames:
+        h5py: Any = import_extra("h5py", "science", f"{where}: reading HDF5")
+        size = file.seek(0, 2)
+        file.seek(0)
+        store = h5py.File(file, "r")
+        sets = _datasets(h5py, store, where)
+        name = _chosen(sets, inside, where)
+        dataset = sets[name]
+        count, shape, at, last = layout(dataset.shape, f"{where}:/{name}")
+        shape = check_shape(count, shape, dataset.dtype, f"{where}:/{name}")
+        check_expansion(size, check_array_size((count, *shape), dataset.dtype.itemsize, where), f"{where}:/{name}")
+        if dataset.external is not None or dataset.is_virtual:
+            raise DataError(f"{where}:/{name}: its values are in other files; copy them into one")
+        folder = name.rpartition("/")[0]
+        beside = {n.rpartition("/")[2]: n for n in sets if n.rpartition("/")[0] == folder and n != name}
+        sigma, labels, read_too = None, None, {name}
+        level = pick(beside, SIGMA_ARRAYS)
+        if level is not None:
+            read_too.add(beside[level])
+            sigma = as_sigma(_small(sets[beside[level]], count, where), count, f"{where}:/{beside[level]}")
+        if "labels" in beside:
+            read_too.add(beside["labels"])
+            labels = as_labels(_small(sets[beside["labels"]], count, where), count, f"{where}:/{beside['labels']}")
+        unread = [n for n in sets if n not in read_too]
+        notes = [f"of an HDF5 file the data set /{name} is read"]
+        if unread:
+            notes[0] += f", not {', '.join('/' + n for n in unread[:5])}{', ...' * (len(unread) > 5)}"
+            notes[0] += "; `file.h5:/NAME` chooses another"
+
+        def read(k: int) -> np.ndarray:
+            return as_chw(np.asarray(dataset[at(k)] if at(k) else dataset[()]), last)
+
+        return Frames(count, shape, dataset.dtype, read, store.close, sigma, labels, tuple(notes if unread else ()))
+
+    def write(self, path: Path, images: np.ndarray, like: BinaryIO | None, inside: str) -> None:
+        h5py: Any = import_extra("h5py", "science", f"{path}: writing HDF5")
+        name, stored = inside, as_stored(images)
+        if like is not None:
+            with h5py.File(like, "r") as store:
+                sets = _datasets(h5py, store, str(path))
+                name = _chosen(sets, inside, str(path))
+                if sets[name].size == stored.size:
+                    _, _, _, last = layout(sets[name].shape, str(path))
+                    arranged = images.transpose(0, 2, 3, 1) if last else images
+                    stored = arranged.reshape(sets[name].shape)
+        with h5py.File(path, "w") as store:
+            store.create_dataset(name.strip("/") or "images", data=stored)
+
+
+def _datasets(h5py: Any, store: Any, where: str) -> dict[str, Any]:
+    """Data sets by path, without following links out of the file; groups that hold themselves are met once."""
+    found: dict[str, Any] = {}
+
+    def note(name: str, item: Any) -> None:
+        if len(found) > _MOST:
+            raise DataError(f"{where}: more than {_MOST:,} data sets")
+        if isinstance(item, h5py.Dataset) and item.shape is not None:
+            found[name] = item
+
+    store.visititems(note)
+    return found
+
+
+def _chosen(sets: dict[str, Any], inside: str, where: str) -> str:
+    able = {n: d for n, d in sets.items() if len(d.shape) >= 2 and d.dtype.kind in "uifc" and min(d.shape) > 0}
+    shown = ", ".join(f"/{n} ({d.dtype} {list(d.shape)})" for n, d in list(able.items())[:6]) or "none"
+    if inside:
+        if (name := inside.strip("/")) in sets:
+            return name
+        raise UsageError(f"{where}: no data set {inside} in it; of images there are: {shown}")
+    stacks = {n: d for n, d in able.items() if len(d.shape) >= 3 and min(d.shape[-2:]) > 1} or able
+    if len(stacks) == 1:
+        return next(iter(stacks))
+    usual = [n for word in _USUAL for n in stacks if n.rpartition("/")[2].lower() == word]
+    if usual and [n.rpartition("/")[2].lower() for n in usual].count(usual[0].rpartition("/")[2].lower()) == 1:
+        return usual[0]
+    if not able:
+        raise DataError(f"{where}: no data set of images in it")
+    raise UsageError(
+        f"{where}: several data sets could be the images ({shown}): name one, as in {where}:/{next(iter(able))}"
+    )
+
+
+def _small(dataset: Any, count: int, where: str) -> np.ndarray:
+    if dataset.size > max(count, 1) * 4096 or dataset.dtype.kind not in "uifb":
+        raise DataError(f"{where}:{dataset.name}: {dataset.dtype} of shape {dataset.shape} for {count} images")
+    return np.asarray(dataset[()]).reshape(dataset.shape or (1,))
+
+
+FORMAT = Hdf5()
+MEMBER = Reader(lambda spec: is_one(spec, FORMAT), file_source, format=FORMAT)

@@ -1,0 +1,86 @@
+"""NIfTI: slices of .nii(.gz)."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ambient_theory.shared.errors import DataError
+from ambient_train.data.formats.extras import import_extra
+from ambient_train.data.formats.frames import Frames, check_shape
+from ambient_train.data.formats.limits import BoundedReader, check_array_size, check_expansion
+from ambient_train.data.readers import Reader
+from ambient_train.data.readers._numbers import file_source, is_one, no_inside
+
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it says of damaged files names none of them
+
+
+class Nifti:
+    """NIfTI-1 and -2 by nibabel. A volume [X, Y, Z] is Z images of Y rows and X columns, a series [X, Y, Z, T] T times
+    as many; values are scaled as the header says."""
+
+    suffixes: tuple[str, ...] = (".nii", ".nii.gz")
+
+    def open(self, file: BinaryIO, where: str, inside: str) -> Frames:
+        no_inside(inside, where)
+        volume = _volume(_bytes(file, where), where)
+        header = volume.header
+        spatial = tuple(int(n) for n in volume.shape)
+        if not 2 <= len(spatial) <= 5 or min(spatial) < 1:
+            raise DataError(f"{where}: shape {spatial} is not a volume of slices")
+        count = int(np.prod(spatial[2:], dtype=np.int64))
+        dtype = header.get_data_dtype()
+        shape = check_shape(count, (1, spatial[1], spatial[0]), dtype, where)
+        check_array_size((count, *shape), dtype.itemsize, where)
+        scaled = header.get_slope_inter() not in ((None, None), (1.0, 0.0), (1, 0))
+        values = np.asarray(volume.dataobj) if scaled else np.asarray(volume.dataobj.get_unscaled())
+        if scaled:
+            values = values.astype(np.float32)
+        planes = values.reshape(*spatial[:2], count, order="F")
+        return Frames(count, shape, values.dtype, lambda k: planes[:, :, k].T[None])
+
+    def write(self, path: Path, images: np.ndarray, like: BinaryIO | None, inside: str) -> None:
+        nibabel: Any = import_extra("nibabel", "science", f"{path}: writing NIfTI")
+        if images.shape[1] != 1:
+            raise DataError(f"{path}: NIfTI holds grey images")
+        planes = images[:, 0].transpose(2, 1, 0)
+        affine, header = np.eye(4), None
+        if like is not None:
+            old = _volume(_bytes(like, str(path)), str(path))
+            affine, header = old.affine, old.header.copy()
+            if int(np.prod(old.shape)) == planes.size:
+                planes = planes.reshape(old.shape, order="F")
+            header.set_slope_inter(1, 0)
+            header.set_data_dtype(planes.dtype)
+        nibabel.Nifti1Image(np.ascontiguousarray(planes), affine, header, dtype=planes.dtype).to_filename(path)
+
+
+def _bytes(file: BinaryIO, where: str) -> bytes:
+    magic = file.read(2)
+    size = file.seek(0, 2)
+    file.seek(0)
+    if magic != b"\x1f\x8b":
+        return file.read()
+    with gzip.GzipFile(fileobj=file) as stream:
+        return io.BufferedReader(BoundedReader(stream, size, where), 2**18).read()
+
+
+def _volume(data: bytes, where: str) -> Any:
+    nibabel: Any = import_extra("nibabel", "science", f"{where}: reading NIfTI")
+    kind = nibabel.Nifti2Image if data[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nibabel.Nifti1Image
+    volume = kind.from_bytes(data)
+    shape = tuple(int(n) for n in volume.shape)
+    needed = check_array_size(shape, volume.header.get_data_dtype().itemsize, where)
+    check_expansion(len(data), needed, where)
+    if needed > len(data):
+        raise DataError(f"{where}: truncated, {needed:,} bytes announced in a file of {len(data):,}")
+    return volume
+
+
+FORMAT = Nifti()
+MEMBER = Reader(lambda spec: is_one(spec, FORMAT), file_source, format=FORMAT)

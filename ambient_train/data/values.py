@@ -1,0 +1,128 @@
+"""From the numbers of a file to pixels in units of [-1, 1], and back: an affine map that is kept with the run.
+
+    x = 2 (v - low)/(high - low) - 1,        v = low + (x + 1)(high - low)/2
+
+v in the units of the file (counts, electrons, ...); nothing is clipped on the way to x. A noise level s of v is
+2 s/(high - low) of x. Images of 8 bits have no such map: theirs is fixed, x = v/127.5 - 1 (`images.to_pixels`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ambient_theory.shared.errors import DataError
+from ambient_train.data.place import Range
+
+DEFAULT = Range(0.1, 99.9, percent=True)
+"""Shares of the values between which pixels are in [-1, 1]: single hot pixels do not settle the contrast."""
+_SAMPLED_IMAGES, _SAMPLED_VALUES = 256, 2**22
+_FAR = 1.5
+
+
+@dataclass(frozen=True)
+class ValueMap:
+    """low, high: values that become -1 and 1. dtype: of the values in the file, without byte order, as in `uint16`.
+    kind: the reader that knows the format, for writing it again."""
+
+    low: float
+    high: float
+    dtype: str
+    kind: str
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
+            raise DataError(f"values from {self.low:g} to {self.high:g} are no range")
+
+    @property
+    def unit(self) -> float:
+        """What 1 in units of [-1, 1] is in the units of the file."""
+        return (self.high - self.low) / 2
+
+    def to_pixels(self, values: np.ndarray) -> np.ndarray:
+        """float32 x of values v, any shape."""
+        return ((values.astype(np.float64) - self.low) / self.unit - 1).astype(np.float32)
+
+    def to_values(self, pixels: np.ndarray) -> np.ndarray:
+        """float64 v of pixels x, any shape."""
+        return self.low + (np.asarray(pixels, np.float64) + 1) * self.unit
+
+    def to_own(self, pixels: np.ndarray) -> np.ndarray:
+        """v of pixels x as the type of the file: whole numbers are rounded and kept within what the type can hold."""
+        dtype, values = np.dtype(self.dtype), self.to_values(pixels)
+        if dtype.kind not in "ui":
+            with np.errstate(over="ignore"):
+                return values.astype(dtype)
+        info = np.iinfo(dtype)
+        return np.clip(np.rint(values), info.min, info.max).astype(dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_bytes(self, **more: Any) -> np.ndarray:
+        """uint8 [n]: JSON, as an .npz keeps it beside its images."""
+        return np.frombuffer(json.dumps(self.to_dict() | more, sort_keys=True).encode(), np.uint8)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any], where: str) -> ValueMap:
+        """Inverse of `to_dict`. Raises DataError naming `where` for what is none."""
+        try:
+            dtype = np.dtype(stored["dtype"])
+            if dtype.kind not in "uif":
+                raise ValueError(f"type {dtype}")
+            return cls(float(stored["low"]), float(stored["high"]), dtype.name, str(stored["kind"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{where}: not a map of values to pixels ({error})") from None
+
+
+def values_of(described: Mapping[str, Any] | None) -> ValueMap | None:
+    """The map that a manifest keeps with what it says of the data; None where the data have none."""
+    stored = (described or {}).get("values")
+    return None if stored is None else ValueMap.from_dict(stored, "the run's manifest")
+
+
+def find_range(
+    read: Callable[[int], np.ndarray], count: int, asked: Range | None, dtype: str, kind: str, where: str
+) -> tuple[ValueMap, tuple[str, ...]]:
+    """The map for `count` images read(k) [C, H, W] of numbers, and a sentence on what was chosen and what lies beyond.
+
+    asked: the range that was given; None is `DEFAULT`. Percentiles are of up to 256 images spread over all. Raises
+    DataError naming `where` where all values are alike, or not finite.
+    """
+    if asked is not None and not asked.percent:
+        return ValueMap(asked.low, asked.high, dtype, kind), ()
+    chosen = asked or DEFAULT
+    index = np.unique(np.linspace(0, count - 1, min(count, _SAMPLED_IMAGES)).astype(int))
+    room = max(1, _SAMPLED_VALUES // len(index))
+    parts = []
+    for k in index:
+        flat = read(int(k)).reshape(-1)
+        parts.append(flat[:: max(1, -(-flat.size // room))].astype(np.float64))
+    sample = np.concatenate(parts)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        raise DataError(f"{where}: none of the values looked at is finite")
+    low, high = (float(v) for v in np.percentile(sample, [chosen.low, chosen.high]))
+    if not low < high:
+        low, high = float(sample.min()), float(sample.max())
+    if not low < high:
+        raise DataError(f"{where}: all values looked at are {low:g}: give their range, as in {where}:range=0..4095")
+    made = ValueMap(low, high, dtype, kind)
+    return made, (_said(made, sample, chosen, len(index)),)
+
+
+def _said(made: ValueMap, sample: np.ndarray, chosen: Range, images: int) -> str:
+    text = (
+        f"values of type {made.dtype}: {made.low:.6g} to {made.high:.6g} ({chosen.low:g} and {chosen.high:g} % of the "
+        f"values of {images:,} images) become -1 to 1, nothing is clipped; noise levels are in the units of the files; "
+        "`:range=LOW..HIGH` behind the path chooses another range"
+    )
+    least, most = float(sample.min()), float(sample.max())
+    reach = float(np.abs(made.to_pixels(np.array([least, most]))).max())
+    if reach > _FAR:
+        text += f"; values reach from {least:.6g} to {most:.6g}, which is {reach:.3g} in units of [-1, 1]"
+    return text

@@ -1,0 +1,288 @@
+"""Noise that is estimated: its level by exact identities and by known noise, its whiteness, its gain, and the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import png, write_folder
+from invoke import ambient
+from number_files import counts, tiff
+from scipy.stats import binom, chi2
+
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.estimation.gain import Gain, gain_of
+from ambient_train.data.estimation.level import (
+    CLEAN,
+    Candidate,
+    least_patches,
+    level_of_set,
+    levels_of_images,
+    null,
+    smallest_root,
+)
+from ambient_train.data.estimation.options import NoiseOptions
+from ambient_train.data.estimation.patches import basis, coefficients, lags
+from ambient_train.data.estimation.report import noise_of
+from ambient_train.data.estimation.whiteness import whiteness
+from ambient_train.data.load import load_images
+from ambient_train.data.prepare.check import check
+
+SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0)
+SETS = {"digits": 1797, "photos32": 200, "fashion": 200}
+
+
+def images_of(name: str, count: int, seed: int) -> np.ndarray:
+    try:
+        every = load_images(name, split="all")
+    except DataError:
+        pytest.skip(f"{name} is not installed")
+    chosen = np.random.default_rng(seed).permutation(len(every))[:count]
+    return every.pixels(np.sort(chosen)).astype(np.float64)
+
+
+def correlated(shape: tuple[int, ...], rho: float, axes: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Unit noise whose neighbours along each axis have correlation rho: a z_i + b z_(i-1), ab = rho, a^2 + b^2 = 1."""
+    angle = np.arcsin(2 * rho) / 2
+    noise = rng.standard_normal(shape)
+    for axis in axes:
+        noise = np.cos(angle) * noise + np.sin(angle) * np.roll(noise, 1, axis)
+    return noise
+
+
+def smooth(count: int = 60, side: int = 32, seed: int = 0) -> np.ndarray:
+    """Images [count, 1, side, side] of one broad bump each."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] / side
+    a, b = rng.uniform(0.2, 0.8, (2, count, 1, 1))
+    return (1.4 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / 0.1) - 0.8)[:, None]
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 2), (1, 6), (3, 4)])
+def test_the_basis_is_orthonormal_and_keeps_the_energy_of_a_patch(channels: int, side: int) -> None:
+    b = basis(channels, side).reshape(channels * side**2, -1)
+    np.testing.assert_allclose(b @ b.T, np.eye(len(b)), atol=1e-12)
+    x = np.random.default_rng(0).standard_normal((2, channels, side, side))
+    values, ends = coefficients(x, side)
+    np.testing.assert_allclose((values**2).sum(-1)[:, 0], (x**2).sum((1, 2, 3)))
+    np.testing.assert_allclose(ends[:, 0], np.stack([x.min((1, 2, 3)), x.max((1, 2, 3))], -1))
+
+
+def test_correlated_noise_has_the_spectrum_of_its_lags() -> None:
+    """E[(b_k . n)^2] = 1 + A_k . rho is exact where nothing beyond the neighbours is correlated."""
+    side, rho = 4, (0.3, -0.2)
+    i, j = np.mgrid[:side, :side].reshape(2, -1)
+    dy, dx = np.abs(i[:, None] - i), np.abs(j[:, None] - j)
+    covariance = (dy + dx == 0) + rho[0] * ((dy == 1) & (dx == 0)) + rho[1] * ((dy == 0) & (dx == 1))
+    b = basis(1, side).reshape(side**2, -1)
+    np.testing.assert_allclose(((b @ covariance) * b).sum(1), 1 + lags(1, side) @ np.array(rho), atol=1e-12)
+
+
+@pytest.mark.parametrize("m", [3, 4, 15, 40])
+def test_the_root_is_the_variance_of_noise_alone_and_of_noise_in_a_fifth_of_the_patches(m: int) -> None:
+    n, rng = 40_000, np.random.default_rng(0)
+    v = 0.25 * chi2.rvs(m, size=n, random_state=rng) / m
+    cut, mean = null(m)
+    assert np.mean(v[v < cut * 0.25]) == pytest.approx(mean * 0.25, rel=4 / np.sqrt(n))
+    for share in (1.0, 0.2):
+        texture = v + (rng.random(n) > share) * rng.uniform(1, 20, n)
+        s2, found = smallest_root(texture, m, least_patches(n))
+        # relative error of a truncated mean: about 2/sqrt(m n share), and 2 for the slope of the equation
+        assert s2 == pytest.approx(0.25, rel=12 / np.sqrt(m * n * share))
+        assert found == pytest.approx(share, rel=12 / np.sqrt(n * share) + 0.05)
+    s2, _ = smallest_root(v + rng.uniform(1, 20, n), m, least_patches(n))  # control: texture everywhere
+    assert not s2 < 1
+    assert smallest_root(np.zeros(100), m, 30) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.3])
+def test_noise_of_smooth_images_is_found_for_the_set_and_for_each_image(sigma: float) -> None:
+    x = smooth()
+    y = x + sigma * np.random.default_rng(1).standard_normal(x.shape)
+    level, seen = level_of_set(y)
+    assert level.value == pytest.approx(sigma, rel=0.02)
+    assert level.low < sigma < level.high
+    each = levels_of_images(y, seen)
+    assert np.median([abs(one.value / sigma - 1) for one in each]) < 0.1
+    inside = sum(one.low <= sigma <= one.high for one in each)
+    assert inside > binom.ppf(1e-3, len(each), 0.85)
+    # control: an interval of the wrong level covers nothing
+    assert sum(one.low <= 2 * sigma <= one.high for one in each) < 5
+    kind = whiteness(y)
+    assert kind is not None
+    assert kind.white
+
+
+def test_a_level_follows_the_scale_of_the_images() -> None:
+    y = smooth() + 0.1 * np.random.default_rng(1).standard_normal((60, 1, 32, 32))
+    one, three = level_of_set(y)[0], level_of_set(3 * y)[0]
+    assert three.value == pytest.approx(3 * one.value, rel=1e-9)
+    assert three.high == pytest.approx(3 * one.high, rel=1e-9)
+
+
+@pytest.mark.parametrize("axes", [(2,), (3,), (2, 3)])
+@pytest.mark.parametrize("rho", [0.3, -0.3])
+def test_correlated_noise_is_flagged_with_its_correlation(axes: tuple[int, ...], rho: float) -> None:
+    x = smooth(100)
+    rng = np.random.default_rng(1)
+    y = x + 0.2 * correlated(x.shape, rho, axes, rng)
+    kind = whiteness(y)
+    assert kind is not None
+    assert not kind.white
+    for axis, found in ((2, kind.down), (3, kind.across)):
+        assert found == pytest.approx(rho if axis in axes else 0, abs=0.12)
+    frequencies = [f for f, _ in kind.spectrum]
+    assert frequencies == sorted(frequencies)
+    assert (kind.spectrum[0][1] > kind.spectrum[-1][1]) == (rho > 0)
+
+
+def test_gain_and_read_noise_are_those_of_a_simulated_camera() -> None:
+    rng = np.random.default_rng(0)
+    electrons = 5 + 200 * (smooth(100, 48) + 0.8)
+    y = 100 + 2 * rng.poisson(electrons) + rng.normal(0, 5, electrons.shape)
+    line = gain_of(y)
+    assert line is not None
+    assert line.grows
+    assert line.gain == pytest.approx(2, rel=0.1)
+    assert line.read_noise == pytest.approx(np.sqrt(25 + 4 * 5), rel=0.15)  # at 5 electrons
+    scaled = gain_of((y - 300) / 200)
+    assert scaled is not None
+    back = scaled.scaled(100, 200)
+    assert (back.gain, back.intercept) == (pytest.approx(line.gain, rel=0.05), pytest.approx(line.intercept, rel=0.1))
+    white = gain_of(electrons + rng.normal(0, 5, electrons.shape))  # control
+    assert white is None or not white.grows
+    assert Gain(2.0, 0.1, -100.0, 1.0, 60.0, 90.0).variance(np.array([40.0, 60.0])).tolist() == [0, 20]
+
+
+def test_sets_are_told_apart_and_the_table_is_what_train_reads(tmp_path: Path) -> None:
+    x = 0.4 * smooth(40)[:, 0]
+    rng = np.random.default_rng(1)
+    files = {}
+    for kind, sigma in (("clean", 0), ("noisy", 0.2)):
+        for i, image in enumerate(x + sigma * rng.standard_normal(x.shape)):
+            pixels = np.rint(np.clip(image * 127.5 + 127.5, 0, 255)).astype(np.uint8)
+            files[f"{kind}/{i:03d}.png"] = png(pixels[None])
+    root = write_folder(tmp_path / "pairs", files)
+    refused = ambient("data", "noise", root, "--table", tmp_path / "x.csv", "--quiet")
+    assert (refused.exit_code, "dataset.csv" in refused.stderr) == (2, True)
+    assert ambient("train", "--data", root, "--dry-run", "--quiet").exit_code == 3  # levels are asked for
+    result = ambient("data", "noise", root, "--table", root / "dataset.csv", "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    clean, noisy = found["sets"]
+    assert (clean["name"], clean["clean"], noisy["clean"], noisy["white"]) == ("clean/", True, False, True)
+    assert noisy["level"]["value"] == pytest.approx(0.2, rel=0.05)
+    loaded = load_images(str(root), holdout=0.0)
+    assert loaded.sigma_n is not None
+    np.testing.assert_allclose(loaded.sigma_n, [0] * 40 + [found["images"][-1]["sigma"]] * 40, rtol=1e-6)
+    again = ambient("data", "noise", root, "--table", root / "dataset.csv", "--quiet")
+    assert (again.exit_code, "--overwrite" in again.stderr) == (2, True)
+
+
+def test_mixed_images_of_one_file_are_split_and_written_beside_it(tmp_path: Path) -> None:
+    x = smooth(60)
+    sigma = np.where(np.arange(60) % 3 == 0, 0.25, 0.05)
+    y = x + sigma[:, None, None, None] * np.random.default_rng(1).standard_normal(x.shape)
+    np.savez(tmp_path / "a.npz", images=y.astype(np.float32))
+    report = noise_of(str(tmp_path / "a.npz"), table=tmp_path / "a.sigma.npy")
+    assert [s.images for s in report.sets] == [40, 20]
+    loaded = load_images(str(tmp_path / "a.npz"), holdout=0.0)
+    assert loaded.sigma_n is not None
+    np.testing.assert_allclose(loaded.sigma_n, sigma, rtol=0.05)
+    with pytest.raises(UsageError, match="a table needs"):
+        noise_of(str(tmp_path / "a.npz"), NoiseOptions(max_images=3), table=tmp_path / "a.sigma.npy", overwrite=True)
+    with pytest.raises(UsageError, match="no table beside"):
+        noise_of("digits", table=tmp_path / "x.csv")
+
+
+def test_levels_of_counts_are_in_counts_and_read_back_as_such(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", counts(100, 32, level=60))
+    report = noise_of(str(path), table=tmp_path / "a.sigma.npy")
+    assert report.unit == "the units of the files"
+    assert report.sets[0].level.value == pytest.approx(60, rel=0.05)
+    loaded = load_images(str(path), holdout=0.0)
+    assert loaded.values is not None
+    assert loaded.sigma_n is not None
+    np.testing.assert_allclose(loaded.sigma_n * loaded.values.unit, report.told, rtol=1e-5)
+
+
+def test_levels_in_grey_values_of_255_are_named_as_such(tmp_path: Path) -> None:
+    y = smooth() + 0.1 * np.random.default_rng(1).standard_normal((60, 1, 32, 32))
+    np.savez(tmp_path / "a.npz", images=y.astype(np.float32), sigma=np.full(60, 12.75))
+    (note,) = [n for n in noise_of(str(tmp_path / "a.npz")).notes if "is stated" in n]
+    assert "grey values of 255" in note
+
+
+def test_check_names_single_images_that_contradict_their_level(tmp_path: Path) -> None:
+    stated = np.full(60, 0.2)
+    true = stated.copy()
+    true[[7, 30]] = 0.02, 0.6
+    y = smooth() + true[:, None, None, None] * np.random.default_rng(1).standard_normal((60, 1, 32, 32))
+    np.savez(tmp_path / "a.npz", images=y.astype(np.float32), sigma=stated)
+    (note,) = [n for n in check(str(tmp_path / "a.npz")).notes if "stated level" in n]
+    assert note.startswith("2 of 60 images contradict their stated level: image 7 (0.2 stated, 0.0")
+    assert "image 30 (0.2 stated, 0.5" in note
+    np.savez(tmp_path / "b.npz", images=(y[stated == true]).astype(np.float32), sigma=stated[stated == true])  # control
+    assert not [n for n in check(str(tmp_path / "b.npz")).notes if "stated level" in n]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_clean_images_are_not_called_noisy(name: str) -> None:
+    level, _ = level_of_set(images_of(name, SETS[name], 0))
+    assert level.value < CLEAN
+
+
+def test_few_and_small_images_are_measured_or_refused(tmp_path: Path) -> None:
+    y = smooth(2) + 0.2 * np.random.default_rng(1).standard_normal((2, 1, 32, 32))
+    np.savez(tmp_path / "a.npz", images=y.astype(np.float32))
+    report = noise_of(str(tmp_path / "a.npz"))
+    assert report.levels[0].low < 0.2 < report.levels[0].high
+    np.savez(tmp_path / "b.npz", images=np.zeros((5, 2, 2), np.float32))
+    with pytest.raises(DataError, match="too small"):
+        noise_of(str(tmp_path / "b.npz"))
+    flat = Candidate(2, np.arange(1, 4)).energies(np.ones((1, 1, 4, 4)), (-1, 1))
+    assert np.isfinite(flat).all()  # all at the end is flat, in part is clipped
+    half = np.ones((1, 1, 4, 4))
+    half[..., ::2] = 0.5
+    assert np.isnan(Candidate(2, np.arange(1, 4)).energies(half, (-1, 1))).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_the_level_of_known_noise_is_within_five_percent_and_intervals_cover_it(name: str) -> None:
+    """15 draws of images and noise at each of five levels: median error at most 5 %, coverage 90 % within 5 points and
+    the error of a share of 75 draws."""
+    errors, covered, wrong = [], 0, 0
+    for sigma in SIGMAS:
+        for seed in range(15):
+            x = images_of(name, SETS[name], seed)
+            y = x + sigma * np.random.default_rng(1000 + seed).standard_normal(x.shape)
+            level, _ = level_of_set(y)
+            errors.append(abs(level.value / sigma - 1))
+            covered += level.low <= sigma <= level.high
+            wrong += level.low <= 1.1 * sigma <= level.high
+        assert np.median(errors[-15:]) < 0.05, sigma
+    assert covered / 75 > 0.85 - 2 * np.sqrt(0.85 * 0.15 / 75)
+    assert wrong / 75 < 0.5  # control: intervals are not so wide that they hold everything
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["photos32", "fashion"])
+def test_correlated_noise_in_200_images_is_flagged_in_95_percent_and_white_noise_is_not(name: str) -> None:
+    flagged, false, n = 0, 0, 0
+    for sigma in (0.05, 0.2, 0.5):
+        for seed in range(8):
+            x = images_of(name, 200, seed)
+            rng = np.random.default_rng(seed)
+            for rho in (0.3, 0.0):
+                y = x + sigma * correlated(x.shape, rho, (2, 3) if seed % 2 else (3,), rng)
+                kind = whiteness(y)
+                if rho:
+                    flagged += kind is not None and not kind.white
+                    n += 1
+                else:
+                    false += kind is None or not kind.white
+    assert flagged >= 0.95 * n - 2 * np.sqrt(n * 0.95 * 0.05)
+    assert false <= 0.05 * n + 2 * np.sqrt(n * 0.95 * 0.05)
