@@ -22,14 +22,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import interpolate, optimize, special
+from scipy import special
 
 from ambient_theory.compare.by_level.levels import LevelCell, LevelTable, check_priceable
 from ambient_theory.compare.fitting.fits import Interval
+
+if TYPE_CHECKING:
+    from scipy import interpolate
 
 Floats = NDArray[np.float64]
 GRID = 321
@@ -107,6 +110,8 @@ class CleanCurve:
     @classmethod
     def of(cls, x: Floats, y: Floats, seeds: Floats) -> CleanCurve:
         """x ascending. Rises with n are pooled, weighted by seeds."""
+        from scipy import optimize  # half a second of imports, which `price` need not wait for
+
         return cls(x, np.asarray(optimize.isotonic_regression(y, weights=seeds, increasing=False).x), seeds)
 
     def __call__(self, x: Floats) -> Floats:
@@ -114,6 +119,8 @@ class CleanCurve:
 
     @cached_property
     def cubic(self) -> interpolate.PchipInterpolator:
+        from scipy import interpolate
+
         return interpolate.PchipInterpolator(self.x, self.y)
 
     @cached_property
@@ -144,6 +151,8 @@ class CleanCurve:
             return float(self.x[0]), INSIDE
         if self.y[k] == y:
             return float(self.x[k]), INSIDE
+        from scipy import optimize
+
         return float(optimize.brentq(lambda x: float(self.cubic(x)) - y, self.x[k - 1], self.x[k], xtol=1e-12)), INSIDE
 
     def slope(self, x: float) -> float:

@@ -169,7 +169,7 @@ def _crossing(height: Callable[[Floats], Floats], centre: Floats, end: float, go
     inside, outside = centre.copy(), np.full(len(centre), end)
     share, crossed = np.zeros(len(centre)), np.ones(len(centre), bool)
     each = np.arange(len(centre))
-    for steps in (np.concatenate([[0.0], np.geomspace(2e-3, 1.0, 24)]), np.linspace(0.0, 1.0, 9)):
+    for steps in (np.concatenate([[0.0], np.geomspace(2e-3, 1.0, 12)]), np.linspace(0.0, 1.0, 9)):
         grid = inside + (outside - inside) * steps[:, None]
         found = height(grid)
         over = found > goal
