@@ -83,9 +83,11 @@ def to_bytes(figure: Figure) -> dict[str, bytes]:
     with styled():
         figure.set_dpi(150)
         canvas = FigureCanvasAgg(figure)
-        figure.draw_without_rendering()
+        layout = figure.get_layout_engine()
+        if layout is not None:
+            layout.execute(figure)
         figure.set_layout_engine("none")
-        canvas.print_png(png, metadata={"Software": None})
+        canvas.print_png(png, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
     return {"svg": svg.getvalue(), "png": png.getvalue()}
 

@@ -21,14 +21,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import interpolate, optimize, special
+from scipy import special
 
 from ambient_theory.compare.by_level.levels import LevelCell, LevelTable, check_priceable
 from ambient_theory.compare.fitting.fits import Interval
+
+if TYPE_CHECKING:
+    from scipy import interpolate
 
 Floats = NDArray[np.float64]
 GRID = 321
@@ -106,18 +110,35 @@ class CleanCurve:
     @classmethod
     def of(cls, x: Floats, y: Floats, seeds: Floats) -> CleanCurve:
         """x ascending. Rises with n are pooled, weighted by seeds."""
+        from scipy import optimize  # half a second of imports, which `price` need not wait for
+
         return cls(x, np.asarray(optimize.isotonic_regression(y, weights=seeds, increasing=False).x), seeds)
 
     def __call__(self, x: Floats) -> Floats:
-        return np.asarray(interpolate.PchipInterpolator(self.x, self.y)(x))
+        return np.asarray(self.cubic(x))
+
+    @cached_property
+    def cubic(self) -> interpolate.PchipInterpolator:
+        from scipy import interpolate
+
+        return interpolate.PchipInterpolator(self.x, self.y)
+
+    @cached_property
+    def derivative(self) -> interpolate.PPoly:
+        return self.cubic.derivative()
 
     def weights(self, x: Floats) -> Floats:
         """Weights of linear interpolation between the nodes, [len(x), K]."""
         return np.stack([np.interp(x, self.x, row) for row in np.eye(len(self.x))], axis=1)
 
-    @property
+    @cached_property
     def grid(self) -> Floats:
         return np.union1d(np.linspace(self.x[0], self.x[-1], GRID), self.x)
+
+    @cached_property
+    def on_grid(self) -> tuple[Floats, Floats]:
+        """The curve on its grid, and the variance of its mean over seeds there, in that of one seed."""
+        return self(self.grid), self.weights(self.grid) ** 2 @ (1 / self.seeds)
 
     def invert(self, y: float) -> tuple[float, str]:
         """x at which the curve first falls to y, and where that is; -inf or inf outside the curve."""
@@ -130,21 +151,22 @@ class CleanCurve:
             return float(self.x[0]), INSIDE
         if self.y[k] == y:
             return float(self.x[k]), INSIDE
-        curve = interpolate.PchipInterpolator(self.x, self.y)
-        return float(optimize.brentq(lambda x: float(curve(x)) - y, self.x[k - 1], self.x[k], xtol=1e-12)), INSIDE
+        from scipy import optimize
+
+        return float(optimize.brentq(lambda x: float(self.cubic(x)) - y, self.x[k - 1], self.x[k], xtol=1e-12)), INSIDE
 
     def slope(self, x: float) -> float:
         """df/dx, of the chord between the neighbours where the curve itself is flat."""
         k = int(np.clip(np.searchsorted(self.x, x), 1, len(self.x) - 1))
-        at = float(interpolate.PchipInterpolator(self.x, self.y).derivative()(x))
+        at = float(self.derivative(x))
         chord = float((self.y[k] - self.y[k - 1]) / (self.x[k] - self.x[k - 1]))
         return at if abs(at) > 0.05 * abs(chord) else chord
 
     def interval(self, y: float, seeds: int, variance: float, quantile: float) -> tuple[float, float]:
         """The x whose f(x) differs from y by no more than chance; -inf, inf where that reaches an end of the curve."""
         grid = self.grid
-        f, w = self(grid), self.weights(grid)
-        z = (y - f) / np.sqrt(variance * (1 / seeds + w**2 @ (1 / self.seeds)))
+        f, spread = self.on_grid
+        z = (y - f) / np.sqrt(variance * (1 / seeds + spread))
         inside = np.nonzero(np.abs(z) <= quantile)[0]
         if not len(inside):
             if np.all(z > 0):

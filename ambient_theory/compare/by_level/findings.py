@@ -8,7 +8,7 @@ mixtures. Every other condition gives the worth above and below the noise only, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ambient_theory.compare.by_level.bands import BELOW, BEYOND, Bands, bands
@@ -23,7 +23,7 @@ from ambient_theory.compare.by_level.levels import (
     level_tables,
     uneven_scatter,
 )
-from ambient_theory.compare.by_level.potency import worth_interval
+from ambient_theory.compare.by_level.potency import worth_intervals
 from ambient_theory.compare.by_level.unseen import Unseen, unseen_errors, unseen_scores
 from ambient_theory.compare.cells.tables import Group
 from ambient_theory.compare.fitting.fits import Interval
@@ -77,6 +77,10 @@ class LevelFindings:
     def priced(self) -> dict[float, Judgement]:
         """Judgements of measured noise levels, without controls."""
         return {s: j for s, j in self.judgements.items() if j.expected is None}
+
+    def worths(self) -> list[Worths]:
+        """Worth above and below each measured noise level, as `worths_of` gives it for a table that is not judged."""
+        return [Worths(self.table.key, s, j.coarse, j.fine) for s, j in self.priced.items()]
 
     def sentences(self) -> list[str]:
         """What is said of each noise level, controls last."""
@@ -212,7 +216,7 @@ def worths_of(table: LevelTable, confidence: float = 0.95) -> list[Worths]:
         except DataError:
             continue
         above = law.market.above
-        ends = [worth_interval(law, k, confidence) for k in range(law.pattern.shape[1])]
+        ends = worth_intervals(law, confidence)
         out.append(Worths(table.key, sigma_n, ends[0] if above.any() else None, ends[-1] if not above.all() else None))
     return out
 
@@ -234,11 +238,15 @@ def analyse_levels(
     rows = list(records)
     if not has_levels(rows):
         return [], []
-    findings = []
+    findings: list[LevelFindings] = []
     conditions, problems = leading_tables(level_tables(rows))
     for full, usable in conditions:
-        moves = [w for t in usable for w in worths_of(t, confidence)] if deep else []
-        for k, table in enumerate(full):
-            one = analyse_table(table, confidence, groups=groups, deep=deep and k == 0, only=only)
-            findings.append(LevelFindings(**{**vars(one), "moves": moves if k == 0 else []}))
+        found = {
+            t.key: analyse_table(t, confidence, groups=groups, deep=deep and k == 0, only=only)
+            for k, t in enumerate(full)
+        }
+        if deep:
+            moves = [w for t in usable for w in (found[t.key].worths() if t.key in found else worths_of(t, confidence))]
+            found[full[0].key] = replace(found[full[0].key], moves=moves)
+        findings += found.values()
     return findings, problems

@@ -23,7 +23,7 @@ form.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from ambient_theory.compare.by_level.levels import LevelCell, LevelTable, check_priceable
 from ambient_theory.compare.fitting import varpro
-from ambient_theory.compare.fitting.quadratic import Test, basis, form
+from ambient_theory.compare.fitting.quadratic import Form, Test, basis, form
 from ambient_theory.shared.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -42,6 +42,8 @@ C_MAX, C_UNIT = 4.0, 0.01
 Q_MAX, Q_UNIT = 50.0, 0.1
 C_POINTS, Q_POINTS = 41, 11
 U_MAX, U_Q_MAX = math.log1p(C_MAX / C_UNIT), math.log1p(Q_MAX / Q_UNIT)
+C_GRID, Q_GRID = np.linspace(0.0, U_MAX, C_POINTS), np.linspace(0.0, U_Q_MAX, Q_POINTS)
+"""Coordinates (see `worth_of`, `saturation_of`) at which every search begins."""
 
 CLEAN_ONLY, NAIVE, ONE, NOTHING_BELOW, ADDITIVE, TWO, FREE = (
     "clean only (c = 0)",
@@ -140,6 +142,23 @@ class Market:
         weight = np.sqrt(self.seeds) / (self.error * self.deviation[:, None])
         return varpro.Errors(self.error, weight, float(np.exp(np.mean(np.log(self.n_clean)))))
 
+    def rough(self, q: float = 0.0) -> Floats:
+        """Sums of squares [C_POINTS, L] on the grid of worths at saturation q: where to look closer."""
+        if q not in self._rough:
+            size = self.size(worth_of(C_GRID)[:, None], q)
+            self._rough[q] = varpro.fit(size, self.errors, rough=True).sse
+        return self._rough[q]
+
+    @cached_property
+    def _rough(self) -> dict[float, Floats]:
+        return {}
+
+    @cached_property
+    def only_clean(self) -> varpro.Curves:
+        """The curves of the clean-only cells alone."""
+        clean = self.n_noisy == 0
+        return varpro.fit(self.n_clean[None, clean], self.errors.of(clean))
+
     def size(self, worth: Any, q: Any = 0.0, n_clean: Any = None, n_noisy: Any = None) -> Floats:
         """N, broadcasting worth and q [..., 1] against the cells [R]."""
         clean = self.n_clean if n_clean is None else n_clean
@@ -152,7 +171,6 @@ class LawFit:
     """One fitted law. worth [L]: of a noisy image at each level (below the noise at the ratio r*); q: saturation below.
 
     pattern [L, k]: which levels share a fitted worth, a column each; saturates: q was fitted. sse: weighted squares.
-    lack: its comparison with the scatter over seeds, None where nothing is known of it.
     """
 
     name: str
@@ -162,7 +180,21 @@ class LawFit:
     pattern: Floats
     saturates: bool
     curves: varpro.Curves
-    lack: Test | None = None
+
+    @cached_property
+    def span(self) -> Floats:
+        """Orthonormal basis of the columns of the Jacobian."""
+        return basis(self.jacobian)
+
+    @cached_property
+    def residual(self) -> Form:
+        """What chance makes of its sum of squares."""
+        return form(None, self.span, self.market.correlation)
+
+    @cached_property
+    def lack(self) -> Test | None:
+        """Its comparison with the scatter over seeds, None where nothing is known of it."""
+        return Test.of(self.sse, self.residual, self.market.dof) if self.market.dof else None
 
     @property
     def sse(self) -> float:
@@ -227,7 +259,7 @@ class LawFit:
             columns.append(by_q.ravel())
         return np.array(columns).reshape(len(columns), by_worth.size).T
 
-    @property
+    @cached_property
     def jacobian(self) -> Floats:
         return np.hstack([self.nuisance, self.tangent()])
 
@@ -235,84 +267,115 @@ class LawFit:
 # --------------------------------------------------------------------------------------------------------------- search
 
 
-Total = Callable[[Floats, int], Floats]
-"""Sums of squares at coordinates [B], with the refinements of p that `varpro.fit` is to make."""
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Levels [n] that share a worth, at saturation q."""
+
+    levels: NDArray[np.intp]
+    q: float = 0.0
+
+    @classmethod
+    def of(cls, mask: Mask) -> Part:
+        return cls(np.nonzero(mask)[0])
 
 
-def _zoom(total: Total, low: float, high: float, points: int, rounds: int = 6) -> float:
-    """Minimiser of `total` on [low, high]: a rough grid, refined around its best point."""
-    grid, effort = np.linspace(low, high, points), varpro.ROUGH
-    for _ in range(rounds + 1):
-        k = int(np.argmin(total(grid, effort)))
-        step = grid[1] - grid[0]
-        grid = np.linspace(max(grid[k] - step, low), min(grid[k] + step, high), 9)
-        effort = varpro.ROUNDS
-    return float(grid[np.argmin(total(grid, effort))])
+def _worths(market: Market, parts: Sequence[Part]) -> tuple[Floats, Floats]:
+    """(worth, sum of squares) [K] of the best worth of each part, all parts in one batch.
 
+    The grid of `Market.rough`, two finer ones around the best of each part, then the vertices of two parabolas.
+    """
+    if not parts:
+        return np.zeros(0), np.zeros(0)
+    levels = np.concatenate([p.levels for p in parts])
+    owner = np.repeat(np.arange(len(parts)), [len(p.levels) for p in parts])
+    starts = np.searchsorted(owner, np.arange(len(parts)))
+    q, errors = np.array([p.q for p in parts])[owner, None], market.errors.at(levels)
 
-def _shared(market: Market, part: Mask, q: float = 0.0) -> float:
-    """The one worth of all levels of `part` at saturation q."""
-    errors = market.errors.at(part)
+    def total(u: Floats) -> Floats:
+        """Of each part [B, K] at coordinates [B, K]."""
+        sse = varpro.fit(market.size(worth_of(u)[:, owner, None], q), errors).sse
+        return np.add.reduceat(sse, starts, axis=1)
 
-    def total(u: Floats, effort: int) -> Floats:
-        return np.asarray(varpro.fit(market.size(worth_of(u)[:, None], q), errors, effort).sse.sum(axis=1))
-
-    return float(worth_of(_zoom(total, 0.0, U_MAX, C_POINTS)))
+    rough = np.stack([market.rough(p.q)[:, p.levels].sum(axis=1) for p in parts], axis=1)
+    best, step, each = C_GRID[np.argmin(rough, axis=0)], C_GRID[1], np.arange(len(parts))
+    for _ in range(2):
+        u = np.clip(best + np.linspace(-step, step, 9)[:, None], 0.0, U_MAX)
+        sse = total(u)
+        best, step = u[np.argmin(sse, axis=0), each], step / 4
+    near = varpro.vertex(sse.T, u.T)
+    u = np.clip(near + np.linspace(-step, step, 3)[:, None] / 8, 0.0, U_MAX)
+    near = varpro.vertex(total(u).T, u.T)
+    u = np.stack([best, near])
+    sse = total(u)
+    k = np.argmin(sse, axis=0)
+    return np.asarray(worth_of(u[k, each])), sse[k, each]
 
 
 def _below(market: Market, part: Mask) -> tuple[float, float]:
-    """(w, q): the worth of all levels of `part` and its saturation, on a grid of both, refined around the best."""
+    """(w, q): the worth of all levels of `part` and its saturation, on a grid of both, refined around the best.
+
+    At last the vertex of the paraboloid through the best point and its eight neighbours.
+    """
     errors = market.errors.at(part)
+
+    def total(u: Floats, v: Floats) -> Floats:
+        size = market.size(worth_of(u.ravel())[:, None], saturation_of(v.ravel())[:, None])
+        return np.asarray(varpro.fit(size, errors).sse.sum(axis=1).reshape(u.shape))
+
     spans = [(0.0, U_MAX), (0.0, U_Q_MAX)]
-    axes = [np.linspace(0.0, U_MAX, C_POINTS), np.linspace(0.0, U_Q_MAX, Q_POINTS)]
-    effort = varpro.ROUGH
-    for _ in range(6):
-        u, v = (x.ravel() for x in np.meshgrid(*axes, indexing="ij"))
-        size = market.size(worth_of(u)[:, None], saturation_of(v)[:, None])
-        k = int(np.argmin(varpro.fit(size, errors, effort).sse.sum(axis=1)))
-        best = (u[k], v[k])
+    axes = [C_GRID, Q_GRID]
+    sse = np.stack([market.rough(float(saturation_of(v)))[:, part].sum(axis=1) for v in Q_GRID], axis=1)
+    for _ in range(4):
+        k = np.unravel_index(np.argmin(sse), sse.shape)
         steps = [x[1] - x[0] for x in axes]
         axes = [
-            np.linspace(max(b - s, low), min(b + s, high), 7)
-            for b, s, (low, high) in zip(best, steps, spans, strict=True)
+            np.linspace(max(x[i] - s, low), min(x[i] + s, high), 7)
+            for x, i, s, (low, high) in zip(axes, k, steps, spans, strict=True)
         ]
-        effort = varpro.ROUNDS
+        sse = total(*np.meshgrid(*axes, indexing="ij"))
+    k = np.unravel_index(np.argmin(sse), sse.shape)
+    best = np.array([axes[0][k[0]], axes[1][k[1]]])
+    at = _paraboloid(sse, axes, k)
+    if at is not None and total(at[:1], at[1:])[0] < sse[k]:
+        best = at
     return float(worth_of(best[0])), float(saturation_of(best[1]))
 
 
-def _each(market: Market, part: Mask, q: float) -> Floats:
-    """The worth of each level of `part` at saturation q, [levels of the part]."""
+def _paraboloid(f: Floats, axes: Sequence[Floats], k: tuple[Any, ...]) -> Floats | None:
+    """Vertex of the paraboloid through f [A, B] at k and its eight neighbours; None at an edge, or if it has none."""
+    i, j = (int(x) for x in k)
+    if not (0 < i < f.shape[0] - 1 and 0 < j < f.shape[1] - 1):
+        return None
+    near = f[i - 1 : i + 2, j - 1 : j + 2]
+    gradient = np.array([near[2, 1] - near[0, 1], near[1, 2] - near[1, 0]]) / 2
+    cross = (near[2, 2] - near[2, 0] - near[0, 2] + near[0, 0]) / 4
+    bend = np.array([near[2, 1] + near[0, 1], near[1, 2] + near[1, 0]]) - 2 * near[1, 1]
+    hessian = np.array([[bend[0], cross], [cross, bend[1]]])
+    if bend[0] <= 0 or np.linalg.det(hessian) <= 0:
+        return None
+    move = np.clip(-np.linalg.solve(hessian, gradient), -1.0, 1.0)
+    return np.array([axes[0][i], axes[1][j]]) + move * np.array([x[1] - x[0] for x in axes])
+
+
+def _saturations(market: Market, part: Mask, start: float) -> list[float]:
+    """Saturations to try where each level of `part` has a worth of its own: `start`, and the best of a search that
+    takes each level's worth from the grid."""
     errors = market.errors.at(part)
-    grid = np.linspace(0.0, U_MAX, C_POINTS)
-    sse = varpro.fit(market.size(worth_of(grid)[:, None], q), errors, varpro.ROUGH).sse
-    best = grid[np.argmin(sse, axis=0)]
-    step = grid[1] - grid[0]
-    for _ in range(6):
-        u = np.clip(best + np.linspace(-step, step, 9)[:, None], 0.0, U_MAX)
-        sse = varpro.fit(market.size(worth_of(u)[..., None], q), errors).sse
-        best = u[np.argmin(sse, axis=0), np.arange(len(best))]
-        step /= 4
-    return np.asarray(worth_of(best))
 
-
-def _each_saturating(market: Market, part: Mask, start: float) -> tuple[Floats, float]:
-    """The worth of each level of `part` and the saturation that they share, at least as good as at `start`."""
-    errors = market.errors.at(part)
-    grid = np.linspace(0.0, U_MAX, C_POINTS)
-
-    def total(v: Floats, effort: int) -> Floats:
-        u, w = (x.ravel() for x in np.meshgrid(grid, v, indexing="ij"))
+    def total(v: Floats) -> Floats:
+        """Sums of squares at coordinates [V] of q, each level at its best worth of the grid."""
+        u, w = (x.ravel() for x in np.meshgrid(C_GRID, v, indexing="ij"))
         size = market.size(worth_of(u)[:, None], saturation_of(w)[:, None])
-        sse = varpro.fit(size, errors, varpro.ROUGH).sse
-        return np.asarray(sse.reshape(len(grid), len(v), -1).min(axis=0).sum(axis=1))
+        sse = varpro.fit(size, errors, rough=True).sse
+        return np.asarray(sse.reshape(len(C_GRID), len(v), -1).min(axis=0).sum(axis=1))
 
-    candidates = [start, float(saturation_of(_zoom(total, 0.0, U_Q_MAX, Q_POINTS, rounds=1)))]
-    found = [_each(market, part, q) for q in candidates]
-    sse = [
-        varpro.fit(market.size(c[None, :, None], q), errors).sse.sum() for c, q in zip(found, candidates, strict=True)
-    ]
-    k = int(np.argmin(sse))
-    return found[k], candidates[k]
+    v = Q_GRID
+    sse = np.array([market.rough(float(saturation_of(x)))[:, part].min(axis=0).sum() for x in v])
+    for _ in range(2):
+        k, step = int(np.argmin(sse)), v[1] - v[0]
+        v = np.linspace(max(v[k] - step, 0.0), min(v[k] + step, U_Q_MAX), 9)
+        sse = total(v)
+    return [start, float(saturation_of(v[np.argmin(sse)]))]
 
 
 # ----------------------------------------------------------------------------------------------------------------- laws
@@ -326,12 +389,7 @@ def fixed_law(market: Market, name: str, worth: Floats) -> LawFit:
 def _law(market: Market, name: str, worth: Floats, q: float, pattern: Floats, saturates: bool) -> LawFit:
     at = np.where(market.above, 0.0, q)[:, None]
     curves = varpro.fit(market.size(worth[:, None], at)[None], market.errors)
-    law = LawFit(name, market, worth, q, pattern, saturates, curves)
-    if not market.dof:
-        return law
-    span = basis(law.jacobian)
-    residual = form(None, span, market.correlation)
-    return LawFit(name, market, worth, q, pattern, saturates, curves, Test.of(law.sse, residual, market.dof))
+    return LawFit(name, market, worth, q, pattern, saturates, curves)
 
 
 def fit_laws(market: Market, names: Collection[str] = LAWS) -> dict[str, LawFit]:
@@ -345,31 +403,45 @@ def fit_laws(market: Market, names: Collection[str] = LAWS) -> dict[str, LawFit]
     both = bool(above.any() and below.any())
     saturates = bool(below.any() and not market.one_ratio)
     apart = np.stack([above, below], axis=1).astype(float) if both else np.ones((count, 1))
-    c = _shared(market, above) if above.any() else 0.0
-    w, q = _below(market, below) if saturates else (_shared(market, below) if below.any() else 0.0, 0.0)
-    makers: dict[str, Callable[[], LawFit]] = {
-        CLEAN_ONLY: lambda: fixed_law(market, CLEAN_ONLY, np.zeros(count)),
-        NAIVE: lambda: fixed_law(market, NAIVE, np.ones(count)),
-        ONE: lambda: _law(
-            market, ONE, np.full(count, _shared(market, np.ones(count, bool))), 0.0, np.ones((count, 1)), False
-        ),
-    }
-    if both:
-        makers[NOTHING_BELOW] = lambda: _law(market, NOTHING_BELOW, np.where(above, c, 0.0), 0.0, apart[:, :1], False)
-        makers[ADDITIVE] = lambda: _law(market, ADDITIVE, np.where(above, c, _shared(market, below)), 0.0, apart, False)
-    makers[TWO] = lambda: _law(market, TWO, np.where(above, c, w), q, apart, saturates)
-    makers[FREE] = lambda: _free(market, q, saturates)
-    return {name: make() for name, make in makers.items() if name in names}
+    wanted = {name for name in LAWS if name in names and (both or name not in (NOTHING_BELOW, ADDITIVE))}
+    w = q = 0.0
+    if saturates and wanted & {TWO, FREE}:
+        w, q = _below(market, below)
+    parts: dict[str, list[Part]] = {}
+    if ONE in wanted:
+        parts["all"] = [Part(np.arange(count))]
+    if above.any() and wanted & {TWO, NOTHING_BELOW, ADDITIVE}:
+        parts["above"] = [Part.of(above)]
+    if below.any() and (ADDITIVE in wanted or (TWO in wanted and not saturates)):
+        parts["below"] = [Part.of(below)]
+    tried = _saturations(market, below, q) if saturates and FREE in wanted else [0.0]
+    if FREE in wanted:
+        parts["each above"] = [Part(np.array([k])) for k in np.nonzero(above)[0]]
+        for i, at in enumerate(tried):
+            parts[f"each below {i}"] = [Part(np.array([k]), at) for k in np.nonzero(below)[0]]
+    values, sse = _worths(market, [p for group in parts.values() for p in group])
+    owner = np.repeat(np.arange(len(parts)), [len(group) for group in parts.values()])
+    worths = {name: values[owner == i] for i, name in enumerate(parts)}
+    sums = {name: float(sse[owner == i].sum()) for i, name in enumerate(parts)}
 
+    def one(name: str) -> float:
+        return float(worths[name][0]) if name in worths else 0.0
 
-def _free(market: Market, start: float, saturates: bool) -> LawFit:
-    """A worth at each level; start: the saturation of two goods, which it must not fall behind."""
-    above, below = market.above, ~market.above
-    worth, q = np.zeros(len(market.levels)), 0.0
-    if above.any():
-        worth[above] = _each(market, above, 0.0)
-    if saturates:
-        worth[below], q = _each_saturating(market, below, start)
-    elif below.any():
-        worth[below] = _each(market, below, 0.0)
-    return _law(market, FREE, worth, q, np.eye(len(worth)), saturates)
+    def make(name: str) -> LawFit:
+        if name in (CLEAN_ONLY, NAIVE):
+            return fixed_law(market, name, np.full(count, float(name == NAIVE)))
+        if name == ONE:
+            return _law(market, ONE, np.full(count, one("all")), 0.0, np.ones((count, 1)), False)
+        if name == NOTHING_BELOW:
+            return _law(market, name, np.where(above, one("above"), 0.0), 0.0, apart[:, :1], False)
+        if name == ADDITIVE:
+            return _law(market, name, np.where(above, one("above"), one("below")), 0.0, apart, False)
+        if name == TWO:
+            fine = w if saturates else one("below")
+            return _law(market, TWO, np.where(above, one("above"), fine), q, apart, saturates)
+        best = int(np.argmin([sums[f"each below {i}"] for i in range(len(tried))]))
+        worth = np.zeros(count)
+        worth[above], worth[below] = worths["each above"], worths[f"each below {best}"]
+        return _law(market, FREE, worth, tried[best], np.eye(count), saturates)
+
+    return {name: make(name) for name in LAWS if name in wanted}

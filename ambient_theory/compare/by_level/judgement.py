@@ -8,6 +8,7 @@ laws, the sentence says that they cannot be told apart.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,7 @@ from ambient_theory.compare.by_level.goods import (
     Market,
 )
 from ambient_theory.compare.by_level.levels import LevelTable
-from ambient_theory.compare.by_level.potency import compare_laws, falls_with_size, parallelism, worth_interval
+from ambient_theory.compare.by_level.potency import compare_laws, falls_with_size, parallelism, worth_intervals
 from ambient_theory.compare.cells.tables import CLEAN_LIKE, is_control
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.fitting.quadratic import Test
@@ -203,10 +204,10 @@ class Judgement:
         }
 
 
-def all_laws(market: Market, table: LevelTable) -> dict[str, LawFit]:
-    """The fitted laws and the formula, by name."""
+def all_laws(market: Market, table: LevelTable, names: Collection[str] = goods.LAWS) -> dict[str, LawFit]:
+    """The fitted laws of these names and the formula, by name."""
     worth, _ = Scatters.of(table).worth(market.sigma_n, market.levels)
-    return {**goods.fit_laws(market), FORMULA: goods.fixed_law(market, FORMULA, worth)}
+    return {**goods.fit_laws(market, names), FORMULA: goods.fixed_law(market, FORMULA, worth)}
 
 
 def judge(table: LevelTable, sigma_n: float, confidence: float = 0.95) -> Judgement:
@@ -215,7 +216,7 @@ def judge(table: LevelTable, sigma_n: float, confidence: float = 0.95) -> Judgem
     laws = all_laws(market, table)
     two, free = laws[TWO], laws[FREE]
     above, below = bool(market.above.any()), not bool(market.above.all())
-    columns = [worth_interval(two, k, confidence) for k in range(two.pattern.shape[1])]
+    columns = worth_intervals(two, confidence)
     notes = []
     if market.one_ratio and below:
         notes.append("all mixtures have the same share of noisy images, so saturation below the noise cannot be seen")
@@ -226,10 +227,10 @@ def judge(table: LevelTable, sigma_n: float, confidence: float = 0.95) -> Judgem
     return Judgement(
         market=market,
         laws=laws,
-        one=worth_interval(laws[ONE], 0, confidence),
+        one=worth_intervals(laws[ONE], confidence)[0],
         coarse=columns[0] if above else None,
         fine=columns[-1] if below else None,
-        free=tuple(worth_interval(free, k, confidence) for k in range(len(market.levels))),
+        free=tuple(worth_intervals(free, confidence)),
         tests={(a, b): compare_laws(laws[a], laws[b]) for a, b in NESTED if a in laws and b in laws},
         parallel={name: parallelism(laws[name]) for name in (ONE, TWO, FREE)},
         parallel_by_level=tuple(parallelism(free, k) for k in range(len(market.levels))),

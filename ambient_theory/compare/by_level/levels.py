@@ -16,7 +16,6 @@ with their correlation between levels.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -27,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambient_theory.compare.cells.grouping import method_words, same_value
-from ambient_theory.compare.cells.tables import is_control, mixture_words
+from ambient_theory.compare.cells.tables import bartlett, is_control, mixture_words
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.records import Record
@@ -355,11 +354,9 @@ def uneven_scatter(table: LevelTable) -> float | None:
     The p values of the levels are dependent; their harmonic mean (Wilson 2019) needs no independence. None where fewer
     than two cells have three seeds.
     """
-    from scipy import stats
-
     cells = [c for c in table.cells if len(c.seeds) > 2]
     if len(cells) < 2 or not table.scatter.dof:
         return None
-    ps = [float(stats.bartlett(*(c.log_error[:, k] for c in cells)).pvalue) for k in range(len(table.levels))]
-    ps = [p for p in ps if math.isfinite(p)]
+    found = [bartlett([c.log_error[:, k] for c in cells]) for k in range(len(table.levels))]
+    ps = [p for p in found if p is not None]
     return len(ps) / sum(1 / max(p, 1e-300) for p in ps) if ps else None

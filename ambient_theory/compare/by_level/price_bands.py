@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ambient_theory.bounds.laws import law_named
-from ambient_theory.compare.by_level.findings import analyse_levels
+from ambient_theory.compare.by_level.findings import leading_tables
 from ambient_theory.compare.by_level.formula import BOUND_TERMS, Scatters
-from ambient_theory.compare.by_level.judgement import Judgement
-from ambient_theory.compare.by_level.levels import CurveKey
+from ambient_theory.compare.by_level.judgement import Judgement, judge
+from ambient_theory.compare.by_level.levels import CurveKey, has_levels, level_tables
 from ambient_theory.compare.by_level.words import band_columns, band_rows
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record
@@ -51,12 +51,17 @@ def price_bands(
 
     Empty where that noise was not measured by level; with `required`, DataError then, naming what was measured.
     """
-    findings, problems = analyse_levels(records, confidence, deep=False, only=sigma_n)
-    found = [
-        BandAnswer(f.table.key, f.judgements[sigma_n], f.formula.scatters) for f in findings if sigma_n in f.judgements
-    ]
+    rows = list(records)
+    conditions, problems = leading_tables(level_tables(rows)) if has_levels(rows) else ([], [])
+    tables = [t for full, _ in conditions for t in full]
+    found = []
+    for table in (t for t in tables if any(c.sigma_n == sigma_n for c in t.mixtures)):
+        try:
+            found.append(BandAnswer(table.key, judge(table, sigma_n, confidence), Scatters.of(table)))
+        except DataError as error:
+            problems.append(str(error))
     if required and not found:
-        measured = sorted({s for f in findings for s in f.table.noise_levels})
+        measured = sorted({s for t in tables for s in t.noise_levels})
         if measured:
             listed = ", ".join(f"{s:g}" for s in measured)
             raise DataError(f"σ {sigma_n:g} was not measured by level (measured: {listed})")

@@ -77,14 +77,13 @@ def unseen_errors(table: LevelTable, noise_levels: Sequence[float]) -> list[Unse
                 continue
             if not np.any(market.n_noisy > 0):
                 continue
-            for name, law in all_laws(market, table).items():
-                if name in SHOWN:
-                    found = law.predict(float(left_out.n_clean), float(left_out.n_noisy))
-                    predicted.setdefault(name, []).extend(found.tolist())
-                    measured.setdefault(name, []).extend(np.exp(left_out.log_error.mean(axis=0)).tolist())
-                    if table.scatter.dof:
-                        spread = table.scatter.deviation / np.sqrt(len(left_out.seeds))
-                        stderr.setdefault(name, []).extend(spread.tolist())
+            for name, law in all_laws(market, table, SHOWN).items():
+                found = law.predict(float(left_out.n_clean), float(left_out.n_noisy))
+                predicted.setdefault(name, []).extend(found.tolist())
+                measured.setdefault(name, []).extend(np.exp(left_out.log_error.mean(axis=0)).tolist())
+                if table.scatter.dof:
+                    spread = table.scatter.deviation / np.sqrt(len(left_out.seeds))
+                    stderr.setdefault(name, []).extend(spread.tolist())
     return [Unseen.of(n, measured[n], predicted[n], stderr.get(n, [])) for n in SHOWN if n in measured]
 
 

@@ -235,15 +235,20 @@ def uneven_scatter(group: Group) -> float | None:
     Small: the pooled variance is too large for some cells and too small for others. None where fewer than two cells
     have three seeds, or where one of them has no scatter at all.
     """
-    ys = [np.asarray(group.transform(c.values)) for c in group.price_cells if len(c.values) > 2]
-    if len(ys) < 2 or any(float(np.ptp(y)) == 0 for y in ys):
+    return bartlett([np.asarray(group.transform(c.values)) for c in group.price_cells if len(c.values) > 2])
+
+
+def bartlett(samples: Sequence[Floats]) -> float | None:
+    """p value of Bartlett's test (1937) that all samples have one variance; None where fewer than two are given, or
+    where one of them has no scatter at all."""
+    if len(samples) < 2 or any(float(np.ptp(y)) == 0 for y in samples):
         return None
-    dof = np.array([len(y) - 1 for y in ys])
-    variance = np.array([np.var(y, ddof=1) for y in ys])
+    dof = np.array([len(y) - 1 for y in samples])
+    variance = np.array([np.var(y, ddof=1) for y in samples])
     pooled = float(dof @ variance / dof.sum())
     statistic = dof.sum() * math.log(pooled) - float(dof @ np.log(variance))
-    correction = 1 + (float(np.sum(1 / dof)) - 1 / dof.sum()) / (3 * (len(ys) - 1))
-    return float(chdtrc(len(ys) - 1, statistic / correction))
+    correction = 1 + (float(np.sum(1 / dof)) - 1 / dof.sum()) / (3 * (len(samples) - 1))
+    return float(chdtrc(len(samples) - 1, statistic / correction))
 
 
 def scores_alike(table: Table) -> float | None:

@@ -36,8 +36,21 @@ def law_worth(sigma_n: Floats, kappa: Floats, q: Floats) -> Floats:
     return np.exp(-np.where(small, x, np.log1p(safe * x) / safe))
 
 
+def law_slopes(sigma_n: Floats, kappa: Floats, q: Floats) -> tuple[Floats, Floats]:
+    """(dc/d log kappa, dc/dq) of `law_worth`: with x = kappa sigma_n^2,
+
+    -c x/(1 + q x)    and    c (log(1 + q x) - q x/(1 + q x))/q^2,  its limit c x^2/2 at q = 0.
+    """
+    x = kappa * np.square(sigma_n)
+    c = law_worth(sigma_n, kappa, q)
+    small = np.asarray(q) < 1e-4
+    safe = np.where(small, 1.0, q)
+    by_q = np.where(small, x**2 / 2, (np.log1p(safe * x) - safe * x / (1 + safe * x)) / safe**2)
+    return -c * x / (1 + q * x), c * by_q
+
+
 class Worth(Protocol):
-    """c(sigma_n) with parameters: names, bounds, starts, and values for a batch of parameters."""
+    """c(sigma_n) with parameters: names, bounds, starts, values and slopes for a batch of parameters."""
 
     names: tuple[str, ...]
     lower: tuple[float, ...]
@@ -47,6 +60,10 @@ class Worth(Protocol):
 
     def __call__(self, theta: Floats, sigma_n: Floats) -> Floats:
         """theta: (B, W); sigma_n: (R,). Returns (B, R)."""
+        ...
+
+    def slopes(self, theta: Floats, sigma_n: Floats) -> Floats:
+        """Derivatives by the parameters, (B, R, W)."""
         ...
 
 
@@ -67,6 +84,10 @@ class FreeWorth:
         if sigma_n is not self._seen[0]:  # a fit asks thousands of times for the same cells
             self._seen = (sigma_n, self._columns(sigma_n))
         return np.concatenate([np.ones((len(theta), 1)), theta], axis=1)[:, self._seen[1]]
+
+    def slopes(self, theta: Floats, sigma_n: Floats) -> Floats:
+        own = self._columns(sigma_n)[:, None] == 1 + np.arange(len(self.noise_levels))
+        return np.broadcast_to(own.astype(float), (len(theta), *own.shape))
 
     def _columns(self, sigma_n: Floats) -> NDArray[np.intp]:
         """For each cell 0 (nothing noisy), or 1 + the number of its level. Raises UsageError for a level not fitted."""
@@ -98,6 +119,11 @@ class LawWorth:
         q = theta[:, 1:2] if self.q is None else np.full((len(theta), 1), self.q)
         return law_worth(sigma_n[None, :], np.exp(theta[:, :1]), q)
 
+    def slopes(self, theta: Floats, sigma_n: Floats) -> Floats:
+        q = theta[:, 1:2] if self.q is None else np.full((len(theta), 1), self.q)
+        both = law_slopes(sigma_n[None, :], np.exp(theta[:, :1]), q)
+        return np.stack(both if self.q is None else both[:1], axis=2)
+
 
 class FixedWorth:
     """A control: c = 1 (every sample counts) or c = 0 (only clean samples count)."""
@@ -113,6 +139,9 @@ class FixedWorth:
 
     def __call__(self, theta: Floats, sigma_n: Floats) -> Floats:
         return np.where(sigma_n[None, :] > 0, self.value, 1.0) * np.ones((len(theta), 1))
+
+    def slopes(self, theta: Floats, sigma_n: Floats) -> Floats:
+        return np.zeros((len(theta), len(sigma_n), 0))
 
 
 @dataclass(frozen=True)
@@ -146,6 +175,19 @@ class SingleIndex:
         n = np.maximum(self.index(theta, n_clean, n_noisy, sigma_n), 1e-9)
         decay = np.exp(theta[:, 1:2] - np.exp(theta[:, 2:3]) * np.log(n / self.units.n))
         return self.units.error * (theta[:, :1] + decay)
+
+    def slopes(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma_n: Floats) -> tuple[Floats, Floats]:
+        """E (B, R) and its derivatives by the parameters (B, R, P)."""
+        n = np.maximum(self.index(theta, n_clean, n_noisy, sigma_n), 1e-9)
+        p, log_n = np.exp(theta[:, 2:3]), np.log(n / self.units.n)
+        decay = np.exp(theta[:, 1:2] - p * log_n)
+        out = np.empty((*decay.shape, theta.shape[1]))
+        out[..., 0] = 1.0
+        out[..., 1] = decay
+        out[..., 2] = -p * log_n * decay
+        if theta.shape[1] > 3:
+            out[..., 3:] = (-p * n_noisy / n * decay)[..., None] * self.worth.slopes(theta[:, 3:], sigma_n)
+        return self.units.error * (theta[:, :1] + decay), self.units.error * out
 
 
 class TwoTerm:
@@ -191,6 +233,27 @@ class TwoTerm:
         first = np.exp(theta[:, 1:2] - p1 * np.log((n_clean + c1 * n_noisy) / self.units.n))
         second = np.exp(theta[:, 2:3] - p2 * np.log((n_clean + c2 * n_noisy) / self.units.n))
         return self.units.error * (theta[:, :1] + first + second)
+
+    def slopes(self, theta: Floats, n_clean: Floats, n_noisy: Floats, sigma_n: Floats) -> tuple[Floats, Floats]:
+        """E (B, R) and its derivatives by the parameters (B, R, P)."""
+        rate = np.exp(theta[:, 3:4])
+        exponents = (theta[:, 4:5], theta[:, 5:6]) if self.free else ()
+        fixed = (self.power / 4, self.power / (4 * self.k - 2))
+        out = np.zeros((len(theta), len(n_clean), theta.shape[1]))
+        out[..., 0] = 1.0
+        total = theta[:, :1]
+        for term, law in enumerate(self._laws):
+            kappa, q = law.m * rate, np.full_like(rate, law.q)
+            size = n_clean + law_worth(sigma_n[None, :], kappa, q) * n_noisy
+            p = np.exp(exponents[term]) if self.free else fixed[term]
+            log_n = np.log(size / self.units.n)
+            value = np.exp(theta[:, 1 + term : 2 + term] - p * log_n)
+            total = total + value
+            out[..., 1 + term] = value
+            out[..., 3] += -p * value * n_noisy / size * law_slopes(sigma_n[None, :], kappa, q)[0]
+            if self.free:
+                out[..., 4 + term] = -p * log_n * value
+        return self.units.error * total, self.units.error * out
 
 
 class Curve(Protocol):

@@ -129,6 +129,21 @@ def residuals_of(curve: Curve, table: Table, scale: str, weights: Floats | None 
     return residuals
 
 
+def slopes_of(curve: Curve, table: Table, scale: str, weights: Floats | None = None) -> least_squares.Jacobian | None:
+    """Derivatives of `residuals_of`, (B, R, P); None for a curve that does not know its slopes."""
+    slopes = getattr(curve, "slopes", None)
+    if slopes is None:
+        return None
+    root = np.sqrt(table.seeds)
+
+    def jacobian(theta: Floats, rows: NDArray[np.intp]) -> Floats:
+        error, by = slopes(theta, table.n_clean, table.n_noisy, table.sigma_n)
+        factor = root / (np.maximum(error, 1e-300) if scale == "log" else curve.units.error)
+        return np.asarray(by * (factor if weights is None else factor * weights[rows])[..., None])
+
+    return jacobian
+
+
 def _unit(curve: Curve, scale: str) -> float:
     """Size of one residual unit, squared, in the units of the table's variance."""
     return 1.0 if scale == "log" else curve.units.error**2
@@ -138,9 +153,19 @@ def fit(name: str, curve: Curve, table: Table, scale: str = "log") -> Fit:
     """Best of many starts. Raises DataError with fewer cells than parameters."""
     if table.size < len(curve.names):
         raise DataError(f"{name}: {table.size} cells cannot determine {len(curve.names)} parameters")
-    found = least_squares.solve(residuals_of(curve, table, scale), curve.starts(), curve.lower, curve.upper)
-    theta = found.theta[found.best()]
-    sse = float(found.sse.min()) * _unit(curve, scale)
+    found = least_squares.solve(
+        residuals_of(curve, table, scale),
+        curve.starts(),
+        curve.lower,
+        curve.upper,
+        jacobian=slopes_of(curve, table, scale),
+    )
+    return _fit_of(name, curve, found.theta[found.best()], float(found.sse.min()), table, scale)
+
+
+def _fit_of(name: str, curve: Curve, theta: Floats, sse: float, table: Table, scale: str) -> Fit:
+    """The fit at a minimum; sse in squared residual units."""
+    sse *= _unit(curve, scale)
     free = int(np.sum((theta > curve.lower) & (theta < curve.upper)))
     lack_f = lack_p = None
     if table.size > free and table.dof:
@@ -149,50 +174,91 @@ def fit(name: str, curve: Curve, table: Table, scale: str = "log") -> Fit:
     return Fit(name, curve, theta, sse, table, free, lack_f, lack_p, scale)
 
 
+def fit_laws(noise_levels: Sequence[float], units: Units, table: Table, scale: str = "log") -> dict[str, Fit]:
+    """Every law of `bounds.laws.LAWS` by label: one batch over the laws, each with its curvature q held."""
+    curves = {law.label: SingleIndex(LawWorth(law.q, noise_levels), units) for law in LAWS.values()}
+    first = next(iter(curves.values()))
+    if table.size < len(first.names):
+        raise DataError(f"{next(iter(curves))}: {table.size} cells cannot determine {len(first.names)} parameters")
+    starts = first.starts()
+    q = np.repeat([law.q for law in LAWS.values()], len(starts))
+    shared = SingleIndex(LawWorth(None, noise_levels), units)
+    found = least_squares.solve(
+        residuals_of(shared, table, scale),
+        np.column_stack([np.tile(starts, (len(curves), 1)), q]),
+        shared.lower,
+        shared.upper,
+        jacobian=slopes_of(shared, table, scale),
+        fixed=np.arange(len(shared.names)) == len(first.names),
+    )
+    best = found.sse.reshape(len(curves), -1).argmin(axis=1) + np.arange(len(curves)) * len(starts)
+    return {
+        name: _fit_of(name, curve, found.theta[k, :-1], float(found.sse[k]), table, scale)
+        for (name, curve), k in zip(curves.items(), best, strict=True)
+    }
+
+
 def profile(fitted: Fit, column: int, values: Floats) -> Floats:
     """SSE minimised over the other parameters with parameter `column` held at each of `values` ((V,) -> (V,))."""
+    return _profiles(fitted, np.full(len(values), column), values)
+
+
+def _profiles(fitted: Fit, columns: NDArray[np.intp], values: Floats) -> Floats:
+    """`profile` of another column for each value, all in one batch: (V,), (V,) -> (V,)."""
     fresh = fitted.curve.starts()
     starts = np.stack([fitted.theta, fresh[len(fresh) // 2]])
     batch = np.repeat(starts, len(values), axis=0)
-    batch[:, column] = np.tile(values, len(starts))
-    fixed = np.zeros(batch.shape[1], bool)
-    fixed[column] = True
+    held = np.tile(columns, len(starts))
+    batch[np.arange(len(batch)), held] = np.tile(values, len(starts))
     curve = fitted.curve
     found = least_squares.solve(
-        residuals_of(curve, fitted.table, fitted.scale), batch, curve.lower, curve.upper, fixed=fixed, iterations=50
+        residuals_of(curve, fitted.table, fitted.scale),
+        batch,
+        curve.lower,
+        curve.upper,
+        jacobian=slopes_of(curve, fitted.table, fitted.scale),
+        fixed=np.arange(batch.shape[1]) == held[:, None],
+        iterations=50,
     )
     return found.sse.reshape(len(starts), -1).min(axis=0) * _unit(curve, fitted.scale)
 
 
 def interval(fitted: Fit, column: int, confidence: float = 0.95) -> Interval:
     """Profile interval of one parameter. No interval (None, None) from one seed a cell, or without a spare cell."""
-    best = float(fitted.theta[column])
-    if fitted.dof < 1 or not np.isfinite(fitted.variance):
-        return Interval(best, None, None)
-    limit = fitted.sse + fitted.variance * float(stdtrit(fitted.dof, 0.5 + confidence / 2)) ** 2
-    low, high = float(fitted.curve.lower[column]), float(fitted.curve.upper[column])
-    return Interval(best, _end(fitted, column, best, low, limit), _end(fitted, column, best, high, limit))
+    return intervals(fitted, [column], confidence)[0]
 
 
-def _end(fitted: Fit, column: int, best: float, bound: float, limit: float) -> float:
-    """Where the profile crosses `limit` between the estimate and the bound; the bound if it does not.
+def intervals(fitted: Fit, columns: Sequence[int], confidence: float = 0.95) -> list[Interval]:
+    """`interval` of several parameters, their profiles in one batch.
 
-    Two grids, then a straight line in sqrt(SSE - SSE_min), which is nearly linear in the parameter.
+    An end is where the profile crosses its limit between the estimate and the bound; the bound if it does not. Two
+    grids, then a straight line in sqrt(SSE - SSE_min), which is nearly linear in the parameter.
     """
-    inside, outside = best, bound
-    height_in, height_out = 0.0, math.inf
+    best = [float(fitted.theta[c]) for c in columns]
+    if fitted.dof < 1 or not np.isfinite(fitted.variance):
+        return [Interval(b, None, None) for b in best]
+    goal = math.sqrt(fitted.variance) * float(stdtrit(fitted.dof, 0.5 + confidence / 2))
+    held = np.repeat(np.asarray(columns), 2)
+    inside = fitted.theta[held]
+    outside = np.where(np.arange(len(held)) % 2 == 0, fitted.curve.lower[held], fitted.curve.upper[held])
+    height_in, height_out = np.zeros(len(held)), np.full(len(held), np.inf)
+    crossed = np.ones(len(held), bool)
     for steps in (np.geomspace(1e-3, 1.0, 16), np.linspace(1 / 8, 1.0, 8)):
-        grid = inside + (outside - inside) * steps
-        height = np.sqrt(np.maximum(profile(fitted, column, grid) - fitted.sse, 0.0))
-        above = np.nonzero(height > math.sqrt(limit - fitted.sse))[0]
-        if not len(above):
-            return outside
-        first = int(above[0])
-        if first:
-            inside, height_in = float(grid[first - 1]), float(height[first - 1])
-        outside, height_out = float(grid[first]), float(height[first])
-    share = (math.sqrt(limit - fitted.sse) - height_in) / max(height_out - height_in, 1e-300)
-    return inside + (outside - inside) * min(max(share, 0.0), 1.0)
+        rows = np.nonzero(crossed)[0]
+        grid = inside[rows, None] + (outside - inside)[rows, None] * steps
+        sse = _profiles(fitted, np.repeat(held[rows], len(steps)), grid.ravel()).reshape(grid.shape)
+        height = np.sqrt(np.maximum(sse - fitted.sse, 0.0))
+        crossed[rows] = (height > goal).any(axis=1)
+        for k, row in enumerate(rows):
+            if not crossed[row]:
+                continue
+            first = int(np.argmax(height[k] > goal))
+            if first:
+                inside[row], height_in[row] = grid[k, first - 1], height[k, first - 1]
+            outside[row], height_out[row] = grid[k, first], height[k, first]
+    share = np.clip((goal - height_in) / np.maximum(height_out - height_in, 1e-300), 0.0, 1.0)
+    ends = np.where(crossed, inside + (outside - inside) * share, outside).reshape(-1, 2)
+    return [Interval(b, float(low), float(high)) for b, (low, high) in zip(best, ends, strict=True)]
 
 
 def resample(fitted: Fit, draws: int, rng: np.random.Generator) -> Floats:
@@ -218,7 +284,15 @@ def resample(fitted: Fit, draws: int, rng: np.random.Generator) -> Floats:
         )
 
     start = np.repeat(fitted.theta[None, :], draws, axis=0)
-    return least_squares.solve(residuals, start, curve.lower, curve.upper, iterations=30, tolerance=1e-7).theta
+    return least_squares.solve(
+        residuals,
+        start,
+        curve.lower,
+        curve.upper,
+        jacobian=slopes_of(curve, table, fitted.scale),
+        iterations=30,
+        tolerance=1e-7,
+    ).theta
 
 
 @dataclass(frozen=True)
@@ -266,18 +340,33 @@ class SingleC:
         return self.alike is not None and self.alike >= ALIKE
 
     @functools.cached_property
+    def _intervals(self) -> list[Interval]:
+        """Of log p, then of c at each noise level, in one batch."""
+        return intervals(self.free, range(2, 3 + len(self.noise_levels)), self.confidence)
+
+    @functools.cached_property
     def worth(self) -> dict[float, Interval]:
         """c at each measured noise level, with its profile interval."""
-        return {s: self.worth_at(s) for s in self.noise_levels}
+        return dict(zip(self.noise_levels, map(_open_ended, self._intervals[1:]), strict=True))
 
     def worth_at(self, sigma_n: float) -> Interval:
         """c at one measured noise level."""
-        return _open_ended(interval(self.free, 3 + self.noise_levels.index(sigma_n), self.confidence))
+        if "worth" in self.__dict__:  # all of them are known
+            return self.worth[sigma_n]
+        if sigma_n not in self._single:
+            column = 3 + self.noise_levels.index(sigma_n)
+            self._single[sigma_n] = _open_ended(interval(self.free, column, self.confidence))
+        return self._single[sigma_n]
+
+    @functools.cached_property
+    def _single(self) -> dict[float, Interval]:
+        """Worths that were asked for one at a time."""
+        return {}
 
     @functools.cached_property
     def exponent(self) -> Interval:
         """p of the curve."""
-        return interval(self.free, 2, self.confidence).map(math.exp)
+        return self._intervals[0].map(math.exp)
 
     @functools.cached_property
     def controls(self) -> dict[str, Comparison]:
@@ -292,12 +381,16 @@ class SingleC:
         """By label, in the order of `bounds.laws.LAWS`; empty where nothing has noise."""
         if not any(s > 0 for s in self.noise_levels):
             return {}
-        return {law.label: self._nested(law.label, LawWorth(law.q, self.noise_levels)) for law in LAWS.values()}
+        free = self.free
+        fitted = fit_laws(self.noise_levels, free.curve.units, free.table, free.scale)
+        return {name: self._compared(nested) for name, nested in fitted.items()}
 
     def _nested(self, name: str, worth: Worth) -> Comparison:
         free = self.free
-        nested = fit(name, SingleIndex(worth, free.curve.units), free.table, free.scale)
-        return Comparison(nested, None, None) if self.all_alike else compare_nested(nested, free)
+        return self._compared(fit(name, SingleIndex(worth, free.curve.units), free.table, free.scale))
+
+    def _compared(self, nested: Fit) -> Comparison:
+        return Comparison(nested, None, None) if self.all_alike else compare_nested(nested, self.free)
 
 
 def _open_ended(c: Interval) -> Interval:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Residuals = Callable[[Floats, NDArray[np.intp]], Floats]
+Jacobian = Callable[[Floats, NDArray[np.intp]], Floats]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def solve(
     lower: Floats,
     upper: Floats,
     *,
+    jacobian: Jacobian | None = None,
     fixed: NDArray[np.bool_] | None = None,
     iterations: int = 80,
     tolerance: float = 1e-10,
@@ -42,8 +44,8 @@ def solve(
     """Minimise `sum_r residuals(theta, rows)[b, r]^2` for every row b, with lower <= theta <= upper.
 
     residuals(theta, rows): (b, P) parameters of the batch rows `rows` -> (b, R). start: (B, P). lower, upper, fixed:
-    (P,) or (B, P); a fixed coordinate keeps its start. Forward differences; a row stops when an accepted step lowers
-    its cost by less than `tolerance` relatively, or when no step helps.
+    (P,) or (B, P); a fixed coordinate keeps its start. jacobian(theta, rows): (b, R, P), forward differences without
+    it. A row stops when an accepted step lowers its cost by less than `tolerance` relatively, or when no step helps.
     """
     theta = np.clip(np.array(start, dtype=float), lower, upper)
     batch, size = theta.shape
@@ -60,18 +62,12 @@ def solve(
         if not len(rows):
             break
         t, base = theta[rows], r[rows]
-        jacobian = np.empty((len(rows), base.shape[1], size))
-        for j in range(size):
-            step = 1e-6 * np.maximum(np.abs(t[:, j]), 1e-3)
-            step = np.where(t[:, j] + step > hi[rows, j], -step, step)
-            moved = t.copy()
-            moved[:, j] += step
-            jacobian[:, :, j] = (residuals(moved, rows) - base) / step[:, None]
-        gradient = np.einsum("brp,br->bp", jacobian, base)
+        slopes = _forward(residuals, t, base, hi[rows], rows) if jacobian is None else jacobian(t, rows)
+        gradient = np.einsum("brp,br->bp", slopes, base)
         stuck = still[rows] | ((t <= lo[rows]) & (gradient > 0)) | ((t >= hi[rows]) & (gradient < 0))
-        jacobian[np.broadcast_to(stuck[:, None, :], jacobian.shape)] = 0.0
+        slopes = np.where(stuck[:, None, :], 0.0, slopes)
         gradient = np.where(stuck, 0.0, gradient)
-        hessian = np.einsum("brp,brq->bpq", jacobian, jacobian)
+        hessian = np.swapaxes(slopes, 1, 2) @ slopes
         diagonal = np.einsum("bpp->bp", hessian)
         ridge = damping[rows, None] * diagonal + 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-30
         system = hessian + eye * np.where(stuck, 1.0, ridge)[:, None, :]
@@ -86,3 +82,15 @@ def solve(
         damping[rows] = np.where(better, np.maximum(damping[rows] / 5, 1e-12), damping[rows] * 6)
         converged[rows] = small | (damping[rows] > 1e12) | (np.abs(gradient).max(axis=1) < 1e-14)
     return Solution(theta, cost, converged)
+
+
+def _forward(residuals: Residuals, t: Floats, base: Floats, high: Floats, rows: NDArray[np.intp]) -> Floats:
+    """Forward differences (b, R, P), backward ones where a step would leave the box."""
+    out = np.empty((*base.shape, t.shape[1]))
+    for j in range(t.shape[1]):
+        step = 1e-6 * np.maximum(np.abs(t[:, j]), 1e-3)
+        step = np.where(t[:, j] + step > high[:, j], -step, step)
+        moved = t.copy()
+        moved[:, j] += step
+        out[:, :, j] = (residuals(moved, rows) - base) / step[:, None]
+    return out

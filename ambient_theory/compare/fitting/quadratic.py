@@ -41,16 +41,43 @@ def basis(columns: Floats) -> Floats:
 
 
 def form(larger: Floats | None, smaller: Floats, correlation: Floats) -> Form:
-    """The form of what `larger` explains beyond `smaller` (bases from `basis`); None stands for everything."""
-    count = len(smaller)
-    q = np.eye(count) if larger is None else larger @ larger.T
-    q = q - smaller @ smaller.T
+    """The form of what `larger` explains beyond `smaller` (bases from `basis`); None stands for everything.
+
+    With bases A, B: tr(A'Omega A) - tr(B'Omega B), and |A'Omega A|^2 - 2 |A'Omega B|^2 + |B'Omega B|^2 (Frobenius).
+    """
+    after = _omega(smaller, correlation)
+    inner = smaller.T @ after
+    if larger is None:
+        cells = len(smaller) // len(correlation)
+        mean = cells * float(np.trace(correlation)) - float(np.trace(inner))
+        second = cells * np.sum(correlation**2) - 2 * np.sum(after**2) + np.sum(inner**2)
+    else:
+        before = _omega(larger, correlation)
+        outer = larger.T @ before
+        mean = float(np.trace(outer) - np.trace(inner))
+        second = np.sum(outer**2) - 2 * np.sum((before.T @ smaller) ** 2) + np.sum(inner**2)
+    return Form(max(mean, 0.0), mean**2 / float(second) if second > 1e-16 else 1.0)
+
+
+def rank_one_means(columns: Floats, correlation: Floats) -> Floats | None:
+    """Mean of the form of each column [n, P] beyond all the others, [P]; None where the columns are dependent.
+
+    What a column explains alone lies along d, its column of the transposed pseudo-inverse: mean = d'Omega d / d'd.
+    """
+    norms = np.linalg.norm(columns, axis=0)
+    if np.any(norms <= 1e-12 * max(float(norms.max(initial=0.0)), 1e-300)):
+        return None
+    u, s, vt = np.linalg.svd(columns / norms, full_matrices=False)
+    if len(s) < columns.shape[1] or s[-1] <= 1e-7 * s[0]:
+        return None
+    d = (u / s) @ vt
+    return np.asarray(np.sum(d * _omega(d, correlation), axis=0) / np.sum(d * d, axis=0))
+
+
+def _omega(columns: Floats, correlation: Floats) -> Floats:
+    """Omega times columns [L R, P]."""
     levels = len(correlation)
-    cells = count // levels
-    product = np.einsum("amr,mk->akr", q.reshape(count, levels, cells), correlation).reshape(count, count)
-    mean = float(np.trace(product))
-    second = float(np.sum(product * product.T))
-    return Form(max(mean, 0.0), mean**2 / second if second > 1e-16 else 1.0)
+    return (correlation @ columns.reshape(levels, -1)).reshape(columns.shape)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 For sizes N [R] and measured errors E [L, R] of L levels with weights, the best E_inf >= 0 and a >= 0 at a given p have
 a closed form (non-negative least squares in two variables; variable projection, Golub and Pereyra 1973). What is left
-is a search over log p on a grid, refined around its best point: nothing iterates towards a minimum, so nothing can stop
-before it. Sizes that depend on parameters of a law (a worth, a saturation) are tried as rows of one batch, which gives
-the exact profile of those parameters.
+is a search over log p: a grid, a finer one around its best point, and twice the vertices of two parabolas through
+three points around the best (with E_inf free, and with E_inf = 0; each is smooth, what they make together is not).
+Nothing iterates towards a minimum, so nothing can stop before it. Sizes that depend on parameters of a law (a worth, a
+saturation) are tried as rows of one batch, which gives the exact profile of those parameters.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 EXPONENTS = (0.05, 4.0)
 """Range of p that is searched."""
-COARSE, FINE, ROUNDS, ROUGH = 36, 7, 4, 1
+COARSE, FINE = 36, 7
+CLOSER = 1 / 8
+"""Spacing of the points of the last parabolas, of that of the finer grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,73 +59,127 @@ class Curves:
         return self.floor[..., None] + self.a[..., None] * np.exp(-np.exp(self.log_p)[..., None] * n)
 
 
-def fit(size: Floats, errors: Errors, rounds: int = ROUNDS) -> Curves:
+def fit(size: Floats, errors: Errors, *, rough: bool = False) -> Curves:
     """Least squares over (E_inf, a, p) for every row of sizes [B, R], or [B, L, R] where they differ between levels.
 
-    rounds: refinements of p, each three times as fine; `ROUGH` is enough to find where to look closer.
+    rough: stop at the finer grid of p, which is enough to find where to look closer.
     """
     low, high = np.log(EXPONENTS)
     n = np.log(np.maximum(size, 1e-9) / errors.unit)
     if n.ndim == 2:
         n = n[:, None, :]
-    levels = len(errors.error)
-    step = (high - low) / (COARSE - 1)
     grid = np.linspace(low, high, COARSE)
-    shared = n.shape[1] == 1
-    centre = _coarse(n[:, 0], errors, grid) if shared else _best(n, errors, np.tile(grid, (len(n), levels, 1)))[3]
-    curves = None
-    for _ in range(rounds):
-        offsets = np.linspace(-step, step, FINE)
-        found = _best(n, errors, np.clip(centre[..., None] + offsets, low, high))
-        curves, centre, step = found, found[3], step / (FINE - 1) * 2
-    assert curves is not None
-    return Curves(*curves, unit=errors.unit)
-
-
-def _solve(x: tuple[Floats, Floats, Floats, Floats, Floats, Floats]) -> tuple[Floats, Floats, Floats]:
-    """(sse, E_inf, a) of two-variable non-negative least squares from its sums ww, wx, xx, wy, xy, yy."""
-    ww, wx, xx, wy, xy, yy = np.broadcast_arrays(*x)
-    det = ww * xx - wx**2
-    both = det > 1e-13 * ww * xx
-    a = np.where(both, (ww * xy - wx * wy) / np.where(both, det, 1.0), 0.0)
-    e = (wy - a * wx) / ww
-    a_only = np.maximum(xy / xx, 0.0)
-    e_only = np.maximum(wy / ww, 0.0)
-    free = both & (a >= 0) & (e >= 0)
-    no_floor = ~free & (xy**2 / xx > wy**2 / ww)
-    a = np.where(free, a, np.where(no_floor, a_only, 0.0))
-    e = np.where(free, e, np.where(no_floor, 0.0, e_only))
-    sse = yy - 2 * (e * wy + a * xy) + e**2 * ww + 2 * e * a * wx + a**2 * xx
-    return np.maximum(sse, 0.0), e, a
-
-
-def _coarse(n: Floats, errors: Errors, grid: Floats) -> Floats:
-    """log p [B, L] on the grid for sizes [B, R] that all levels share: sums by matrix products."""
-    x = np.exp(-np.exp(grid)[:, None] * n[:, None, :])
-    w2 = errors.weight**2
-    wy = (w2 * errors.error).T
-    sse, _, _ = _solve(
-        (w2.sum(axis=1), x @ w2.T, x**2 @ w2.T, wy.sum(axis=0), x @ wy, np.sum(w2 * errors.error**2, axis=1))
+    step = grid[1] - grid[0]
+    of = _Moments.of(errors)
+    if n.shape[1] == 1:
+        coarse = _least(of.shared(n[:, 0], grid))
+    else:
+        coarse = _least(of.sums(n, np.broadcast_to(grid, (len(n), n.shape[1], COARSE))))
+    centre = grid[np.argmin(coarse, axis=-1)]
+    at = np.clip(centre[..., None] + np.linspace(-step, step, FINE), low, high)
+    step *= 2 / (FINE - 1)
+    for closer in () if rough else (step * CLOSER, 0.0):
+        sums = of.sums(n, at)
+        best = _at(at, np.argmin(_least(sums), axis=-1))
+        at = np.stack([best, *(vertex(f, at) for f in _branches(sums))], axis=-1)
+        if closer:
+            best = _at(at, np.argmin(_least(of.sums(n, at)), axis=-1))
+            at = np.clip(best[..., None] + np.array([-closer, 0.0, closer]), low, high)
+    sums, tried = of.sums(n, at), at
+    sse = _least(sums)
+    k = np.argmin(sse, axis=-1)
+    ww, wx, xx, wy, xy = (_at(np.broadcast_to(z, sse.shape), k) for z in sums[:5])
+    det, top, bottom = ww * xx - wx * wx, ww * xy - wx * wy, xx * wy - wx * xy
+    free = _free(ww * xx, det, top, bottom)
+    det = np.where(free, det, 1.0)
+    alone = xy * xy / xx > wy * wy / ww
+    return Curves(
+        sse=_at(sse, k),
+        floor=np.where(free, bottom / det, np.where(alone, 0.0, wy / ww)),
+        a=np.where(free, top / det, np.where(alone, xy / xx, 0.0)),
+        log_p=_at(tried, k),
+        unit=errors.unit,
     )
-    return grid[np.argmin(sse, axis=1)]
 
 
-def _best(n: Floats, errors: Errors, log_p: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """(sse, E_inf, a, log p) [B, L], the best of log_p [B, L, P] for log sizes [B, L or 1, R]."""
-    x = np.exp(-np.exp(log_p)[..., None] * n[:, :, None, :])
-    w2 = errors.weight**2
-    w2y = w2 * errors.error
-    column = lambda total: total[None, :, None]  # noqa: E731
-    sse, e, a = _solve(
-        (
-            column(w2.sum(axis=-1)),
-            np.einsum("blpr,lr->blp", x, w2),
-            np.einsum("blpr,lr->blp", x * x, w2),
-            column(w2y.sum(axis=-1)),
-            np.einsum("blpr,lr->blp", x, w2y),
-            column((w2y * errors.error).sum(axis=-1)),
-        )
-    )
-    best = np.argmin(sse, axis=-1)[..., None]
-    pick = lambda z: np.take_along_axis(np.broadcast_to(z, sse.shape), best, axis=-1)[..., 0]  # noqa: E731
-    return pick(sse), pick(e), pick(a), pick(log_p)
+def _at(z: Floats, k: NDArray[np.intp]) -> Floats:
+    """z [..., P] at the indices k [...]."""
+    return np.asarray(z.reshape(-1, z.shape[-1])[np.arange(k.size), k.ravel()].reshape(k.shape))
+
+
+def vertex(f: Floats, at: Floats) -> Floats:
+    """Where the parabola through the least of f [..., P] and its two neighbours has its minimum; the least at an edge.
+
+    at [..., P]: evenly spaced points, P >= 3. Never beyond the neighbours.
+    """
+    best = np.argmin(f, axis=-1)
+    k = np.clip(best, 1, f.shape[-1] - 2)
+    left, middle, right = (_at(f, k + i) for i in (-1, 0, 1))
+    bend = left - 2 * middle + right
+    inside = (k == best) & (bend > 0)
+    shift = np.where(inside, 0.5 * (left - right) / np.where(inside, bend, 1.0), 0.0)
+    return np.asarray(_at(at, best) + np.clip(shift, -1.0, 1.0) * (_at(at, k + 1) - _at(at, k)))
+
+
+Sums = tuple[Floats, Floats, Floats, Floats, Floats, Floats]
+"""ww, wx, xx, wy, xy, yy: weighted sums over the cells of 1, x = N^-p and y = E, their squares and products."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """Squared weights [L, R], the same times the errors, and the sums that no exponent changes, [L]."""
+
+    w2: Floats
+    w2y: Floats
+    ww: Floats
+    wy: Floats
+    yy: Floats
+
+    @classmethod
+    def of(cls, errors: Errors) -> _Moments:
+        w2 = errors.weight**2
+        w2y = w2 * errors.error
+        return cls(w2, w2y, w2.sum(axis=-1), w2y.sum(axis=-1), (w2y * errors.error).sum(axis=-1))
+
+    def shared(self, n: Floats, grid: Floats) -> Sums:
+        """Sums [B, L, P] at a grid of log p for log sizes [B, R] that all levels share, by matrix products."""
+        x = np.exp(-np.exp(grid)[:, None] * n[:, None, :])
+        by = lambda z, w: np.swapaxes(z @ w.T, 1, 2)  # noqa: E731
+        return self._all(by(x, self.w2), by(x * x, self.w2), by(x, self.w2y))
+
+    def sums(self, n: Floats, log_p: Floats) -> Sums:
+        """Sums [B, L, P] at log p [B, L, P] for log sizes [B, L or 1, R]."""
+        x = np.exp(-np.exp(log_p)[..., None] * n[:, :, None, :])
+        by = lambda z, w: np.einsum("blpr,lr->blp", z, w)  # noqa: E731
+        return self._all(by(x, self.w2), by(x * x, self.w2), by(x, self.w2y))
+
+    def _all(self, wx: Floats, xx: Floats, xy: Floats) -> Sums:
+        return self.ww[:, None], wx, xx, self.wy[:, None], xy, self.yy[:, None]
+
+
+def _free(scale: Floats, det: Floats, top: Floats, bottom: Floats) -> NDArray[np.bool_]:
+    """Whether E_inf and a are both free: the system is regular and neither would be negative."""
+    return (det > 1e-13 * scale) & (top >= 0) & (bottom >= 0)
+
+
+def _least(sums: Sums) -> Floats:
+    """Sum of squares of two-variable non-negative least squares.
+
+    x, y > 0, so that each variable alone is never negative; where one of the two would be, the better one stands alone.
+    """
+    ww, wx, xx, wy, xy, yy = sums
+    det, top, bottom = ww * xx - wx * wx, ww * xy - wx * wy, xx * wy - wx * xy
+    free = _free(ww * xx, det, top, bottom)
+    alone = np.maximum(xy * xy / xx, wy * wy / ww)
+    gain = np.where(free, (top * xy + bottom * wy) / np.where(free, det, 1.0), alone)
+    return np.maximum(yy - gain, 0.0)
+
+
+def _branches(sums: Sums) -> tuple[Floats, Floats]:
+    """Sums of squares with E_inf and a free, whatever their sign, and with E_inf = 0."""
+    ww, wx, xx, wy, xy, yy = sums
+    det = ww * xx - wx * wx
+    regular = det > 1e-13 * ww * xx
+    both = ((ww * xy - wx * wy) * xy + (xx * wy - wx * xy) * wy) / np.where(regular, det, 1.0)
+    alone = xy * xy / xx
+    return yy - np.where(regular, both, alone), yy - alone

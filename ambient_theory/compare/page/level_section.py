@@ -49,11 +49,11 @@ def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], 
 # -------------------------------------------------------------------------------------------------------------- figures
 
 
-def level_plates(found: LevelFindings, prefix: str) -> list[Plate]:
-    """The pictures of the leading table of one data set."""
+def level_plates(found: LevelFindings, prefix: str, *, leads: bool = True) -> list[Plate]:
+    """The pictures of one table of a data set; only those of the worth for a table that does not lead."""
     key = found.table.key
     out = []
-    if found.table.noise_levels:
+    if leads and found.table.noise_levels:
         out.append(
             plate(
                 f"{prefix}-goods",
@@ -68,7 +68,7 @@ def level_plates(found: LevelFindings, prefix: str) -> list[Plate]:
     if found.formula.above.points > 2:
         title = f"The formula against what was measured, {key.rule}"
         out.append(plate(f"{prefix}-formula", title, formula_caption(found), level_figures.formula_figure(found)))
-    if answer_figures.with_parts(found.table):
+    if leads and answer_figures.with_parts(found.table):
         title = f"Denoising error by level, with the parts of the data alone, {key.rule}"
         out.append(plate(f"{prefix}-parts", title, PARTS, answer_figures.parts_figure(found.table)))
     return out
@@ -348,7 +348,7 @@ def all_level_plates(findings: Sequence[LevelFindings]) -> dict[str, list[Plate]
         out[f"goods-{i}"] = [p for p in made if p.name.endswith("-goods")]
         rest = [p for p in made if not p.name.endswith("-goods")]
         for k, f in enumerate(found[1:], 1):
-            rest += [p for p in level_plates(f, f"g{i}-{k}") if p.name.endswith(("-worth", "-formula"))]
+            rest += level_plates(f, f"g{i}-{k}", leads=False)
         out[f"levels-{i}"] = rest
         out["scores"] += score_plates(found[0], f"g{i}")
         out["price"] += price_plates(found, f"g{i}")

@@ -19,7 +19,7 @@ from ambient_theory.bounds.laws import LAWS
 from ambient_theory.compare.cells.tables import Table
 from ambient_theory.compare.fitting import least_squares
 from ambient_theory.compare.fitting.curves import Curve, FixedWorth, FreeWorth, LawWorth, SingleIndex, Units
-from ambient_theory.compare.fitting.fits import residuals_of, two_term_curves, units_of
+from ambient_theory.compare.fitting.fits import residuals_of, slopes_of, two_term_curves, units_of
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -62,8 +62,15 @@ def _score(name: str, split: str, curve: Curve, table: Table, scale: str, seen: 
     splits, count = len(seen), len(starts)
     weights = np.repeat(seen.astype(float), count, axis=0)
     batch = np.tile(starts, (splits, 1))
-    residuals = residuals_of(curve, table, scale, weights)
-    found = least_squares.solve(residuals, batch, curve.lower, curve.upper, iterations=40, tolerance=1e-7)
+    found = least_squares.solve(
+        residuals_of(curve, table, scale, weights),
+        batch,
+        curve.lower,
+        curve.upper,
+        jacobian=slopes_of(curve, table, scale, weights),
+        iterations=40,
+        tolerance=1e-7,
+    )
     best = found.sse.reshape(splits, count).argmin(axis=1) + np.arange(splits) * count
     predicted = curve.predict(found.theta[best], table.n_clean, table.n_noisy, table.sigma_n)
     measured = np.broadcast_to(np.exp(table.y), predicted.shape)

@@ -278,7 +278,7 @@ def test_levels_on_one_side_of_the_noise_and_mixtures_of_one_ratio_are_named():
 
 def test_one_seed_a_cell_gives_worths_without_intervals_and_no_price():
     judged = judge(table(level_sweep(np.random.default_rng(0), one_good(0.3), seeds=1)), SIGMA)
-    assert judged.one.value == pytest.approx(0.3, rel=0.2)
+    assert judged.one.value == pytest.approx(0.3, rel=0.25)
     assert judged.one.low is None
     assert not judged.priced
     assert "one training seed a cell" in judged.sentence()

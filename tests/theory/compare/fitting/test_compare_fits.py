@@ -9,7 +9,7 @@ import pytest
 from compare_sweeps import TRUTH, power_law, record, sweep
 from scipy import optimize, stats
 
-from ambient_theory.bounds.laws import law_named
+from ambient_theory.bounds.laws import LAWS, law_named
 from ambient_theory.compare.cells.grouping import group_records
 from ambient_theory.compare.cells.tables import table_of
 from ambient_theory.compare.fitting import fits, least_squares
@@ -85,6 +85,51 @@ def test_the_batched_solver_agrees_with_scipy_on_every_row():
             lambda p, row=row: residuals(p[None, :], np.array([row]))[0], [0.7, 0.7], bounds=(lower, upper), xtol=1e-12
         )
         assert ours.sse[row] == pytest.approx(2 * best.cost, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        SingleIndex(FreeWorth([0.2, 0.6]), fits.Units(400.0, 0.5)),
+        SingleIndex(LawWorth(None, [0.2, 0.6]), fits.Units(400.0, 0.5)),
+        SingleIndex(LawWorth(0.0, [0.2, 0.6]), fits.Units(400.0, 0.5)),
+        TwoTerm(2, [0.2, 0.6], fits.Units(400.0, 0.5)),
+        TwoTerm(3, [0.2, 0.6], fits.Units(400.0, 0.5), free_exponents=True),
+    ],
+    ids=["free c", "law, q free", "exponential limit", "two terms", "two terms, exponents free"],
+)
+def test_slopes_are_the_central_differences_of_the_curve(curve):
+    cells = tuple(np.array(x, dtype=float) for x in ([100, 300, 1000, 100, 300], [0, 0, 0, 1000, 700],
+                                                     [0, 0, 0, 0.2, 0.6]))  # fmt: skip
+    rng = np.random.default_rng(0)
+    theta = np.clip(curve.starts() + 0.01 * rng.standard_normal(curve.starts().shape), curve.lower + 0.01,
+                    curve.upper - 0.01)  # fmt: skip
+    error, by = curve.slopes(theta, *cells)
+    assert error == pytest.approx(curve.predict(theta, *cells), rel=1e-12)
+    for j in range(theta.shape[1]):
+        step = 1e-6 * (np.arange(theta.shape[1]) == j)
+        moved = (curve.predict(theta + step, *cells) - curve.predict(theta - step, *cells)) / 2e-6
+        assert by[..., j] == pytest.approx(moved, abs=1e-7 * max(1.0, float(np.abs(moved).max())))
+
+
+def test_laws_fitted_in_one_batch_are_the_fits_of_each_alone():
+    t = table(sweep(np.random.default_rng(3)))
+    units = fits.units_of(t, "log")
+    together = fits.fit_laws([0.2, 0.6], units, t)
+    for law in LAWS.values():
+        alone = fits.fit(law.label, SingleIndex(LawWorth(law.q, [0.2, 0.6]), units), t)
+        assert together[law.label].sse == pytest.approx(alone.sse, rel=1e-8)
+        assert together[law.label].free == alone.free
+
+
+def test_intervals_of_several_parameters_are_those_of_each_alone():
+    t = table(sweep(np.random.default_rng(3)))
+    found = free_fit(t, list(TRUTH))
+    columns = range(2, 3 + len(TRUTH))
+    together = fits.intervals(found, columns)
+    for column, interval in zip(columns, together, strict=True):
+        alone = fits.interval(found, column)
+        assert interval.to_list() == pytest.approx(alone.to_list(), rel=1e-8)
 
 
 def test_fixed_coordinates_stay_and_bounds_hold():
