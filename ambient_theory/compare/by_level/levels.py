@@ -238,7 +238,7 @@ def _share_clean(curves: Curves) -> None:
 
 
 def _rank(table: LevelTable) -> tuple[Any, ...]:
-    """Best first: told the truth, more mixtures, clean sizes and seeds, longer, fixed compute before the held-out best."""
+    """Best first: told the truth, more mixtures, clean sizes, seeds, longer, fixed compute before the held-out best."""
     order = list(RULES).index(table.key.checkpoint) if table.key.checkpoint in RULES else len(RULES)
     return (
         bool(table.key.told),
