@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
-from ambient_theory.compare.by_level.findings import LevelFindings, analyse_levels
+from ambient_theory.compare.by_level.findings import LevelFindings, analyse_levels, told_and_untold
 from ambient_theory.compare.by_level.goods import ADDITIVE, FREE, NOTHING_BELOW, ONE, TWO
 from ambient_theory.compare.by_level.judgement import FORMULA, Judgement
 from ambient_theory.compare.by_level.unseen import Unseen
 from ambient_theory.compare.by_level.verdicts import Verdict
-from ambient_theory.compare.by_level.words import worth_text
+from ambient_theory.compare.by_level.words import TOLD_COLUMNS, told_row, worth_text
 from ambient_theory.compare.cells.grouping import group_records
 from ambient_theory.compare.cells.tables import Group, MeasuredCell, table_of
 from ambient_theory.compare.scores.analysis import GroupAnalysis, analyse_group
@@ -273,6 +273,15 @@ def moves_section(found: Sequence[LevelFindings]) -> list[str]:
     return out
 
 
+def told_section(found: Sequence[LevelFindings]) -> list[str]:
+    out = ["## How much of the worth comes from knowing the noise?\n"]
+    pairs = told_and_untold(w for f in found for w in f.moves)
+    if not pairs:
+        return [*out, "Missing: no mixture was trained both told its noise and told another.\n"]
+    rows = [[p.said.key.dataset, *told_row(p)] for p in pairs]
+    return [*out, table(["data", *TOLD_COLUMNS], rows)]
+
+
 def unseen_section(found: Sequence[LevelFindings]) -> list[str]:
     out = ["## How well were left-out mixtures predicted?\n"]
     rows = []
@@ -342,13 +351,10 @@ def page(records: Sequence[Record], files: Sequence[str]) -> str:
     parts += mix_section(groups)
     parts += worth_section(found) + law_section(found)
     parts += ["## The hypotheses\n", *first_hypothesis(found), *second_hypothesis(found)]
-    parts += moves_section(found) + unseen_section(found) + score_section(scored)
+    parts += moves_section(found) + told_section(found) + unseen_section(found) + score_section(scored)
     lines = failures(found, problems)
     parts += ["## Where it fails\n", "\n".join(lines) + "\n" if lines else "Nothing beyond what stands above.\n"]
-    parts.append(
-        "Not in these records: a control in which the trainer is not told the noise of its noisy images, and the "
-        "sensitivity of a Fréchet distance to single levels.\n"
-    )
+    parts.append("Not in these records: the sensitivity of a Fréchet distance to single levels.\n")
     return "\n".join(parts)
 
 

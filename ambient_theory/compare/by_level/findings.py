@@ -49,6 +49,7 @@ class Worths:
         return {
             "checkpoint": self.key.checkpoint,
             "duration_nimg": self.key.duration_nimg,
+            "told_sigma": float(self.key.told) if self.key.told else None,
             "sigma_n": self.sigma_n,
             "coarse_worth": None if self.coarse is None else self.coarse.to_list(),
             "fine_worth": None if self.fine is None else self.fine.to_list(),
@@ -177,6 +178,7 @@ def same_models(group: Group, table: LevelTable) -> bool:
         key.source == "train"
         and key.metric in ("fd", "fid")
         and key.reference == "heldout-clean"
+        and not table.key.told
         and (key.dataset, key.duration_nimg, key.checkpoint, key.method)
         == (table.key.dataset, table.key.duration_nimg, table.key.checkpoint, table.key.method)
     )
@@ -202,7 +204,8 @@ def leading_tables(tables: Sequence[LevelTable]) -> tuple[list[Condition], list[
             problems += refused
             continue
         lead = usable[0].key
-        full = [t for t in usable if (t.key.duration_nimg, t.key.method) == (lead.duration_nimg, lead.method)]
+        same = (lead.duration_nimg, lead.method, lead.told)
+        full = [t for t in usable if (t.key.duration_nimg, t.key.method, t.key.told) == same]
         found.append((list({t.key.checkpoint: t for t in reversed(full)}.values())[::-1], usable))
     return found, list(dict.fromkeys(problems))
 
@@ -219,6 +222,28 @@ def worths_of(table: LevelTable, confidence: float = 0.95) -> list[Worths]:
         ends = worth_intervals(law, confidence)
         out.append(Worths(table.key, sigma_n, ends[0] if above.any() else None, ends[-1] if not above.all() else None))
     return out
+
+
+@dataclass(frozen=True)
+class Told:
+    """Worth of a noisy image to models that knew its noise, and to the same trained in the belief that it is `said`."""
+
+    truth: Worths
+    said: Worths
+
+    @property
+    def kept(self) -> float | None:
+        """Share of the worth above the noise that is left without the knowledge; None where nothing was there."""
+        known, without = self.truth.coarse, self.said.coarse
+        return without.value / known.value if known is not None and without is not None and known.value > 0 else None
+
+
+def told_and_untold(moves: Iterable[Worths]) -> list[Told]:
+    """Every condition and noise level that was measured both ways."""
+    rows = list(moves)
+    truth = {(w.key, w.sigma_n): w for w in rows if not w.key.told}
+    pairs = ((truth.get((replace(w.key, told=""), w.sigma_n)), w) for w in rows if w.key.told)
+    return [Told(known, w) for known, w in pairs if known is not None]
 
 
 def analyse_levels(

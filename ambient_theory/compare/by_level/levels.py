@@ -18,14 +18,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_theory.compare.cells.grouping import method_words, same_value
+from ambient_theory.compare.cells.grouping import method_words, same_value, untold
 from ambient_theory.compare.cells.tables import bartlett, is_control, mixture_words
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import content_hash
@@ -45,7 +45,8 @@ RULES = {
 @dataclass(frozen=True, order=True)
 class CurveKey:
     """What must agree before two error curves may be compared. duration_nimg 0 stands for unknown; images: hash of the
-    held-out images; evaluation: short words and a hash of the settings and levels."""
+    held-out images; evaluation: short words and a hash of the settings and levels; told: the noise that the training
+    was told of its noisy images, empty for the truth."""
 
     dataset: str
     duration_nimg: int
@@ -55,6 +56,7 @@ class CurveKey:
     n_eval: int
     dim: int
     evaluation: str
+    told: str = ""
 
     @property
     def rule(self) -> str:
@@ -69,6 +71,8 @@ class CurveKey:
             parts.append(f"{upto}{self.duration_nimg:,} training images")
         if self.method:
             parts.append(f"method {self.method}")
+        if self.told:
+            parts.append(f"told that the noise is {self.told}")
         parts.append(f"{self.n_eval:,} held-out images")
         return ", ".join(parts)
 
@@ -205,6 +209,7 @@ def level_tables(records: Iterable[Record], *, level_best: bool = True) -> list[
         )
     if level_best:
         curves |= _best_of_durations(curves)
+    _share_clean(curves)
     peers: dict[tuple[Any, ...], set[CurveKey]] = defaultdict(set)
     for key, _ in curves:
         peers[_condition(key)].add(key)
@@ -221,13 +226,29 @@ def level_tables(records: Iterable[Record], *, level_best: bool = True) -> list[
 
 
 def _condition(key: CurveKey) -> tuple[Any, ...]:
-    return (key.dataset, key.duration_nimg, key.checkpoint, key.method)
+    return (key.dataset, key.duration_nimg, key.checkpoint, key.method, key.told)
+
+
+def _share_clean(curves: Curves) -> None:
+    """Give models of clean images alone to those that were told another noise: to clean images it is nothing."""
+    for key, levels in [k for k in curves if k[0].told]:
+        for mixture, seeds in curves.get((replace(key, told=""), levels), {}).items():
+            if not mixture[1]:
+                curves[key, levels].setdefault(mixture, seeds)
 
 
 def _rank(table: LevelTable) -> tuple[Any, ...]:
-    """Best first: more mixtures and clean sizes, more seeds, longer, fixed compute before the held-out best."""
+    """Best first: told the truth, more mixtures, clean sizes, seeds, longer, fixed compute before the held-out best."""
     order = list(RULES).index(table.key.checkpoint) if table.key.checkpoint in RULES else len(RULES)
-    return (-len(table.mixtures), -len(table.clean), -table.n_seeds, -table.key.duration_nimg, order, table.key)
+    return (
+        bool(table.key.told),
+        -len(table.mixtures),
+        -len(table.clean),
+        -table.n_seeds,
+        -table.key.duration_nimg,
+        order,
+        table.key,
+    )
 
 
 Curves = dict[tuple[CurveKey, tuple[float, ...]], dict[Mixture, dict[int | None, list[Floats]]]]
@@ -251,15 +272,17 @@ def _curves(records: Iterable[Record]) -> Curves:
         if r.n_clean + r.n_noisy == 0:
             raise DataError(f"a denoise record of {r.dataset} has neither clean nor noisy images")
         settings = {**r.evaluation, "reference": r.reference}
+        method, told = untold(r.method)
         key = (
             r.dataset,
             r.duration_nimg or 0,
             r.checkpoint or "",
-            method_words(r.method),
+            method_words(method),
             str(r.extra.get("images", "")),
             r.n_eval,
             int(r.extra.get("dim", 0)),
             content_hash(settings, 6),
+            told,
         )
         mixture = (r.n_clean, r.n_noisy, float(sigma_n) if r.n_noisy and isinstance(sigma_n, int | float) else None)
         models[key, mixture, r.seed][r.level].append(r)

@@ -37,7 +37,7 @@ from ambient_theory.compare.by_level.levels import (
     nats_quadrature,
 )
 from ambient_theory.compare.by_level.words import worth_text
-from ambient_theory.compare.cells.grouping import method_words
+from ambient_theory.compare.cells.grouping import method_words, untold
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.words import number, span
 from ambient_theory.shared.errors import DataError
@@ -277,7 +277,10 @@ def denoisers(records: Iterable[Record], confidence: float = 0.95) -> tuple[Deno
             f"{datasets[0]}: every model was trained on noisy images alone and knows nothing below its noise, so its "
             "error is not V: take a run with clean images"
         )
-    best = max(known, key=lambda t: (len(t.clean), t.key.checkpoint == HELDOUT_BEST, t.key.duration_nimg, t.n_seeds))
+    best = max(
+        known,
+        key=lambda t: (not t.key.told, len(t.clean), t.key.checkpoint == HELDOUT_BEST, t.key.duration_nimg, t.n_seeds),
+    )
     cells = best.clean or tuple(sorted((c for c in best.cells if c.n_clean), key=lambda c: (c.n_clean, c.n_noisy)))
     second = _of_cell(best, best.clean[-2], rows, confidence) if len(best.clean) > 1 else None
     return _of_cell(best, cells[-1], rows, confidence), second
@@ -292,7 +295,7 @@ def _of_cell(table: LevelTable, cell: LevelCell, rows: Sequence[Record], confide
         for r in rows
         if r.metric == DENOISE
         and (r.n_clean, r.n_noisy, r.dataset) == (cell.n_clean, cell.n_noisy, key.dataset)
-        and (r.duration_nimg or 0, r.checkpoint or "", method_words(r.method))
+        and (r.duration_nimg or 0, r.checkpoint or "", method_words(untold(r.method)[0]))
         == (key.duration_nimg, key.checkpoint, key.method)
     ]
     relative: list[float] = []

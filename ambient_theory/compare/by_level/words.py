@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ambient_theory.compare.by_level.formula import Scatters
 from ambient_theory.compare.by_level.judgement import Judgement
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.words import number, span
+
+if TYPE_CHECKING:
+    from ambient_theory.compare.by_level.findings import Told
 
 
 def worth_text(worth: Interval | None) -> str:
@@ -43,3 +47,27 @@ def band_rows(judged: Judgement, scatters: Scatters) -> list[list[str]]:
             ]
         )
     return rows
+
+
+TOLD_COLUMNS = (
+    "σ",
+    "rule",
+    "training images",
+    "told instead",
+    "price above σ, noise known",
+    "price above σ, told otherwise",
+    "worth below σ, noise known",
+    "worth below σ, told otherwise",
+    "worth kept above σ",
+)
+"""Columns of `told_row`."""
+
+
+def told_row(pair: Told) -> list[str]:
+    """The price and the worth with and without knowledge of the noise."""
+    known, otherwise = pair.truth, pair.said
+    prices = ("–" if w.coarse is None else span(w.coarse.inverse()) for w in (known, otherwise))
+    kept = "–" if pair.kept is None else f"{pair.kept:.0%}"
+    duration = f"{known.key.duration_nimg:,}" if known.key.duration_nimg else "–"
+    below = (worth_text(known.fine), worth_text(otherwise.fine))
+    return [f"{known.sigma_n:g}", known.key.rule, duration, otherwise.key.told, *prices, *below, kept]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 from typing import Any
 
@@ -66,6 +66,17 @@ def method_words(method: Mapping[str, Any] | str | None) -> str:
     if method is None or isinstance(method, str):
         return method or ""
     return ", ".join(f"{name} {method[name]}" for name in sorted(method) if method[name] is not None)
+
+
+def untold(method: Mapping[str, Any] | str | None) -> tuple[Mapping[str, Any] | str | None, str]:
+    """(the method without it, what the training was told of the noise of its noisy images); empty for the truth.
+
+    `told_sigma` in a method: a control, how much of the worth of a noisy image comes from knowing its noise. To clean
+    images it is nothing, so that models of clean images alone serve both.
+    """
+    if not isinstance(method, Mapping) or method.get("told_sigma") is None:
+        return method, ""
+    return {name: value for name, value in method.items() if name != "told_sigma"}, f"{method['told_sigma']:g}"
 
 
 def _evaluation(settings: Mapping[str, Any]) -> str:
@@ -155,12 +166,16 @@ def group_records(records: Iterable[Record]) -> list[Group]:
     """
     by_key: dict[GroupKey, dict[tuple[int, int, float | None], list[Record]]] = defaultdict(lambda: defaultdict(list))
     left_out: dict[GroupKey, list[str]] = defaultdict(list)
+    truth: dict[GroupKey, GroupKey] = {}
     for record in records:
         if record.source == "simulate" or record.metric == "price" or record.extra.get("grade") == "second-hand":
             continue
         if record.level is not None:
             continue
         key = key_of(record)
+        method, told = untold(record.method)
+        if told and record.source == "train":
+            truth[key] = replace(key, method=method_words(method))
         sigma_n = record.sigma_n
         if isinstance(sigma_n, tuple) and len(sigma_n) == 1:
             sigma_n = sigma_n[0]
@@ -174,6 +189,10 @@ def group_records(records: Iterable[Record]) -> list[Group]:
             continue
         mixture = (record.n_clean, record.n_noisy, float(sigma_n) if record.n_noisy and sigma_n is not None else None)
         by_key[key][mixture].append(record)
+    for key, base in truth.items():
+        for mixture, rows in by_key.get(base, {}).items():
+            if not mixture[1]:
+                by_key[key].setdefault(mixture, rows)
     groups = []
     for key, mixtures in by_key.items():
         cells, notes = [], list(dict.fromkeys(left_out[key]))

@@ -49,11 +49,16 @@ def price_caption(a: GroupAnalysis) -> str:
 
 
 def utility_caption(a: GroupAnalysis) -> str:
+    text = (
+        "The number of clean images that reaches the same score on the measured clean-only curve, less the clean "
+        "images in the mixture, per noisy image; bands are the fitted c."
+    )
+    if not a.rates:
+        return f"{text} No rectangle of cells was measured, so there is no exchange rate."
     return (
-        "Left: the number of clean images that reaches the same score on the measured clean-only curve, less the "
-        "clean images in the mixture, per noisy image; bands are the fitted c. Right: ratio of finite differences "
-        "of the log score on each rectangle of cells, Fieller intervals; crosses put the fitted curve through the "
-        "same differences. Steps are large, so these are chords, not slopes: compare dots with crosses, not with c."
+        f"Left: {text[0].lower()}{text[1:]} Right: ratio of finite differences of the log score on each rectangle of "
+        "cells, Fieller intervals; crosses put the fitted curve through the same differences. Steps are large, so "
+        "these are chords, not slopes: compare dots with crosses, not with c."
     )
 
 

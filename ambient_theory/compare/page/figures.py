@@ -258,8 +258,9 @@ def utility_figure(analysis: GroupAnalysis) -> Figure:
     levels = sorted({e.sigma_n for e in analysis.equivalents} | {r.sigma_n for r in analysis.rates})
     colour = {s: LEVELS[i % len(LEVELS)] for i, s in enumerate(levels)}
     rows = max(len(analysis.equivalents), len(analysis.rates), 3)
-    figure = new_figure(9.4, 1.3 + 0.34 * rows)
-    left, right = figure.subplots(1, 2)
+    both = bool(analysis.rates)  # without a rectangle of cells there is no rate, and no panel for it
+    figure = new_figure(9.4 if both else 6.4, 1.3 + 0.34 * rows)
+    left, right = figure.subplots(1, 2) if both else (figure.subplots(), None)
     _forest(
         left,
         [(e.name.replace(" + ", "\n+ "), e.worth, colour[e.sigma_n]) for e in analysis.equivalents],
@@ -274,7 +275,7 @@ def utility_figure(analysis: GroupAnalysis) -> Figure:
                 band = np.clip([c.low, c.high], *ends)
                 left.axvspan(*band, color=colour[sigma_n], alpha=0.13, linewidth=0)
         left.set_xlim(ends)
-    if analysis.rates:
+    if right is not None:
         names = [f"σ {r.sigma_n:g}, clean {_span(r.n_clean)},\nnoisy {_span(r.n_noisy)}" for r in analysis.rates]
         _forest(
             right,
@@ -290,8 +291,6 @@ def utility_figure(analysis: GroupAnalysis) -> Figure:
         right.set_title("Exchange rate along the cells")
         finite = [x for r in analysis.rates for x in (*r.measured.to_list(), r.fitted) if x is not None]
         right.set_xlim(min(0, min(finite)) - 0.03, max(1.0, min(max(finite), 3)) * 1.05)
-    else:
-        right.set_visible(False)
     return figure
 
 
@@ -301,7 +300,9 @@ def moves_figure(analyses: Sequence[GroupAnalysis], noise_levels: Sequence[float
     for a in analyses:
         key = a.group.key
         duration = f", {plain_number(key.duration_nimg)} nimg" if key.duration_nimg else ""
-        names.append(f"{key.metric} {key.extractor_name}, {key.reference}{duration}, n {plain_number(key.n_eval)}")
+        rule = f", {key.checkpoint}" if key.checkpoint and key.checkpoint != "last" else ""
+        what = key.metric if key.extractor_name == "none" else f"{key.metric} {key.extractor_name}"
+        names.append(f"{what}, {key.reference}{duration}, n {plain_number(key.n_eval)}{rule}")
     figure = new_figure(9.4, 1.3 + 0.28 * max(len(names), 2))
     axes = figure.subplots(1, len(noise_levels), sharey=True, squeeze=False)[0]
     for ax, sigma_n in zip(axes, noise_levels, strict=True):
@@ -310,11 +311,12 @@ def moves_figure(analyses: Sequence[GroupAnalysis], noise_levels: Sequence[float
             found = a.single.worth.get(sigma_n) if a.single is not None else None
             colour = GREY if a.single is not None and a.single.free.misfit else BLUE
             rows.append((name, found or Interval(math.nan, None, None), colour))
-        _forest(ax, rows, "worth c (clean images for one noisy)")
+        _forest(ax, rows, "")
         ends = [x for _, i, _ in rows for x in i.to_list() if x is not None]
         ax.set_xlim(0, 1.08 * min(max(ends, default=1.0), 3))
         ax.set_title(f"σ {sigma_n:g}")
         ax.tick_params(axis="y", labelsize=8)
+    figure.supxlabel("worth c (clean images for one noisy)", fontsize=9.5)
     return figure
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ambient_theory.bounds.laws import law_named
-from ambient_theory.compare.by_level.findings import LevelFindings, Worths
+from ambient_theory.compare.by_level.findings import LevelFindings, Told, Worths, told_and_untold
 from ambient_theory.compare.by_level.formula import BOUND_TERMS
 from ambient_theory.compare.by_level.judgement import FORMULA, Judgement
 from ambient_theory.compare.by_level.unseen import Unseen
-from ambient_theory.compare.by_level.words import band_columns, band_rows, worth_text
+from ambient_theory.compare.by_level.words import TOLD_COLUMNS, band_columns, band_rows, told_row, worth_text
 from ambient_theory.compare.page import answer_figures, level_figures
 from ambient_theory.compare.page.plates import Plate, plate
 from ambient_theory.compare.scores.words import number, p_value, span, what_to_buy
@@ -248,7 +248,7 @@ def moves_table(moves: Sequence[Worths]) -> Table:
             f"{w.sigma_n:g}",
             w.key.rule,
             f"{w.key.duration_nimg:,}" if w.key.duration_nimg else "–",
-            w.key.method or "–",
+            (w.key.method or "–") + (f", told {w.key.told}" if w.key.told else ""),
             worth_text(w.coarse),
             worth_text(w.fine),
         ]
@@ -257,6 +257,15 @@ def moves_table(moves: Sequence[Worths]) -> Table:
     caption = "Does the worth move with compute and with the checkpoint rule?"
     columns = ["σ", "rule", "training images", "method", "worth above σ", "worth below σ"]
     return _table(caption, columns, rows, folded=True)
+
+
+def told_table(pairs: Sequence[Told]) -> Table:
+    """The worth with and without knowledge of the noise, a line each."""
+    caption = (
+        "How much of the worth comes from knowing the noise? The same training, told the true noise of its noisy "
+        "images and told another (0: that they are clean)."
+    )
+    return _table(caption, TOLD_COLUMNS, [told_row(p) for p in pairs])
 
 
 # -------------------------------------------------------------------------------------------------------------- section
@@ -304,6 +313,8 @@ def more_sections(findings: Sequence[LevelFindings], plates: dict[str, list[Plat
         tables += [band_table(j, f) for f in found for j in f.priced.values()]
         if len({w.key for w in lead.moves}) > 1:
             tables.append(moves_table(lead.moves))
+        if pairs := told_and_untold(lead.moves):
+            tables.append(told_table(pairs))
         heading = f"Laws and formula by level, {lead.table.key.dataset}"
         out.append(section(f"levels-{i}", heading, [], plates.get(f"levels-{i}", []), tables))
     return out
