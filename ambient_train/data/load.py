@@ -11,9 +11,11 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.formats.limits import check_array_size
 from ambient_train.data.images import ImageSet as ImageSet  # for those who load and hold
 from ambient_train.data.noise import unit_notes
+from ambient_train.data.place import is_there, with_range
 from ambient_train.data.readers import open_source
 from ambient_train.data.resize import area_resize
 from ambient_train.data.source import Source
+from ambient_train.data.values import ValueMap
 from ambient_train.stateless import hash_uniform
 
 Split = Literal["train", "heldout", "all"]
@@ -62,6 +64,20 @@ def load_images(
     name = source.name if size == images.shape[-1] else f"{source.name}{resolution}"
     classes = None if labels is None else source.classes
     return ImageSet(name, images, labels, ids, sigma, classes, tuple(notes), source.values)
+
+
+def in_values(spec: str, values: ValueMap | None) -> str:
+    """The source, its numbers mapped to pixels by `values`; as it is where either has no such map.
+
+    Two sets are compared, or a network is used on others, by one map: each would find another for itself.
+    """
+    if values is None or not is_there(spec):
+        return spec
+    try:
+        mapped = open_source(spec).values is not None
+    except DataError:  # whoever reads it says what is wrong; a file of statistics holds no images
+        return spec
+    return with_range(spec, values.low, values.high) if mapped else spec
 
 
 def _geometry(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int, int]:

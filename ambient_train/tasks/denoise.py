@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,9 @@ import torch
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_train.data.images import ImageSet
-from ambient_train.data.load import load_images
+from ambient_train.data.load import in_values, load_images
+from ambient_train.data.place import is_there
+from ambient_train.data.values import values_of
 from ambient_train.diffusion.generate import denoiser
 from ambient_train.diffusion.sampler_settings import OneStep, SamplerConfig
 from ambient_train.evaluation.denoising import LEVELS, denoising_error, log_levels, quick_part
@@ -88,8 +89,8 @@ def _images(trained: Trained, data: str | None, resolution: int | None, most: in
     config, own = trained.config, False
     if config is not None:
         stored = (trained.data or {}).get("path")
-        here = config.data if stored is None or not Path(stored).exists() else stored
-        place = data or here
+        here = config.data if stored is None or not is_there(stored) else stored
+        place = in_values(data, values_of(trained.data)) if data else here
         side = resolution or config.resolution
         own = data is None or (side == config.resolution and _same(replace(config, data=place)))
         with _named(config.data, data):
@@ -111,7 +112,7 @@ def _named(trained_on: str, data: str | None) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        if data is not None or Path(trained_on).expanduser().exists():
+        if data is not None or is_there(trained_on):
             raise
         raise DataError(f"{error}; if the run's data moved, give --data with their new place") from None
 

@@ -21,7 +21,10 @@ from ambient_theory.shared.options import Given
 from ambient_theory.shared.parsing import parse_json
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_theory.shared.records import Record, write_records
-from ambient_train.data.load import load_images
+from ambient_train.data.images import ImageSet
+from ambient_train.data.load import in_values, load_images
+from ambient_train.data.place import is_there
+from ambient_train.data.values import values_of
 from ambient_train.diffusion.generate import generate
 from ambient_train.diffusion.sampler_settings import AnySampler
 from ambient_train.evaluation import own_references
@@ -137,14 +140,20 @@ def evaluate(
         raise UsageError("--repeats and --at are for networks: a set of images is scored once")
     if trained is not None and trained.one_step and given.values.get("denoise"):
         raise UsageError(f"{trained.name} is a distilled generator, no denoiser: leave --n-denoise out")
+    others = None if trained is not None else load_target(target)
+    values = values_of(trained.data) if trained is not None else None if others is None else others.values
+    question = replace(
+        question,
+        data=None if question.data is None else in_values(question.data, values),
+        references=tuple(in_values(spec, values) for spec in question.references),
+    )
     own = _OwnData(trained, question)
     with progress_listener(quiet) as listener:
         if trained is None:
-            if not Path(target).exists():
-                raise DataError(f"{target}: no such run, network or images")
+            assert others is not None
             asked = given.over(EvalConfig(extractors=()))
             count = asked.n if "n" in given.values else None
-            images = own_references.clean_uint8(load_images(os.fspath(target), split="all", holdout=0.0))[:count]
+            images = own_references.clean_uint8(others)[:count]
             shape, sets = (images.shape[1], images.shape[2]), iter([iter([images])])
         else:
             asked, chosen = _as_remembered(trained, given, sampler)
@@ -194,6 +203,13 @@ def evaluate(
     if outdir is not None:
         _write(result, outdir)
     return result
+
+
+def load_target(target: str | os.PathLike[str]) -> ImageSet:
+    """The images that are to be scored, all of them. Raises DataError where there are none."""
+    if not is_there(os.fspath(target)):
+        raise DataError(f"{target}: no such run, network or images")
+    return load_images(os.fspath(target), split="all", holdout=0.0)
 
 
 Batches = Iterator[np.ndarray]

@@ -20,10 +20,9 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.formats.frames import FrameTree
 from ambient_train.data.formats.trees import Tree
 from ambient_train.data.images import ImageSet
-from ambient_train.data.load import load_images, subset_ids
+from ambient_train.data.load import in_values, load_images, subset_ids
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.data.noise_models import TABLE as NOISE_MODELS
-from ambient_train.data.place import with_range
 from ambient_train.data.readers import open_source
 from ambient_train.data.values import values_of
 from ambient_train.diffusion.sampler_settings import OneStep
@@ -196,16 +195,9 @@ def _of_heldout(trained: Trained, sigma_n: float | None) -> Noisy:
     )
 
 
-def in_values_of(trained: Trained, data: str) -> str:
-    """The source, its numbers mapped to pixels as those of the run's own data are; as it is where either has no map."""
-    values = values_of(trained.data)
-    if values is None or open_source(data).values is None:
-        return data
-    return with_range(data, values.low, values.high)
-
-
 def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
-    data = in_values_of(trained, data)
+    values = values_of(trained.data)
+    data = in_values(data, values)
     images, heldout, tree = _whole(data, options.resolution)
     stated = images.sigma_n is not None and bool((images.sigma_n > 0).any())
     if stated and options.sigma_n is not None:
@@ -219,7 +211,7 @@ def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
         )
     if options.originals is None:
         return Noisy(images, heldout=heldout, tree=tree)
-    originals, _, _ = _whole(in_values_of(trained, options.originals), options.resolution)
+    originals, _, _ = _whole(in_values(options.originals, values), options.resolution)
     if originals.images.shape != images.images.shape:
         raise DataError(
             f"{options.originals}: {len(originals):,} images {originals.images.shape[1:]}, but {data} has "

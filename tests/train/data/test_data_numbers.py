@@ -469,6 +469,31 @@ def test_restored_and_generated_images_are_in_the_units_type_and_format_of_the_d
         np.testing.assert_array_equal(_read_back(own[2])[0], stored["images"][2, 0])
 
 
+def test_two_sets_of_numbers_are_compared_by_one_map(tmp_path: Path) -> None:
+    for name, images in (("a", counts(60)), ("b", counts(60, seed=1) // 2)):  # half as bright: far away
+        np.savez(tmp_path / f"{name}.npz", images=images)
+
+    def distance(other: str) -> float:
+        result = ambient(
+            *(
+                "evaluate",
+                tmp_path / "a.npz",
+                "--reference",
+                tmp_path / other,
+                "--extractor",
+                "pixels",
+                "--metric",
+                "fd",
+            ),
+            *("--json", "--quiet"),
+        )
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)["scores"][0]["value"]
+
+    np.savez(tmp_path / "c.npz", images=counts(60, seed=1))  # control: as bright
+    assert distance("b.npz") > 2 * distance("c.npz")
+
+
 def test_other_files_are_restored_by_the_map_of_the_run(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     for i, image in enumerate(counts(60)):
