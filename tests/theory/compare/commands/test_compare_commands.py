@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from compare_sweeps import record, sweep
 from typer.testing import CliRunner
 
+import ambient_theory
 from ambient_theory.shared.files import write_sealed
 from ambient_theory.shared.records import write_records
 from cli import app
@@ -22,6 +24,10 @@ def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("records") / "sweep.jsonl"
     write_records(path, sweep(np.random.default_rng(0)))
     return str(path)
+
+
+UNDECIDED = Path(ambient_theory.__file__).parent / "compare/shipped/price_fashion.jsonl"
+"""Shipped scores that compute limits, so that they determine no price."""
 
 
 def run(*arguments):
@@ -143,16 +149,18 @@ def test_a_price_ends_with_the_sentence_of_compare(file, compared):
     last = run("price", "--sigma", "0.2", file).stdout.strip().splitlines()[-1]
     assert last.startswith("made-up, σ 0.2: one clean image is worth")
     assert last in compared[0].stdout
-    assert "do not determine the price" in run("price", "--sigma", "0.2").stdout.strip().splitlines()[-1]
+    assert "do not determine the price" in run("price", "--sigma", "0.2", UNDECIDED).stdout.strip().splitlines()[-1]
+    shipped = run("price", "--sigma", "0.2").stdout
+    assert "fashion8, at fixed compute, σ 0.2: above the noise level" in shipped  # the evidence by level is among them
     assert "not measured (measured: 0.2, 0.6)" in run("price", "--sigma", "0.4", file).stdout
 
 
 def test_nothing_is_recommended_where_nothing_is_determined(file):
     buy = ("budget", "--price-clean", "10", "--price-noisy", "1", "--budget", "5000")
-    undecided = run(*buy)
+    undecided = run(*buy, UNDECIDED)
     assert "is not determined" in undecided.stdout
     assert "recommended" not in undecided.stdout
-    assert all(a["recommended"] is None for a in json.loads(run(*buy, "--json").stdout)["answers"])
+    assert all(a["recommended"] is None for a in json.loads(run(*buy, UNDECIDED, "--json").stdout)["answers"])
     cheap = ("budget", "--price-clean", "1", "--price-noisy", "0.3", "--budget", "20000", "--sigma", "0.2", file)
     assert "recommended" in run(*cheap).stdout
     (answer,) = json.loads(run(*cheap, "--json").stdout)["answers"]
