@@ -152,7 +152,7 @@ def _half(chosen_on: Array, seen: Array, clipped: tuple[float, float] | None) ->
         s2, _ = measured(v, candidate)
         if not np.isfinite(s2):
             continue
-        upper = s2 + 2 * _jackknife(v, candidate)
+        upper = s2 + 3 * _jackknife(v, candidate)
         if best is None or upper < best[0]:
             best = upper, candidate
     if best is None:
