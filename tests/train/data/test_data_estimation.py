@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -27,16 +28,21 @@ from ambient_train.data.estimation.options import NoiseOptions
 from ambient_train.data.estimation.patches import basis, coefficients, lags
 from ambient_train.data.estimation.report import noise_of
 from ambient_train.data.estimation.whiteness import whiteness
-from ambient_train.data.load import load_images
+from ambient_train.data.load import ImageSet, load_images
 from ambient_train.data.prepare.check import check
 
 SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0)
 SETS = {"digits": 1797, "photos32": 200, "fashion": 200}
 
 
+@functools.cache
+def every_image(name: str) -> ImageSet:
+    return load_images(name, split="all")
+
+
 def images_of(name: str, count: int, seed: int) -> np.ndarray:
     try:
-        every = load_images(name, split="all")
+        every = every_image(name)
     except DataError:
         pytest.skip(f"{name} is not installed")
     chosen = np.random.default_rng(seed).permutation(len(every))[:count]
