@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -95,3 +96,12 @@ def to_bytes(figure: Figure) -> dict[str, bytes]:
 def new_figure(width: float = 9.2, height: float = 3.9) -> Figure:
     """A figure of the page's width, laid out so that nothing overlaps."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def shared_legend(figure: Figure, axes: Iterable[Axes], ncols: int = 3) -> None:
+    """One legend below all panels, each label once."""
+    found: dict[str, Artist] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=ncols)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from ambient_theory.compare.by_level.unseen import Unseen
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.heldout import HeldOut
 from ambient_theory.shared.palette import BLACK, BLUE, GREEN, GREY, LEVELS, MARKERS, RED, SKY
-from ambient_theory.shared.plotting import log_axis, new_figure
+from ambient_theory.shared.plotting import log_axis, new_figure, shared_legend
 
 Floats = NDArray[np.float64]
 Pairs = Sequence[tuple[float, float]]
@@ -205,9 +204,5 @@ def parts_figure(table: LevelTable, most: int = 6) -> Figure:
         ax.set_visible(False)
     for ax in axes[::columns]:
         ax.set_ylabel("error / that of the\nlargest clean-only model" if table.clean else "error / s²")
-    handles: dict[str, Artist] = {}
-    for ax in axes[: len(found)]:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    shared_legend(figure, axes[: len(found)])
     return figure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +17,7 @@ from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.analysis import GroupAnalysis
 from ambient_theory.compare.scores.published import PublishedPrice, RowWorth
 from ambient_theory.shared.palette import BLACK, BLUE, GREEN, GREY, LEVELS, MARKERS, PURPLE, RED, SKY
-from ambient_theory.shared.plotting import log_axis, new_figure, plain_number
+from ambient_theory.shared.plotting import log_axis, new_figure, plain_number, shared_legend
 
 Floats = NDArray[np.float64]
 
@@ -115,17 +114,8 @@ def scores_figure(analysis: GroupAnalysis) -> Figure:
     left.set_ylabel(score_label(group))
     if single is None:
         right.set_visible(False)
-    _shared_legend(figure, (left, right) if single is not None else (left,))
+    shared_legend(figure, (left, right) if single is not None else (left,))
     return figure
-
-
-def _shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend below all panels, each label once."""
-    found: dict[str, Any] = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=3)
 
 
 def _fitted_line(ax: Axes, analysis: GroupAnalysis) -> None:

@@ -17,7 +17,7 @@ from ambient_theory.compare.by_level.formula import BOUND_TERMS, predicted_worth
 from ambient_theory.compare.by_level.goods import TWO
 from ambient_theory.compare.by_level.judgement import Judgement
 from ambient_theory.shared.palette import BLACK, BLUE, GREY, LEVELS, MARKERS, SKY
-from ambient_theory.shared.plotting import log_axis, new_figure
+from ambient_theory.shared.plotting import log_axis, new_figure, shared_legend
 
 Floats = NDArray[np.float64]
 PANELS = 5
@@ -56,19 +56,21 @@ def equivalents_figure(found: LevelFindings) -> Figure:
     figure, axes = _grid(len(noise_levels), 3.3)
     levels = found.table.levels
     sizes = [c.n_clean for c in found.table.clean]
+    mixed = [m for m in found.found.mixtures if m.cell.sigma_n in noise_levels and m.cell.n_clean]
+    order = sorted({(m.cell.n_clean, m.cell.n_noisy) for m in mixed})
     for ax, sigma_n in zip(axes, noise_levels, strict=True):
-        mixtures = [m for m in found.found.mixtures if m.cell.sigma_n == sigma_n and m.cell.n_clean]
         _noise_line(ax, sigma_n, levels)
-        for i, m in enumerate(mixtures):
+        for m in (m for m in mixed if m.cell.sigma_n == sigma_n):
+            i = order.index((m.cell.n_clean, m.cell.n_noisy))
             _mixture(ax, m, levels, sizes, LEVELS[i % len(LEVELS)], MARKERS[i % len(MARKERS)])
         ax.set_ylim(sizes[0] / 1.25, sizes[-1] * 1.25)
         ax.set_xlim(levels[0] / 1.1, levels[-1] * 1.1)
         log_axis(ax)
         ax.set_title(f"noise σ {sigma_n:g}")
         ax.set_xlabel("diffusion level s")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=6.5, ncols=3)
     for ax in axes[:: min(len(axes), 3)]:
         ax.set_ylabel("equivalent clean images")
+    shared_legend(figure, axes, ncols=4)
     return figure
 
 
@@ -127,9 +129,7 @@ def worth_figure(found: LevelFindings) -> Figure:
         ax.set_ylim(-0.06, min(top, 1.6))
     for ax in axes[:: min(len(axes), 3)]:
         ax.set_ylabel("worth of a noisy image (clean images)")
-    if axes:
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    shared_legend(figure, axes)
     return figure
 
 
