@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from ambient_theory.bounds.sizes import n_l
 from ambient_theory.shared.records import Record
 
 CLEAN = (60, 600, 6_000, 60_000)
@@ -63,4 +64,22 @@ def sweep(
         for seed in range(seeds):
             noise = scatter * rng.standard_normal() if rng is not None else 0.0
             out.append(record(n_clean, n_noisy, sigma, error(index) * math.exp(noise), seed, **changes))
+    return out
+
+
+MIXES = {"clean": (1.0, 0.0), "noisy": (0.0, 1.0), "10:90": (0.1, 0.9)}
+
+
+def simulated(k, family, risk, *, scatter=0.01, estimator="dmm", seed=0):
+    """W1 records whose error is `risk(n_clean, n_noisy, n_l)` at s = 1 and s = 2."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for mix, (a, b) in MIXES.items():
+        for n in np.logspace(3, 7, 9).astype(int):
+            n_clean, n_noisy = round(a * n), round(b * n)
+            size = n_l(k, [1.0, 2.0], [n_clean, n_noisy])
+            value = risk(n_clean, n_noisy, size) * math.exp(scatter * rng.standard_normal())
+            extra = {"k": k, "d": 1, "family": family, "mix": mix, "n_l": size, "estimator": estimator}
+            changes = {"source": "simulate", "dataset": f"gmm-k{k}-{family}", "metric": "w1", "extractor": "none"}
+            out.append(record(n_clean, n_noisy, 2.0 if n_noisy else None, value, 0, extra=extra, **changes))
     return out

@@ -9,8 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from compare_sweeps import TRUTH, record, sweep
-from test_compare_panels import simulated
+from compare_sweeps import TRUTH, record, simulated, sweep
 
 from ambient_theory.compare.cells.grouping import shipped_records
 from ambient_theory.compare.findings import gather_findings
