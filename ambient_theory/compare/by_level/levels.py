@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_theory.compare.cells.grouping import method_words, same_value, untold
+from ambient_theory.compare.cells.grouping import level_of, method_words, same_value, untold
 from ambient_theory.compare.cells.tables import bartlett, is_control, mixture_words
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import content_hash
@@ -285,7 +285,7 @@ def _curves(records: Iterable[Record]) -> Curves:
             told,
         )
         mixture = (r.n_clean, r.n_noisy, float(sigma_n) if r.n_noisy and isinstance(sigma_n, int | float) else None)
-        models[key, mixture, r.seed][r.level].append(r)
+        models[key, mixture, r.seed][level_of(r.level)].append(r)
     out: Curves = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for (key, mixture, seed), by_level in models.items():
         levels = tuple(sorted(by_level))

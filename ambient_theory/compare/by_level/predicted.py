@@ -37,7 +37,7 @@ from ambient_theory.compare.by_level.levels import (
     nats_quadrature,
 )
 from ambient_theory.compare.by_level.words import worth_text
-from ambient_theory.compare.cells.grouping import method_words, untold
+from ambient_theory.compare.cells.grouping import level_of, method_words, untold
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.words import number, span
 from ambient_theory.shared.errors import DataError
@@ -300,7 +300,7 @@ def _of_cell(table: LevelTable, cell: LevelCell, rows: Sequence[Record], confide
     ]
     relative: list[float] = []
     for level in table.levels:
-        found = [r.stderr / r.value for r in own if r.level == level and r.stderr is not None]
+        found = [r.stderr / r.value for r in own if r.stderr is not None and r.level and level_of(r.level) == level]
         relative.append(float(np.mean(found)) if found else 0.0)
     images = float(special.ndtri(0.5 + confidence / 2)) * np.array(relative)
     seeds = np.zeros(len(table.levels))

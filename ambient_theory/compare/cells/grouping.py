@@ -52,13 +52,19 @@ def key_of(record: Record) -> GroupKey:
         reference=record.reference,
         duration_nimg=record.duration_nimg or 0,
         n_eval=record.n_eval,
-        level=record.level or 0.0,
+        level=level_of(record.level) if record.level else 0.0,
         method=method_words(record.method)
         if record.source == "train"
         else "",  # a printed table is read as it is printed
         checkpoint=record.checkpoint or "",
         evaluation=_evaluation(record.evaluation),
     )
+
+
+def level_of(level: float) -> float:
+    """A diffusion level to 12 digits. Levels at equal ratios are powers, whose last digits depend on the processor; the
+    same level of two machines is one level."""
+    return float(f"{level:.12g}")
 
 
 def method_words(method: Mapping[str, Any] | str | None) -> str:

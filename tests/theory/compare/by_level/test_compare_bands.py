@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -200,3 +201,19 @@ def test_noisy_only_models_are_shown_and_enter_no_clean_curve():
     last = bands(t).mixtures[-1]
     assert last.cell.n_clean == 0
     assert [b.equivalent.value for b in last.bands] == pytest.approx([120] * len(LEVELS), rel=0.02)
+
+
+def test_levels_that_differ_in_their_last_digit_are_one_level_and_others_are_not():
+    """Two processors work out other last digits of the same levels: their seeds stand in one table."""
+    rng = np.random.default_rng(4)
+    rows = level_sweep(rng, one_good(0.3))
+    half = {r.seed for r in rows if r.seed is not None and r.seed % 2}
+
+    def moved(by: float):
+        return [replace(r, level=r.level * (1 + by)) if r.seed in half else r for r in rows]
+
+    (whole,) = level_tables(rows, level_best=False)
+    (found,) = level_tables(moved(2e-16), level_best=False)
+    assert [c.seeds for c in found.clean] == [c.seeds for c in whole.clean]
+    assert np.array_equal(found.levels, whole.levels)
+    assert len(level_tables(moved(1e-6), level_best=False)) == 2
