@@ -16,8 +16,10 @@ LONGEST = 20
 
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text. Raises ValueError with the reason."""
+    if isinstance(text, bytes):
+        text = text.decode(json.detect_encoding(text), "surrogatepass")
     try:
-        return json.loads(text, parse_int=_whole)
+        return _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -55,3 +57,6 @@ def _check(value: Any) -> None:
             _check(inner)
     elif isinstance(value, int) and abs(value) >= 10**LONGEST:
         raise ValueError(_TOO_LONG)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole)

@@ -133,8 +133,7 @@ class Record:
             d = {**record_schema_1.upgrade(d), "schema": SCHEMA}
         elif schema != SCHEMA:
             raise DataError(f"schema {schema!r} is unknown: this version reads {record_schema_1.SCHEMA} and {SCHEMA}")
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(d) - known):
+        if unknown := sorted(d.keys() - cls.__dataclass_fields__.keys()):
             raise DataError(f"unknown field(s) {', '.join(unknown)}")
         sigma_n = d.get("sigma_n")
         try:
