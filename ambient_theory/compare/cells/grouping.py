@@ -240,3 +240,14 @@ def select(groups: Sequence[Group], *, metric: str | None = None, extractor: str
         asked = " in ".join(x for x in (metric, extractor) if x)
         raise DataError(f"no record has {asked}; the records have {', '.join(seen)}")
     return kept
+
+
+def longest(groups: Sequence[Group]) -> tuple[list[Group], int]:
+    """Of groups that differ in nothing but the training duration the one that was trained longest, and how many others
+    there are."""
+    best: dict[GroupKey, int] = {}
+    for g in groups:
+        key = replace(g.key, duration_nimg=0)
+        best[key] = max(best.get(key, 0), g.key.duration_nimg)
+    kept = [g for g in groups if g.key.duration_nimg == best[replace(g.key, duration_nimg=0)]]
+    return kept, len(groups) - len(kept)

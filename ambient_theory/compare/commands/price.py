@@ -95,7 +95,7 @@ def price_command(measure: Measure | None = None) -> Callable[..., None]:
 def _price_of_records(sigma_n: float, scores: Scores, records: list[Path] | None, output: Output) -> None:
     """`price`: what the records say."""
     from ambient_theory.compare.by_level.levels import DENOISE, has_levels
-    from ambient_theory.compare.cells.grouping import group_records, select
+    from ambient_theory.compare.cells.grouping import group_records, longest, select
     from ambient_theory.compare.commands.terminal import price_rows, price_sentences, print_table, say
     from ambient_theory.compare.scores.analysis import analyse_group, price_at
     from ambient_theory.compare.scores.published import published_prices
@@ -110,8 +110,10 @@ def _price_of_records(sigma_n: float, scores: Scores, records: list[Path] | None
         from ambient_theory.compare.by_level.price_bands import price_bands
 
         bands = price_bands(rows, sigma_n, scores.confidence, required=only_bands)
-    groups = [] if only_bands else select(every, metric=scores.metric, extractor=scores.extractor)
-    talk(f"{found.sentence()}, {len(groups)} groups of comparable scores", quiet=output.quiet)
+    chosen = [] if only_bands else select(every, metric=scores.metric, extractor=scores.extractor)
+    groups, shorter = longest(chosen)
+    left = f" ({shorter} of shorter trainings are left to `ambient compare`)" if shorter else ""
+    talk(f"{found.sentence()}, {len(groups)} groups of comparable scores{left}", quiet=output.quiet)
     analyses = [analyse_group(g, scores.confidence, only_price=True) for g in groups]
     prices = [] if only_bands else price_at(analyses, published_prices(rows), sigma_n)
     if output.json:
@@ -121,11 +123,11 @@ def _price_of_records(sigma_n: float, scores: Scores, records: list[Path] | None
         return
     if not records:
         say(NOT_YOURS)
+    for b in bands:
+        say(b.sentence())
+        print_table(b.title, b.columns, b.rows())
     print_table(
         f"Price of one clean image in noisy images, σ {sigma_n:g}", ["from", "price 1/c", "how"], price_rows(prices)
     )
     for sentence in price_sentences(analyses, sigma_n):
         say(sentence)
-    for b in bands:
-        say(b.sentence())
-        print_table(b.title, b.columns, b.rows())

@@ -10,7 +10,7 @@ import pytest
 from compare_sweeps import record, sweep
 from scipy import stats
 
-from ambient_theory.compare.cells.grouping import group_records, select, shipped_records
+from ambient_theory.compare.cells.grouping import group_records, longest, select, shipped_records
 from ambient_theory.compare.cells.tables import table_of, uneven_scatter
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record
@@ -228,3 +228,12 @@ def test_the_best_supported_group_comes_first():
     groups = group_records([*few, *small, *sweep(None)])
     assert [g.key.extractor_name for g in groups][:2] == ["net", "other"]
     assert groups[-1].key.dataset == "few"
+
+
+def test_of_groups_that_differ_in_duration_alone_the_longest_is_kept():
+    rows = sweep(np.random.default_rng(0))
+    other = [replace(r, metric="kid") for r in rows]
+    groups = group_records([replace(r, duration_nimg=n) for n in (1000, 4000) for r in rows] + other)
+    kept, left = longest(groups)
+    assert left == 1
+    assert {(g.key.metric, g.key.duration_nimg) for g in kept} == {("fd", 4000), ("kid", other[0].duration_nimg or 0)}
