@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/ambient train --sigma 0.2 --corruption 0.9 --duration 32k --outdir demo/train
+	$(BIN)/ambient train --sigma 0.2 --corruption 0.9 --outdir demo/train
 	$(BIN)/ambient sweep run experiments/table1_digits.toml --runs demo/runs --workers 2 --outdir demo/sweep
 	$(BIN)/ambient simulate-gmm --outdir demo/simulation
 	$(BIN)/ambient compare demo/sweep demo/simulation --shipped --gallery demo/sweep/samples --outdir demo/report
