@@ -133,5 +133,5 @@ def _lines(path: Path) -> Iterator[Record]:
             continue
         try:
             yield Record.from_dict(parse_json(line))
-        except (ValueError, DataError) as error:
+        except ValueError as error:  # a DataError too
             raise DataError(f"{path}:{number}: {error}") from None

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.shared.options import by_key, convert, from_mapping
+from ambient_theory.shared.options import from_mapping
 from ambient_theory.simulation.grid import SimulationConfig
 from ambient_theory.simulation.options import parse_sizes
 from ambient_theory.simulation.run import SimulationResult, run_simulation
@@ -27,8 +27,6 @@ def simulate(
     records, table and figure go, by default `runs/simulate-gmm-<hash>`; finished cells are kept there. `summary` of the
     result is JSON-ready. Raises UsageError.
     """
-    known = by_key(SimulationConfig)
     sizes = parse_sizes(n) if isinstance(n, str) else tuple(int(size) for size in n)
-    read = {key: convert(known[key], value) if key in known else value for key, value in settings.items()}
-    config = from_mapping(SimulationConfig, {"n": sizes, **read}, where="option")
+    config = from_mapping(SimulationConfig, {"n": sizes, **settings}, where="option")
     return run_simulation(config, None if outdir is None else Path(outdir), workers=workers, quiet=quiet)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.advice import Adviser
-from ambient_theory.shared.options import by_key, convert, from_mapping
+from ambient_theory.shared.options import from_mapping
 from ambient_train.pricing.run import Plan, WorthAnswer
 from ambient_train.pricing.run import worth as ask
 from ambient_train.settings.worth import WorthOptions
@@ -33,12 +33,10 @@ def worth(
     `resolution`, `price_clean`, `price_noisy`, `budget`, `workers`, `device`. The same call again continues. Raises
     UsageError, DataError, StoppedError.
     """
-    known = by_key(WorthOptions)
     levels = (sigma,) if isinstance(sigma, int | float) else tuple(sigma)
     given: dict[str, Any] = {"sigma": tuple(float(s) for s in levels), "time_s": time, **settings}
     if isinstance(settings.get("resolution"), int):
         given["resolution"] = (settings["resolution"],)
-    read = {key: convert(known[key], value) if key in known else value for key, value in given.items()}
-    options = from_mapping(WorthOptions, read, where="option")
+    options = from_mapping(WorthOptions, given, where="option")
     where = None if outdir is None else Path(outdir)
     return ask(os.fspath(data), options, adviser, outdir=where, runs=Path(runs), dry_run=dry_run, quiet=quiet)

@@ -1,7 +1,7 @@
 """What is trained next, while the time lasts: first cells that spread, then those that narrow the price most.
 
 A campaign keeps what was asked for in its folder, so that it can be killed at any moment: the same command runs what is
-not done and goes on. It decides; `worth.run` trains.
+not done and goes on. It decides; `pricing.run` trains.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ambient_theory.shared.advice import Adviser
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.options import Given, by_key, convert, from_mapping
 from ambient_train.diffusion.generate import denoiser
@@ -64,7 +63,7 @@ def train(
     take. Raises UsageError, DataError, DivergedError, StoppedError.
     """
     own = {key: settings.pop(key) for key in list(settings) if key in by_key(RunOptions)}
-    options = from_mapping(RunOptions, _read(RunOptions, own), where="option")
+    options = from_mapping(RunOptions, own, where="option")
     asked = over_file(read_toml(Path(config)) if config is not None else {}, settings)
     made = training.train(
         asked,
@@ -194,14 +193,14 @@ def restore(
 
     settings: `data`, `sigma`, `heldout`, `originals`, `samples`, `steps`, ... Raises UsageError, DataError.
     """
-    options = from_mapping(RestoreOptions, _read(RestoreOptions, settings), where="option")
+    options = from_mapping(RestoreOptions, settings, where="option")
     made = restoring.restore(os.fspath(network), Path(outdir), options, nimg=at, quiet=quiet)
     assert made is not None, "one process is its own leader"
     return made
 
 
 def _split(settings: Mapping[str, Any], first: type, *others: type) -> tuple[Any, ...]:
-    """Settings by the class that has their key: values of the first one, `Given` of the others.
+    """Settings by the class that has their key: those of the first one as they are, `Given` of the others.
 
     Raises UsageError for a keyword that none has; one that several have is the first one's.
     """
@@ -213,12 +212,11 @@ def _split(settings: Mapping[str, Any], first: type, *others: type) -> tuple[Any
             known = sorted({d.key for cls in classes for d in by_key(cls).values()})
             raise UsageError(f"unknown option {key}: known are {', '.join(known)}")
         own[at][key] = value
-    given = [_read(cls, values) for cls, values in zip(classes, own, strict=True)]
-    return given[0], *(Given(cls, values) for cls, values in zip(others, given[1:], strict=True))
+    return own[0], *(Given(cls, _read(cls, values)) for cls, values in zip(others, own[1:], strict=True))
 
 
 def _read(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by key as the fields have them, with lists for tuples and text where an option has a form."""
+    """Values by key as the fields have them, for `Given`; `from_mapping` does the same. Raises UsageError."""
     known = by_key(cls)
     if unknown := sorted(set(values) - set(known)):
         raise UsageError(
@@ -227,4 +225,4 @@ def _read(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: convert(known[key], value) for key, value in values.items()}
 
 
-__all__ = ["Adviser", "Model", "evaluate", "generate", "load", "restore", "train"]
+__all__ = ["Model", "evaluate", "generate", "load", "restore", "train"]
