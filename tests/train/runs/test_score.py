@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import tiny_run
 
+from ambient_train.evaluation.features import get_extractor
+from ambient_train.evaluation.references import Reference
 from ambient_train.runs.run import execute
-from ambient_train.runs.score import Subject, method_of
+from ambient_train.runs.score import Subject, memorisation_of, method_of, summary_of
 from ambient_train.settings.evaluation import EvalConfig
 
 
@@ -68,3 +70,19 @@ def test_a_scoring_without_it_says_of_itself_what_it_said_before() -> None:
     assert "memorisation" not in tiny_run.EVALUATION.to_dict()
     assert {**tiny_run.EVALUATION.to_dict(), "memorisation": True} == asked.to_dict()
     assert EvalConfig.from_dict(asked.to_dict()) == asked
+
+
+def test_what_a_record_keeps_of_copies_is_what_was_measured() -> None:
+    images = tiny_run.source().images
+    own, heldout = images[:48], Reference("heldout-clean", images[48:])
+    pixels = [get_extractor("pixels")]
+    copied = memorisation_of(own[:40], own, heldout, pixels)
+    assert copied is not None
+    assert copied.copies
+    assert copied.ratio.share > copied.ratio.expected
+    kept = summary_of(copied)
+    assert (kept["distance"], kept["ratio"], kept["copies"]) == (copied.distance.share, copied.ratio.share, True)
+    fresh = memorisation_of(images[48:88], own, heldout, pixels)
+    assert fresh is not None
+    assert not summary_of(fresh)["copies"]  # control
+    assert memorisation_of(own, own[:1], heldout, pixels) is None
