@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -64,16 +64,20 @@ def plain_number(x: float, _: object = None) -> str:
 def log_axis(ax: Axes, which: str = "xy", *, fine: str = "", ticks: int = 9) -> None:
     """Logarithmic axes with plain numbers and at most `ticks` of them; call it after drawing.
 
-    Axes named in `fine` also label 2 and 5 of each decade where they span less than two decades.
+    Axes named in `fine` also label 2 and 5 of each decade where they span less than two decades, and round numbers at
+    equal steps where they span less than a factor of four, in which 1, 2 and 5 may leave one label or none.
     """
     for name in which:
         axis = ax.xaxis if name == "x" else ax.yaxis
         (ax.set_xscale if name == "x" else ax.set_yscale)("log")
         low, high = sorted(ax.get_xlim() if name == "x" else ax.get_ylim())
         short = low > 0 and high / low < 100
-        axis.set_major_locator(
-            LogLocator(base=10, subs=(1.0, 2.0, 5.0) if name in fine and short else (1.0,), numticks=ticks)
+        locator: Locator = LogLocator(
+            base=10, subs=(1.0, 2.0, 5.0) if name in fine and short else (1.0,), numticks=ticks
         )
+        if name in fine and low > 0 and high / low < 4:
+            locator = MaxNLocator(5)
+        axis.set_major_locator(locator)
         axis.set_major_formatter(FuncFormatter(plain_number))
         axis.set_minor_locator(NullLocator())
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from compare_sweeps import sweep
 from level_sweeps import LEVELS, SIGMA, level_sweep, one_good, two_goods
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from ambient_theory.compare.findings import gather_findings
 from ambient_theory.compare.page.build import build_report
+from ambient_theory.shared.plotting import log_axis
 from ambient_theory.shared.records import write_records
 from cli import app
 
@@ -124,3 +126,14 @@ def test_the_formula_on_the_price_figure_does_not_jump_where_the_noise_passes_a_
     assert np.all(np.diff(low) > 0)  # dearer with more noise, without a step back
     assert np.max(np.diff(np.log(low))) < 0.15
     assert np.all(second <= low * (1 + 1e-9))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.97, 1.7), (0.9, 3.5), (1.1, 1.9), (0.5, 30.0), (0.01, 20.0)])
+def test_a_fine_axis_has_labels_enough_to_be_read(low: float, high: float) -> None:
+    figure = Figure()
+    ax = figure.subplots()
+    ax.plot([1, 2], [low, high])
+    ax.set_ylim(low, high)
+    log_axis(ax, "y", fine="y")
+    figure.draw_without_rendering()
+    assert sum(low <= y <= high for y in ax.get_yticks()) >= 3
