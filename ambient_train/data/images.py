@@ -32,7 +32,10 @@ class ImageSet:
     random draw that belongs to an image is keyed by it. sigma_n float32 [N]: standard deviation of the noise that is
     already in each image, in units of [-1, 1] (None = all clean). classes: name of each label, where they have names.
     notes: what was seen and not read, or changed on the way, one sentence each; print them. values: how numbers of
-    files became these pixels, where they are not of 8 bits. The name, classes, notes and values are no content: they
+    files became these pixels, where they are not of 8 bits. pattern float32 [N, 1 or C, H, W]: standard deviation of
+    each pixel's noise relative to sigma_n, of mean square 1 (1 for clean images). spectrum float32 [1 or C, H, W//2 +
+    1]: power spectrum of the noise of all images, relative to its mean. At most one of the two, None for white noise;
+    see `noise_models`. The name, classes, notes and values are no content: they
     are not hashed.
     """
 
@@ -44,6 +47,8 @@ class ImageSet:
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     values: ValueMap | None = None
+    pattern: np.ndarray | None = None
+    spectrum: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -53,6 +58,8 @@ class ImageSet:
         for name, dtype in (("ids", np.int64), ("labels", np.int64), ("sigma_n", np.float32)):
             column = getattr(self, name)
             assert (column is None and name != "ids") or (column.shape == (n,) and column.dtype == dtype), name
+        assert self.pattern is None or (self.spectrum is None and self.sigma_n is not None), "one kind of noise"
+        assert self.pattern is None or (len(self.pattern) == n and self.pattern.shape[2:] == self.images.shape[2:])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,12 +83,17 @@ class ImageSet:
 
     @functools.cached_property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of pixels, labels, ids and noise levels; the name does not count."""
+        """SHA-256 (hex) of pixels, labels, ids, noise levels and kind of noise; the name does not count."""
         digest = hashlib.sha256()
         for field in ("images", "labels", "ids", "sigma"):  # the names that hashes on record were made with
             array = self.sigma_n if field == "sigma" else getattr(self, field)
             digest.update(f"{field} {None if array is None else (array.dtype.str, array.shape)}\n".encode())
             if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        for field in ("pattern", "spectrum"):  # later: of white noise nothing is added to the hash
+            array = getattr(self, field)
+            if array is not None:
+                digest.update(f"{field} {array.dtype.str, array.shape}\n".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
@@ -116,6 +128,7 @@ class ImageSet:
             labels=None if self.labels is None else self.labels[index],
             ids=self.ids[index],
             sigma_n=None if self.sigma_n is None else self.sigma_n[index],
+            pattern=None if self.pattern is None else self.pattern[index],
         )
 
 

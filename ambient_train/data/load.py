@@ -9,6 +9,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.formats.limits import check_array_size
+from ambient_train.data.formats.noise_arrays import StatedNoise, resized
 from ambient_train.data.images import ImageSet as ImageSet  # for those who load and hold
 from ambient_train.data.noise import unit_notes
 from ambient_train.data.place import is_there, with_range
@@ -54,7 +55,10 @@ def load_images(
     ids = subset_ids(split_ids(source, split, holdout), max_images)
     images, size = _read(source, ids, resolution, spec)
     notes = [*source.notes, *(f"{n:,} converted: {what}" for what, n in _converted(source).items())]
-    sigma = None if source.sigma_n is None else _resized_sigma(source.sigma_n[ids], size, images.shape[-1], spec)
+    own = (None if column is None else column[ids] for column in (source.sigma_n, source.pattern))
+    stated = StatedNoise(next(own), next(own), source.spectrum)
+    noise = resized(stated, size, images.shape[-1], spec)
+    sigma = noise.sigma
     if source.sigma_n is not None and sigma is not None and sigma.any():
         notes += _noise_notes(source.sigma_n[ids], sigma, images)
     labels = None if source.labels is None else source.labels[ids]
@@ -63,7 +67,9 @@ def load_images(
         labels = None
     name = source.name if size == images.shape[-1] else f"{source.name}{resolution}"
     classes = None if labels is None else source.classes
-    return ImageSet(name, images, labels, ids, sigma, classes, tuple(notes), source.values)
+    return ImageSet(
+        name, images, labels, ids, sigma, classes, tuple(notes), source.values, noise.pattern, noise.spectrum
+    )
 
 
 def in_values(spec: str, values: ValueMap | None) -> str:
@@ -136,18 +142,6 @@ def split_ids(source: Source, split: Split, holdout: float | None) -> np.ndarray
 
 def _converted(source: Source) -> Counter[str]:
     return Counter() if source.tree is None else Counter(source.tree.converted.values())
-
-
-def _resized_sigma(sigma: np.ndarray | None, old: int, new: int, spec: str) -> np.ndarray | None:
-    """Averaging r x r pixels of white noise divides its standard deviation by r; other ratios would colour it."""
-    if sigma is None or old == new or not sigma.any():
-        return sigma
-    if old % new:
-        raise DataError(
-            f"{spec}: resizing noisy images from {old} to {new} would correlate the noise of neighbouring pixels; "
-            f"choose a resolution that divides {old}"
-        )
-    return (sigma / np.float32(old // new)).astype(np.float32)
 
 
 def _noise_notes(stated: np.ndarray, sigma: np.ndarray, images: np.ndarray) -> list[str]:

@@ -1,8 +1,8 @@
 """Clean and noisy parts of a data set: who is noisy, and the one fixed noise of each noisy image.
 
-What noise is, a noise model says; for `white` y_i = x_i + sigma_n z_i. z_i is a function of (seed, image id) alone: the
-same in every epoch, process and run (Daras, Cherapanamjeri, Daskalakis 2024, arXiv 2411.02780). Pixels are in units of
-[-1, 1].
+What noise is, a noise model says; for white noise y_i = x_i + sigma_n z_i. z_i is a function of (seed, image id) alone:
+the same in every epoch, process and run (Daras, Cherapanamjeri, Daskalakis 2024, arXiv 2411.02780). Pixels are in units
+of [-1, 1].
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ambient_theory.shared.errors import UsageError
 from ambient_train import stateless
 from ambient_train.data.counts import check_counts
 from ambient_train.data.images import ImageSet
-from ambient_train.data.noise_models import TABLE as NOISE_MODELS
+from ambient_train.data.noise_models import added_noise, noise_of_images
+from ambient_train.data.noise_models.white import MEMBER as WHITE
 
 if TYPE_CHECKING:
     from ambient_train.data.noise_models._base import NoiseModel
@@ -29,15 +31,15 @@ class TrainingSet:
 
     source: the clean images that were chosen, in this order. sigma_n: [N] float64, strength of the noise of each image
     as it is given to training. added: [N] bool, True where noise of strength sigma_n is added here (False where the
-    image is clean or came with its noise). seed: keys the noise. noise: what kind of noise it is. told_sigma: what the
-    training is told of every noisy image instead (a control), None for the truth.
+    image is clean or came with its noise). seed: keys the noise. noise: what kind of noise it is, in this order.
+    told_sigma: what the training is told of every noisy image instead (a control), None for the truth.
     """
 
     source: ImageSet
     sigma_n: Tensor
     added: Tensor
     seed: int
-    noise: NoiseModel = field(default_factory=lambda: NOISE_MODELS["white"])
+    noise: NoiseModel = field(default=WHITE)
     told_sigma: float | None = None
 
     def __len__(self) -> int:
@@ -80,8 +82,8 @@ class TrainingSet:
         rows = torch.nonzero(self.added[index])[:, 0]
         if len(rows):
             ids = torch.from_numpy(self.source.ids[positions[rows.numpy()]])
-            z = self.noise.noise(self.seed, ids, self.shape)
-            y[rows] = self.noise.corrupt(y[rows], self.sigma_n[index[rows]], z)
+            noise = self.noise.at(index[rows])
+            y[rows] = noise.corrupt(y[rows], self.sigma_n[index[rows]], noise.noise(self.seed, ids, self.shape))
         return y
 
     def labels(self, index: Tensor) -> Tensor | None:
@@ -96,13 +98,13 @@ def corrupt(
     n_noisy: int,
     sigma_n: float,
     seed: int,
-    noise: str = "white",
+    noise: str = "",
     told_sigma: float | None = None,
 ) -> TrainingSet:
     """Choose n_clean clean and n_noisy noisy images; sigma_n is the strength of the noise of the noisy ones.
 
-    noise: a member of the table of noise models, the kind of the noise added here and of that which came with images.
-    told_sigma: see `TrainingSet`.
+    noise: kind of the noise added here, as `noise_models.added_noise` reads it; "" is that of the noise that came with
+    the images, white where none came. told_sigma: see `TrainingSet`.
 
     One random order of the ids, keyed by `seed`, decides: the first n_clean images stay clean, the n_noisy from the
     other end become noisy. So clean subsets are nested across budgets, noisy sets across shares, the two are disjoint,
@@ -123,12 +125,25 @@ def corrupt(
         [np.zeros(len(clean)), fresh_sigma, source.sigma_n[already] if source.sigma_n is not None else np.zeros(0)]
     ).astype(np.float64)
     added = np.concatenate([np.zeros(len(clean), bool), fresh_sigma > 0, np.zeros(len(already), bool)])
-    by_level = np.argsort(level, kind="stable")
+    images = source.subset(chosen)
+    model = noise_of_images(images)
+    if noise and not (added.any() or not already.size):
+        raise UsageError(f"--noise {noise} is of noise that is added, and all noise came with the images: leave it out")
+    if noise:
+        asked = added_noise(noise, (source.channels, source.resolution, source.resolution))
+        if len(already) and not (asked.white and model.white):
+            raise UsageError(
+                f"--noise {noise}: {source.noise_summary()}, and one set has one kind of noise: leave --noise out, so "
+                "that noise of their kind is added"
+            )
+        model = asked
+    by_level = torch.argsort(model.lowest_level(torch.from_numpy(level)), stable=True)
+    order = by_level.numpy()
     return TrainingSet(
-        source.subset(chosen[by_level]),
-        torch.from_numpy(level[by_level]),
-        torch.from_numpy(added[by_level]),
+        images.subset(order),
+        torch.from_numpy(level[order]),
+        torch.from_numpy(added[order]),
         seed,
-        NOISE_MODELS[noise],
+        model.at(by_level),
         told_sigma,
     )

@@ -26,8 +26,9 @@ class Source:
     tree: the files, where images are files that may differ in size and mode. A label of -1 is unknown.
     classes: name of each label, in the order of the labels. notes: what was seen and not read, or changed on the way,
     one sentence each; nobody may learn of it later from a result. values: how the numbers of the files became pixels,
-    None for the fixed map of 8 bits and for floats that are pixels already. question: what must be answered before the
-    images can be used, in a sentence that says how; "" where nothing is open.
+    None for the fixed map of 8 bits and for floats that are pixels already. pattern float32 [count, 1 or C, H, W],
+    spectrum float32 [1 or C, H, W//2 + 1]: noise that is not white, as in `ImageSet`. question: what must be answered
+    before the images can be used, in a sentence that says how; "" where nothing is open.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Source:
     tree: Tree | None = None
     notes: tuple[str, ...] = ()
     values: ValueMap | None = None
+    pattern: np.ndarray | None = None
+    spectrum: np.ndarray | None = None
     question: str = ""
 
 

@@ -21,7 +21,7 @@ import torch
 from ambient_theory.shared.errors import DataError
 from ambient_train import stateless
 from ambient_train.data.images import to_pixels, to_uint8
-from ambient_train.data.noise_models import TABLE as NOISE_MODELS
+from ambient_train.data.noise_models.white import MEMBER as WHITE
 from ambient_train.evaluation.features import Extractor
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import score_images
@@ -36,26 +36,29 @@ _CHUNK = 1000
 
 
 def corrupt_like(
-    generated: npt.NDArray[Any], sigma_n: npt.ArrayLike, *, seed: int, noise: NoiseModel | None = None
+    generated: npt.NDArray[Any], sigma_n: npt.ArrayLike, *, seed: int, noise: NoiseModel = WHITE
 ) -> npt.NDArray[np.float32]:
     """Generated images with noise of strengths drawn from the data's own: float32 [n, C, H, W], not clipped.
 
     generated: uint8 or float32 in units of [-1, 1]. sigma_n [m]: strengths of the data's noisy images; image k gets one
-    of them, and its noise, as a function of (seed, k) alone. noise: its kind, by default white.
+    of them, and its noise, as a function of (seed, k) alone. noise: the model of those noisy images, in their order.
     """
-    levels = np.sort(np.asarray(sigma_n, np.float64))
+    given = np.asarray(sigma_n, np.float64)
+    order = np.argsort(given, kind="stable")
+    levels = given[order]
     if not len(levels) or not (np.isfinite(levels).all() and levels[0] >= 0):
         raise DataError("the strengths of the data's noise must be finite numbers >= 0, and one at least")
-    model = noise or NOISE_MODELS["white"]
     number = torch.arange(len(generated))
     u = stateless.uniform(seed, "proximal-level", number)[:, 0].numpy()
-    chosen = torch.from_numpy(levels[np.minimum((u * len(levels)).astype(np.int64), len(levels) - 1)])
+    chosen = np.minimum((u * len(levels)).astype(np.int64), len(levels) - 1)
+    strengths, rows = torch.from_numpy(levels[chosen]), torch.from_numpy(order[chosen])
     parts = []
     for index in number.split(_CHUNK):
         x = torch.from_numpy(to_pixels(generated[index.numpy()]))
         # images of data have ids >= 0: with negative ones no noise of the data is used again
+        model = noise.at(rows[index])
         z = model.noise(seed, -1 - index, x.shape[1:])
-        parts.append(model.corrupt(x, chosen[index], z))
+        parts.append(model.corrupt(x, strengths[index], z))
     return torch.cat(parts).numpy()
 
 
@@ -72,7 +75,7 @@ def proximal_scores(
     metrics: Sequence[str] | None = None,
     *,
     seed: int = 0,
-    noise: NoiseModel | None = None,
+    noise: NoiseModel = WHITE,
 ) -> list[Score]:
     """Scores of generated images, noised as the data are, against held-out noisy images (see the module).
 

@@ -19,6 +19,7 @@ import torch
 
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.images import ImageSet
+from ambient_train.data.noise_models import noise_of_images
 from ambient_train.diffusion.generate import denoiser, generate
 from ambient_train.diffusion.sampler_settings import OneStep
 from ambient_train.evaluation.denoising import (
@@ -173,5 +174,12 @@ class HeldOut:
         """Scores of generated images, noised as the data are, against held-out noisy ones; empty without such."""
         if self.noisy is None or self.noisy_reference is None or self.noisy.sigma_n is None:
             return []
-        seed = self.evaluation.seed
-        return proximal_scores(generated, self.noisy_reference, self.noisy.sigma_n, extractors, metrics, seed=seed)
+        return proximal_scores(
+            generated,
+            self.noisy_reference,
+            self.noisy.sigma_n,
+            extractors,
+            metrics,
+            seed=self.evaluation.seed,
+            noise=noise_of_images(self.noisy),
+        )

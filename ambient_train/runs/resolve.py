@@ -16,7 +16,9 @@ import torch
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import ImageSet, load_images
 from ambient_train.data.mixture import TrainingSet, corrupt
+from ambient_train.data.noise_models import TABLE as NOISE_MODELS
 from ambient_train.data.place import absolute
+from ambient_train.diffusion.losses import TABLE as WEIGHTS
 from ambient_train.evaluation.features import default_extractors
 from ambient_train.evaluation.own_references import references
 from ambient_train.runs.teacher import Teacher, read_teacher
@@ -83,10 +85,23 @@ class Job:
             "n_clean": self.config.n_clean,
             "n_noisy": self.config.n_noisy,
             "levels": list(self.levels),
+            **self._describe_noise(),
             "label_dim": self.label_dim,
             "classes": None if self.source.classes is None else list(self.source.classes),
             **({} if self.source.values is None else {"values": self.source.values.to_dict()}),
         }
+
+    def _describe_noise(self) -> dict[str, Any]:
+        """Kind of the noise, and the diffusion level above which the least noisy image is used; {} if white."""
+        came_white = self.source.pattern is None and self.source.spectrum is None
+        if not self.config.n_noisy or (came_white and not self.config.noise):
+            return {}
+        mixture = self.training_set()
+        if mixture.noise.white:
+            return {}
+        kind = self.config.noise or next(name for name in NOISE_MODELS if NOISE_MODELS[name].of_images(self.source))
+        lowest = float(mixture.levels[mixture.sigma_n > 0].min())
+        return {"noise": kind, "lowest_level": float(f"{lowest:.6g}")}
 
     def training_set(self) -> TrainingSet:
         """The mixture. Raises DataError if the images are not those of the config's data hash."""
@@ -108,6 +123,8 @@ def resolve(settings: TrainSettings, *, load: Loader | None = None) -> Job:
     n_clean, n_noisy = settings.amounts.of(len(source), source.already_noisy, asked.sigma_n)
     if asked.told_sigma is not None and n_noisy == 0:
         raise UsageError("--told-sigma is what the training is told of noisy images: there is none; leave it out")
+    if asked.noise and n_noisy == 0:
+        raise UsageError("--noise is the kind of the noise of noisy images: there is none; leave it out")
     config = replace(asked, n_clean=n_clean, n_noisy=n_noisy, data_hash=source.content_hash[:16])
     evaluation = settings.evaluation
     if not evaluation.extractors:
@@ -128,14 +145,30 @@ def make_training_set(config: TrainConfig, source: ImageSet) -> TrainingSet:
         raise DataError(
             f"{config.data}: the images have changed (hash {source.content_hash[:16]}, the run has {config.data_hash})"
         )
-    return corrupt(
+    mixture = corrupt(
         source,
         n_clean=config.n_clean,
         n_noisy=config.n_noisy,
         sigma_n=config.sigma_n,
         seed=config.seed,
+        noise=config.noise,
         told_sigma=config.told_sigma,
     )
+    check_noise(config, mixture)
+    return mixture
+
+
+def check_noise(config: TrainConfig, mixture: TrainingSet) -> None:
+    """Raise UsageError for a weight or an augmentation that would take the noise for another than it is."""
+    if not mixture.noise.white and WEIGHTS[config.weight].needs_error:
+        raise UsageError(
+            f"weight {config.weight!r} compares images by one level of white noise each, and the noise here is not "
+            "white: use weight 'x0' or 'y'"
+        )
+    why = mixture.noise.unlike_after(config.xflip or config.augment > 0, config.augment > 0)
+    if why and mixture.n_noisy and (config.xflip or config.augment > 0):
+        what = "--augment" if config.augment > 0 else "--xflip"
+        raise UsageError(f"{what} would change the noise of the noisy images: {why}; leave it out")
 
 
 def load_training_images(data: str, resolution: int | None, holdout: float | None, max_images: int | None) -> ImageSet:

@@ -53,7 +53,15 @@ class Subject:
     def of_data(cls, config: TrainConfig, data: Mapping[str, Any]) -> Subject:
         """Of a config and what `Job.describe_data` says of its images (a manifest keeps it)."""
         levels = tuple(float(s) for s in data["levels"])
-        return cls(data["name"], data["n_clean"], data["n_noisy"], levels, config.seed, config.hash, method_of(config))
+        return cls(
+            data["name"],
+            data["n_clean"],
+            data["n_noisy"],
+            levels,
+            config.seed,
+            config.hash,
+            method_of(config, data.get("noise")),
+        )
 
     @property
     def sigma_n(self) -> float | tuple[float, ...] | None:
@@ -87,11 +95,12 @@ class Subject:
         return "mixture" if self.n_clean else "noisy-only"
 
 
-def method_of(config: TrainConfig) -> dict[str, Any]:
+def method_of(config: TrainConfig, noise: str | None = None) -> dict[str, Any]:
     """How a network was trained, whatever the data: what must agree before two runs may be compared.
 
-    The choices that people compare by name, and `settings`, six hex digits of all others (network, optimiser, averages,
-    precision, ...), so that no two ways of training are ever taken for one.
+    noise: kind of the noise of the noisy images, None for white. The choices that people compare by name, and
+    `settings`, six hex digits of all others (network, optimiser, averages, precision, ...), so that no two ways of
+    training are ever taken for one.
     """
     settings = config.training()
     named = ("weight", "draw", "buffer", "dropout", *(("told_sigma",) if "told_sigma" in settings else ()))
@@ -102,6 +111,8 @@ def method_of(config: TrainConfig) -> dict[str, Any]:
     if config.one_step:
         _, first_stage, images = config.teacher.split("/")
         further["distilled"] = f"{first_stage} at {images}"
+    if noise is not None:
+        further["noise"] = noise
     return {**{k: settings[k] for k in named}, **further, "settings": content_hash(rest, 6)}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.options import Checked, by_key, describe, from_mapping, option
+from ambient_train.data.noise_models import help_for_added, kind_of
 from ambient_train.data.readers import source_help
 from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.losses import TABLE as WEIGHTS
@@ -25,7 +26,9 @@ _CONSISTENCY, _DISTILL = "Consistency", "Distillation"
 FORMS = ("unbiased", "paper")
 """Of the consistency loss; see `diffusion.consistency`."""
 BY_PRESET = "by preset"
-_OF_THE_DATA = {"resolution", "holdout", "max_images", "data_hash", "n_clean", "n_noisy", "sigma", "seed", "teacher"}
+_OF_THE_DATA = {
+    *("resolution", "holdout", "max_images", "data_hash", "n_clean", "n_noisy", "sigma", "noise", "seed", "teacher")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,13 @@ class TrainConfig(Checked):
         "noisy images",
         key="sigma",
         at_least=0,
+        panel=_DATA,
+    )
+    noise: str = option(
+        "",
+        f"Kind of the noise that is added to the noisy images: {help_for_added()}",
+        shown_default="that of the images that came noisy, else white",
+        added_later=True,
         panel=_DATA,
     )
     told_sigma: float | None = option(
@@ -238,6 +248,8 @@ class TrainConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.noise:
+            kind_of(self.noise)
         loss, draw = WEIGHTS[self.weight], DRAWS[self.draw]
         if draw.reaches_lowest_level and not loss.finite_at_lowest_level:
             raise UsageError(

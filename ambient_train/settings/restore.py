@@ -52,6 +52,13 @@ class RestoreOptions(Checked):
         panel=_HOW,
     )
     steps: int = option(18, "Noise levels of a sample, two evaluations each", at_least=2, panel=_HOW)
+    sweeps: int = option(
+        12,
+        "Sweeps of the sampler under noise that is not white, half of STEPS levels each but the last; unused for white "
+        "noise",
+        at_least=2,
+        panel=_HOW,
+    )
     sigma_min: float | None = option(
         None, "Lowest noise level", above=0, shown_default="that of the run's sampler", panel=_HOW
     )

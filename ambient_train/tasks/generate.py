@@ -86,7 +86,7 @@ def below_the_data(trained: Trained, sampler: AnySampler) -> str:
     data = trained.data
     if not data or data["n_clean"] or not data["levels"] or isinstance(sampler, OneStep):
         return ""
-    lowest = min(data["levels"])
+    lowest = data.get("lowest_level", min(data["levels"]))
     if sampler.stop_sigma >= lowest:
         return ""
     return (

@@ -112,6 +112,11 @@ def restore(
             if trained.one_step:
                 raise UsageError(f"{network} is a distilled generator, no denoiser: restore with the run it came from")
             noisy = noisy_images(trained, options)
+            if options.samples == 0 and not noisy.noise.white:
+                raise UsageError(
+                    "--samples 0: the posterior mean under noise that is not white is an average over samples; give 2 "
+                    "or more"
+                )
         one_thread_for_small(trained.arch, world.device)
         low = _lowest(trained, options)
         folder = RestorationFolder(
@@ -155,7 +160,11 @@ def _identity(trained: Trained, noisy: Noisy, options: RestoreOptions, low: floa
     return {
         "network": {"weights": weights.hexdigest()[:16]},
         "data": {"images": noisy.images.content_hash[:16], "originals": originals},
-        "settings": {**{name: getattr(options, name) for name in names}, "sigma_min": low},
+        "settings": {
+            **{name: getattr(options, name) for name in names},
+            **({} if noisy.noise.white else {"sweeps": options.sweeps}),
+            "sigma_min": low,
+        },
     }
 
 
@@ -199,6 +208,8 @@ def _restore_chunks(
             batch=options.batch,
             class_labels=labels,
             device=world.device,
+            noise=folder.noisy.noise.at(torch.from_numpy(rows)),
+            sweeps=options.sweeps,
         )
         arrays = {"images": found.mean, "samples": found.samples, "std": found.std, "sample_mean": found.sample_mean}
         arrays |= dict(zip(("q05", "q50", "q95"), found.quantiles, strict=True))

@@ -10,7 +10,7 @@ Whatever cannot be restored is refused here, before anything is written.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,8 @@ from ambient_train.data.formats.frames import FrameTree
 from ambient_train.data.formats.trees import Tree
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import in_values, load_images, subset_ids
-from ambient_train.data.mixture import TrainingSet
-from ambient_train.data.noise_models import TABLE as NOISE_MODELS
+from ambient_train.data.noise_models import added_noise, noise_of_images
+from ambient_train.data.noise_models.white import MEMBER as WHITE
 from ambient_train.data.readers import open_source
 from ambient_train.data.values import values_of
 from ambient_train.diffusion.sampler_settings import OneStep
@@ -32,6 +32,9 @@ from ambient_train.runs.resolve import load_training_images, make_training_set
 from ambient_train.runs.whereabouts import saying_how_to_move, with_data_at, with_data_found
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.restore import RestoreOptions
+
+if TYPE_CHECKING:
+    from ambient_train.data.noise_models._base import NoiseModel
 
 _FAR, _FAR_IN_NOISE = 1.5, 6.0
 """Pixels beyond 1.5 + 6 sigma_n are no image in [-1, 1] with noise sigma_n."""
@@ -43,7 +46,8 @@ class Noisy:
 
     originals: clean pixels [n, C, H, W] float32, or None; known [n]: where they are the originals of noisy images.
     eight_bits: whether the originals are rounded to grey levels. heldout [n]: the part a whole source holds out, or
-    None. tree: files that the images come from, one an id, at the size they have there; None for other sources.
+    None. tree: files that the images come from, one an id, at the size they have there; None for other sources. noise:
+    the model of the images' noise, in their order.
     """
 
     images: ImageSet
@@ -52,6 +56,7 @@ class Noisy:
     eight_bits: bool = False
     heldout: npt.NDArray[np.bool_] | None = None
     tree: Tree | None = None
+    noise: NoiseModel = WHITE
 
     @property
     def sigma_n(self) -> npt.NDArray[np.float32]:
@@ -67,7 +72,8 @@ class Noisy:
     def at_most(self, count: int | None) -> Noisy:
         """`count` of the images, drawn by a hash of each id."""
         keep = np.isin(self.images.ids, subset_ids(self.images.ids, count))
-        part: dict[str, Any] = {"images": self.images.subset(keep)}
+        rows = torch.from_numpy(np.flatnonzero(keep))
+        part: dict[str, Any] = {"images": self.images.subset(keep), "noise": self.noise.at(rows)}
         for name in ("originals", "known", "heldout"):
             column = getattr(self, name)
             part[name] = None if column is None else column[keep]
@@ -86,11 +92,11 @@ def noisy_images(trained: Trained, options: RestoreOptions) -> Noisy:
     found = found.at_most(options.max_images)
     if not len(found.rows):
         raise UsageError(f"{found.images.name}: all {len(found.images):,} images are clean: nothing to restore")
-    check_fit(trained, found.images)
+    check_fit(trained, found.images, found.noise)
     return found
 
 
-def check_fit(trained: Trained, images: ImageSet) -> None:
+def check_fit(trained: Trained, images: ImageSet, noise: NoiseModel = WHITE) -> None:
     """Raise DataError where the network cannot restore the images: size, channels, classes, levels, range."""
     network, name = trained.network, images.name
     if images.resolution != network.img_resolution:
@@ -109,7 +115,7 @@ def check_fit(trained: Trained, images: ImageSet) -> None:
         raise DataError(f"{name}: {trained.name} is told one of {network.label_dim} classes, and these images {has}")
     assert images.sigma_n is not None
     levels, highest = images.sigma_n, highest_level(trained)
-    top = float(levels.max())
+    top = float(noise.lowest_level(torch.from_numpy(levels.astype(np.float64))).max())
     if top > highest:
         hint = f" ({top:g} grey levels of 255 are {top / 127.5:.3g})" if top > 2 else ""
         raise DataError(
@@ -118,7 +124,8 @@ def check_fit(trained: Trained, images: ImageSet) -> None:
         )
     if images.images.dtype != np.uint8 and images.values is None:
         pixels = np.abs(images.images).reshape(len(images), -1).max(axis=1, initial=0)
-        far = np.flatnonzero(pixels > _FAR + _FAR_IN_NOISE * levels)
+        reach = levels if images.pattern is None else levels * images.pattern.reshape(len(images), -1).max(axis=1)
+        far = np.flatnonzero(pixels > _FAR + _FAR_IN_NOISE * reach)
         if len(far):
             worst = int(far[np.argmax(pixels[far])])
             raise DataError(
@@ -139,7 +146,7 @@ def cautions(trained: Trained, sigma_n: npt.NDArray[np.floating]) -> list[str]:
     data = trained.data
     if not data or data["n_clean"] or not data["levels"]:
         return []
-    lowest, level = float(min(data["levels"])), float(sigma_n[sigma_n > 0].min())
+    lowest, level = float(data.get("lowest_level", min(data["levels"]))), float(sigma_n[sigma_n > 0].min())
     out = [
         f"{trained.name} saw no clean image: what it knows below sigma {lowest:.4g} is guessed from noisy ones, and "
         "samples, deviations and intervals go through those levels"
@@ -156,7 +163,6 @@ def _of_run(trained: Trained, config: TrainConfig) -> Noisy:
     with saying_how_to_move(config):
         source = load_training_images(config.data, config.resolution, config.holdout, config.max_images)
     mixture = make_training_set(config, source)
-    _check_white(mixture)
     if mixture.n_noisy == 0:
         raise UsageError(f"{trained.name} was trained on clean images only: give --heldout, or --data with noisy ones")
     order = torch.from_numpy(np.argsort(mixture.source.ids, kind="stable"))
@@ -170,6 +176,7 @@ def _of_run(trained: Trained, config: TrainConfig) -> Noisy:
         added if added.any() else None,
         chosen.images.dtype == np.uint8,
         tree=_tree_of(opened.tree, config.data, chosen.resolution) if not added.any() else None,
+        noise=mixture.noise.at(order),
     )
 
 
@@ -184,15 +191,28 @@ def _of_heldout(trained: Trained, sigma_n: float | None) -> Noisy:
         raise UsageError(f"{trained.name} was trained without noise: give --sigma, the noise to add")
     sigma = np.array(levels)[np.arange(len(clean)) % len(levels)]
     ids = torch.from_numpy(clean.ids)
-    white, pixels = NOISE_MODELS["white"], torch.from_numpy(clean.pixels())
-    z = white.noise(config.seed, ids, pixels.shape[1:])
-    noisy = white.corrupt(pixels, torch.from_numpy(sigma), z).numpy()
+    pixels = torch.from_numpy(clean.pixels())
+    noise = _noise_of_run(config, len(clean))
+    z = noise.noise(config.seed, ids, pixels.shape[1:])
+    noisy = noise.corrupt(pixels, torch.from_numpy(sigma), z).numpy()
     return Noisy(
         replace(clean, images=noisy, sigma_n=sigma.astype(np.float32)),
         pixels.numpy(),
         np.ones(len(clean), bool),
         clean.images.dtype == np.uint8,
+        noise=noise,
     )
+
+
+def _noise_of_run(config: TrainConfig, count: int) -> NoiseModel:
+    """The model of noise for `count` images as the run's noisy ones have it: maps of pixels are theirs, in turn."""
+    if config.noise:
+        source = load_training_images(config.data, config.resolution, config.holdout, 1)
+        return added_noise(config.noise, (source.channels, source.resolution, source.resolution))
+    source = load_training_images(config.data, config.resolution, config.holdout, config.max_images)
+    noisy = np.flatnonzero(source.sigma_n > 0) if source.sigma_n is not None else np.zeros(0, np.int64)
+    model = noise_of_images(source)
+    return model if model.white else model.at(torch.from_numpy(noisy[np.arange(count) % max(len(noisy), 1)]))
 
 
 def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
@@ -209,8 +229,9 @@ def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
             f"{data} does not say how noisy its images are: give --sigma, or state levels in a dataset.csv (columns "
             "file, sigma) or an array `sigma`; `ambient data check` shows what is read"
         )
+    noise = noise_of_images(images)
     if options.originals is None:
-        return Noisy(images, heldout=heldout, tree=tree)
+        return Noisy(images, heldout=heldout, tree=tree, noise=noise)
     originals, _, _ = _whole(in_values(options.originals, values), options.resolution)
     if originals.images.shape != images.images.shape:
         raise DataError(
@@ -220,7 +241,7 @@ def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
     known = np.asarray(images.sigma_n) > 0
     if originals.sigma_n is not None:
         known &= originals.sigma_n == 0
-    return Noisy(images, originals.pixels(), known, originals.images.dtype == np.uint8, heldout, tree)
+    return Noisy(images, originals.pixels(), known, originals.images.dtype == np.uint8, heldout, tree, noise)
 
 
 def _whole(spec: str, resolution: int | None) -> tuple[ImageSet, npt.NDArray[np.bool_] | None, Tree | None]:
@@ -233,7 +254,7 @@ def _whole(spec: str, resolution: int | None) -> tuple[ImageSet, npt.NDArray[np.
         order = np.argsort(np.concatenate([part.ids for part in parts]), kind="stable")
         heldout = np.repeat([False, True], [len(part) for part in parts])[order]
         columns: dict[str, Any] = {}
-        for name in ("images", "labels", "ids", "sigma_n"):
+        for name in ("images", "labels", "ids", "sigma_n", "pattern"):
             arrays = [getattr(part, name) for part in parts]
             columns[name] = None if any(a is None for a in arrays) else np.concatenate(arrays)[order]
         images = replace(images, **columns)
@@ -246,11 +267,6 @@ def _tree_of(tree: Tree | None, spec: str, resolution: int) -> Tree | None:
         return None
     first, _ = tree.decode(0)
     return tree if first.shape[-1] == resolution else None
-
-
-def _check_white(mixture: TrainingSet) -> None:
-    if mixture.noise is not NOISE_MODELS["white"]:
-        raise UsageError("only white noise can be restored: the noise of this run is of another kind")
 
 
 def _own_config(trained: Trained) -> TrainConfig:

@@ -33,7 +33,7 @@ _loss, _draw = functools.cache(LOSSES.__getitem__), functools.cache(DRAWS.__geti
 @dataclass(frozen=True)
 class Batch:
     """What a step trains on, on one rank: sample [B] global indices, index [B] positions, sigma, sigma_n [B] float64,
-    y [B, C, H, W] images with their fixed noise, noise: its kind, labels [B, label_dim] or None, augment_labels [B, 9]
+    y [B, C, H, W] images with their fixed noise, noise: its model, labels [B, label_dim] or None, augment_labels [B, 9]
     or None."""
 
     sample: Tensor
@@ -80,13 +80,18 @@ def assemble(
         assert classes is not None
         labels = nn.functional.one_hot(classes, label_dim).to(device, torch.float32)
     sigma_n, sample = data.told[index].to(device, torch.float64), sample.to(device)
+    noise = data.noise.at(index.to(device))
     y = data.batch(index).to(device, non_blocking=True) if images is None else images(sigma_n, labels)
     augment_labels = None
     if config.xflip:
-        y = mirror_at_random(y, seed=config.seed, sample=sample)
+        mirror = functools.partial(mirror_at_random, seed=config.seed, sample=sample)
+        y, noise = mirror(y), noise.moved(mirror)
     if config.augment > 0:
-        y, augment_labels = augment(y, sigma_n > 0, config.augment, seed=config.seed, sample=sample)
-    return Batch(sample, index, sigma.to(device), sigma_n, y, data.noise, labels, augment_labels)
+        moved = functools.partial(
+            augment, noisy=sigma_n > 0, probability=config.augment, seed=config.seed, sample=sample
+        )
+        (y, augment_labels), noise = moved(y), noise.moved(lambda pattern: moved(pattern)[0])
+    return Batch(sample, index, sigma.to(device), sigma_n, y, noise, labels, augment_labels)
 
 
 def batch_loss(

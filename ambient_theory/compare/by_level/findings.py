@@ -178,7 +178,7 @@ def same_models(group: Group, table: LevelTable) -> bool:
         key.source == "train"
         and key.metric in ("fd", "fid")
         and key.reference == "heldout-clean"
-        and not table.key.told
+        and not (table.key.told or table.key.noise)
         and (key.dataset, key.duration_nimg, key.checkpoint, key.method)
         == (table.key.dataset, table.key.duration_nimg, table.key.checkpoint, table.key.method)
     )
@@ -204,8 +204,8 @@ def leading_tables(tables: Sequence[LevelTable]) -> tuple[list[Condition], list[
             problems += refused
             continue
         lead = usable[0].key
-        same = (lead.duration_nimg, lead.method, lead.told)
-        full = [t for t in usable if (t.key.duration_nimg, t.key.method, t.key.told) == same]
+        same = (lead.duration_nimg, lead.method, lead.told, lead.noise)
+        full = [t for t in usable if (t.key.duration_nimg, t.key.method, t.key.told, t.key.noise) == same]
         found.append((list({t.key.checkpoint: t for t in reversed(full)}.values())[::-1], usable))
     return found, list(dict.fromkeys(problems))
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_theory.compare.cells.grouping import level_of, method_words, same_value, untold
+from ambient_theory.compare.cells.grouping import level_of, method_words, same_value, without_noise
 from ambient_theory.compare.cells.tables import bartlett, is_control, mixture_words
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import content_hash
@@ -46,7 +46,7 @@ RULES = {
 class CurveKey:
     """What must agree before two error curves may be compared. duration_nimg 0 stands for unknown; images: hash of the
     held-out images; evaluation: short words and a hash of the settings and levels; told: the noise that the training
-    was told of its noisy images, empty for the truth."""
+    was told of its noisy images, empty for the truth; noise: its kind, empty for white."""
 
     dataset: str
     duration_nimg: int
@@ -57,6 +57,7 @@ class CurveKey:
     dim: int
     evaluation: str
     told: str = ""
+    noise: str = ""
 
     @property
     def rule(self) -> str:
@@ -71,6 +72,8 @@ class CurveKey:
             parts.append(f"{upto}{self.duration_nimg:,} training images")
         if self.method:
             parts.append(f"method {self.method}")
+        if self.noise:
+            parts.append(f"noise {self.noise}")
         if self.told:
             parts.append(f"told that the noise is {self.told}")
         parts.append(f"{self.n_eval:,} held-out images")
@@ -226,22 +229,24 @@ def level_tables(records: Iterable[Record], *, level_best: bool = True) -> list[
 
 
 def _condition(key: CurveKey) -> tuple[Any, ...]:
-    return (key.dataset, key.duration_nimg, key.checkpoint, key.method, key.told)
+    return (key.dataset, key.duration_nimg, key.checkpoint, key.method, key.told, key.noise)
 
 
 def _share_clean(curves: Curves) -> None:
-    """Give models of clean images alone to those that were told another noise: to clean images it is nothing."""
-    for key, levels in [k for k in curves if k[0].told]:
-        for mixture, seeds in curves.get((replace(key, told=""), levels), {}).items():
+    """Give models of clean images alone to those of another kind of noise, and that were told another: to clean images
+    it is nothing."""
+    for key, levels in [k for k in curves if k[0].told or k[0].noise]:
+        for mixture, seeds in curves.get((replace(key, told="", noise=""), levels), {}).items():
             if not mixture[1]:
                 curves[key, levels].setdefault(mixture, seeds)
 
 
 def _rank(table: LevelTable) -> tuple[Any, ...]:
-    """Best first: told the truth, more mixtures, clean sizes, seeds, longer, fixed compute before the held-out best."""
+    """Best first: told the truth, white, more mixtures, clean sizes and seeds, longer, fixed compute first."""
     order = list(RULES).index(table.key.checkpoint) if table.key.checkpoint in RULES else len(RULES)
     return (
         bool(table.key.told),
+        bool(table.key.noise),
         -len(table.mixtures),
         -len(table.clean),
         -table.n_seeds,
@@ -272,7 +277,7 @@ def _curves(records: Iterable[Record]) -> Curves:
         if r.n_clean + r.n_noisy == 0:
             raise DataError(f"a denoise record of {r.dataset} has neither clean nor noisy images")
         settings = {**r.evaluation, "reference": r.reference}
-        method, told = untold(r.method)
+        method, told, kind = without_noise(r.method)
         key = (
             r.dataset,
             r.duration_nimg or 0,
@@ -283,6 +288,7 @@ def _curves(records: Iterable[Record]) -> Curves:
             int(r.extra.get("dim", 0)),
             content_hash(settings, 6),
             told,
+            kind,
         )
         mixture = (r.n_clean, r.n_noisy, float(sigma_n) if r.n_noisy and isinstance(sigma_n, int | float) else None)
         models[key, mixture, r.seed][level_of(r.level)].append(r)

@@ -37,7 +37,7 @@ from ambient_theory.compare.by_level.levels import (
     nats_quadrature,
 )
 from ambient_theory.compare.by_level.words import worth_text
-from ambient_theory.compare.cells.grouping import level_of, method_words, untold
+from ambient_theory.compare.cells.grouping import level_of, method_words, without_noise
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.words import number, span
 from ambient_theory.shared.errors import DataError
@@ -295,7 +295,8 @@ def _of_cell(table: LevelTable, cell: LevelCell, rows: Sequence[Record], confide
         for r in rows
         if r.metric == DENOISE
         and (r.n_clean, r.n_noisy, r.dataset) == (cell.n_clean, cell.n_noisy, key.dataset)
-        and (r.duration_nimg or 0, r.checkpoint or "", method_words(untold(r.method)[0]))
+        and (not cell.n_noisy or without_noise(r.method)[1:] == (key.told, key.noise))
+        and (r.duration_nimg or 0, r.checkpoint or "", method_words(without_noise(r.method)[0]))
         == (key.duration_nimg, key.checkpoint, key.method)
     ]
     relative: list[float] = []

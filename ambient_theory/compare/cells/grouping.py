@@ -74,15 +74,18 @@ def method_words(method: Mapping[str, Any] | str | None) -> str:
     return ", ".join(f"{name} {method[name]}" for name in sorted(method) if method[name] is not None)
 
 
-def untold(method: Mapping[str, Any] | str | None) -> tuple[Mapping[str, Any] | str | None, str]:
-    """(the method without it, what the training was told of the noise of its noisy images); empty for the truth.
+def without_noise(method: Mapping[str, Any] | str | None) -> tuple[Mapping[str, Any] | str | None, str, str]:
+    """(the method as it is for clean images, what was told of the noise of the noisy ones, which kind it is).
 
-    `told_sigma` in a method: a control, how much of the worth of a noisy image comes from knowing its noise. To clean
-    images it is nothing, so that models of clean images alone serve both.
+    `told_sigma` in a method: a control, how much of the worth of a noisy image comes from knowing its noise; empty for
+    the truth. `noise`: its kind; empty for white. To clean images both are nothing, so that models of clean images
+    alone serve all.
     """
-    if not isinstance(method, Mapping) or method.get("told_sigma") is None:
-        return method, ""
-    return {name: value for name, value in method.items() if name != "told_sigma"}, f"{method['told_sigma']:g}"
+    if not isinstance(method, Mapping):
+        return method, "", ""
+    told, kind = method.get("told_sigma"), method.get("noise")
+    base = {name: value for name, value in method.items() if name not in ("told_sigma", "noise")}
+    return base, "" if told is None else f"{told:g}", "" if kind is None else str(kind)
 
 
 def _evaluation(settings: Mapping[str, Any]) -> str:
@@ -179,8 +182,8 @@ def group_records(records: Iterable[Record]) -> list[Group]:
         if record.level is not None:
             continue
         key = key_of(record)
-        method, told = untold(record.method)
-        if told and record.source == "train":
+        method, told, kind = without_noise(record.method)
+        if (told or kind) and record.source == "train":
             truth[key] = replace(key, method=method_words(method))
         sigma_n = record.sigma_n
         if isinstance(sigma_n, tuple) and len(sigma_n) == 1:

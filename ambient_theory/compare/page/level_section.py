@@ -248,7 +248,11 @@ def moves_table(moves: Sequence[Worths]) -> Table:
             f"{w.sigma_n:g}",
             w.key.rule,
             f"{w.key.duration_nimg:,}" if w.key.duration_nimg else "–",
-            (w.key.method or "–") + (f", told {w.key.told}" if w.key.told else ""),
+            ", ".join(
+                [w.key.method or "–"]
+                + ([f"noise {w.key.noise}"] if w.key.noise else [])
+                + ([f"told {w.key.told}"] if w.key.told else [])
+            ),
             worth_text(w.coarse),
             worth_text(w.fine),
         ]

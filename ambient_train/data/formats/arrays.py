@@ -183,7 +183,8 @@ def as_labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
 def as_sigma(array: np.ndarray, count: int, where: str) -> np.ndarray:
     """Noise levels float32 [count] from one number for all or one an image ([N], [N, 1], [N, 1, 1, 1]).
 
-    Raises DataError for other shapes, maps of the noise of each pixel among them, and unless they are finite and >= 0.
+    Raises DataError for other shapes, maps of the noise of each pixel among them (`noise_arrays` reads those), and
+    unless they are finite and >= 0.
     """
     if array.size == 1:
         array = np.repeat(array.reshape(1), count)
@@ -191,8 +192,8 @@ def as_sigma(array: np.ndarray, count: int, where: str) -> np.ndarray:
         array = array.reshape(count)
     if array.ndim > 1 and array.shape[0] == count:
         raise DataError(
-            f"{where}: noise levels of shape {array.shape}: maps of the noise of each pixel are not "
-            f"supported yet; give one level an image, an array of {count} numbers"
+            f"{where}: noise levels of shape {array.shape}: maps of the noise of each pixel are read in an .npz, "
+            f"beside an .npy or in HDF5 and FITS; here give one level an image, an array of {count} numbers"
         )
     if array.shape != (count,):
         raise DataError(f"{where}: noise levels of shape {array.shape} for {count} images")

@@ -22,6 +22,7 @@ from ambient_theory.shared.errors import AmbientError, DataError, first_line
 from ambient_theory.shared.plain_text import printable_line
 from ambient_train.data.formats.decode import Colour
 from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, MAX_PIXELS
+from ambient_train.data.formats.noise_arrays import StatedNoise
 from ambient_train.data.formats.trees import Tree
 from ambient_train.data.place import Range
 from ambient_train.data.values import ValueMap, find_range
@@ -34,7 +35,7 @@ _GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 class Frames:
     """An open file of `count` images of `shape` (C, H, W). read(k) -> values [C, H, W] of type `dtype`.
 
-    sigma: noise levels [count] that the file states, in the units of its values. labels: int64 [count], or None.
+    noise: what the file states of it, levels in the units of its values. labels: int64 [count], or None.
     close(): lets go of the file. notes: what of the file is not read, or was changed on the way.
     """
 
@@ -43,7 +44,7 @@ class Frames:
     dtype: np.dtype
     read: Callable[[int], np.ndarray]
     close: Callable[[], None] = lambda: None
-    sigma: np.ndarray | None = None
+    noise: StatedNoise = field(default_factory=StatedNoise)
     labels: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
@@ -124,14 +125,14 @@ class FrameTree(Tree):
     """A `Tree` whose images are the frames of files of numbers; see `frame_tree`.
 
     members: (file, frame in it) of each image. formats: how each file is read. values: the map to pixels, None for
-    files of 8 bits. inside: the data set that is meant. sigma: levels [N] that the files state, in their own units.
+    files of 8 bits. inside: the data set that is meant. noise: what the files state of it, levels in their own units.
     """
 
     members: tuple[tuple[str, int], ...] = ()
     formats: dict[str, tuple[str, Format]] = field(default_factory=dict, repr=False)
     values: ValueMap | None = None
     inside: str = ""
-    sigma: np.ndarray | None = None
+    noise: StatedNoise = field(default_factory=StatedNoise)
     labels: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     stream: Callable[[str], BinaryIO] = field(default=lambda name: io.BytesIO(), repr=False)
@@ -140,7 +141,7 @@ class FrameTree(Tree):
 
     @property
     def states_levels(self) -> bool:
-        return self.sigma is not None
+        return self.noise.sigma is not None
 
     def flat_names(self) -> tuple[str, ...]:
         """A file is no folder: `cat/stack.tif/0007` counts as `cat/stack.tif#0007.tif`."""
@@ -279,7 +280,7 @@ def frame_tree(
     members: list[tuple[str, int]] = []
     names: list[str] = []
     types: dict[np.dtype, str] = {}
-    levels: list[np.ndarray | None] = []
+    noise: list[StatedNoise] = []
     labels: list[np.ndarray | None] = []
     said: Counter[str] = Counter()
     for file in files:
@@ -290,7 +291,7 @@ def frame_tree(
         else:
             names.append(file)
         members += [(file, k) for k in range(opened.count)]
-        levels.append(opened.sigma)
+        noise.append(opened.noise)
         labels.append(opened.labels)
         said.update(opened.notes)
     kinds = sorted(types, key=str)
@@ -307,7 +308,7 @@ def frame_tree(
     return replace(
         made,
         values=values,
-        sigma=_joined(levels, files, spec, "noise level"),
+        noise=_joined_noise(noise, files, spec),
         labels=_joined(labels, files, spec, "label"),
         notes=tuple(notes),
     )
@@ -321,6 +322,31 @@ def _joined(columns: list[np.ndarray | None], files: Sequence[str], spec: str, w
         lacking = files[[column is None for column in columns].index(True)]
         raise DataError(f"{spec}: {printable_line(lacking)} has no {what} where other files state one")
     return np.concatenate(known)
+
+
+def _joined_noise(parts: Sequence[StatedNoise], files: Sequence[str], spec: str) -> StatedNoise:
+    """What all files state. A file of levels beside files of maps counts as one of flat maps."""
+    sigma = _joined([part.sigma for part in parts], files, spec, "noise level")
+    patterns = [part.pattern for part in parts if part.pattern is not None]
+    spectra = [part.spectrum for part in parts]
+    if any(spectrum is not None for spectrum in spectra):
+        first = spectra[0]
+        if first is None or not all(
+            s is not None and s.shape == first.shape and np.allclose(s, first) for s in spectra
+        ):
+            raise DataError(f"{spec}: the files state different spectra of noise: one set has one")
+        return StatedNoise(sigma, None, first)
+    if not patterns:
+        return StatedNoise(sigma)
+    shapes = {pattern.shape[1:] for pattern in patterns}
+    if len(shapes) > 1:
+        raise DataError(f"{spec}: maps of noise of several shapes ({', '.join(map(str, sorted(shapes)))})")
+    whole = [
+        part.pattern if part.pattern is not None else np.ones((len(part.sigma), *patterns[0].shape[1:]), np.float32)
+        for part in parts
+        if part.sigma is not None
+    ]
+    return StatedNoise(sigma, np.concatenate(whole))
 
 
 def too_large(size: int, where: str) -> None:

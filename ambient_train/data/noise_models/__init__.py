@@ -7,6 +7,29 @@ from typing import TYPE_CHECKING
 from ambient_theory.shared.registry import Registry
 
 if TYPE_CHECKING:
-    from ambient_train.data.noise_models._base import NoiseModel
+    from ambient_train.data.images import ImageSet
+    from ambient_train.data.noise_models._base import NoiseKind, NoiseModel
 
-TABLE: Registry[NoiseModel] = Registry("ambient_train.data.noise_models", "noise model")
+TABLE: Registry[NoiseKind] = Registry("ambient_train.data.noise_models", "noise")
+
+
+def kind_of(spec: str) -> str:
+    """`correlated` of `correlated:0.7`. Raises UsageError for a kind that there is not."""
+    return TABLE.check(spec.partition(":")[0])
+
+
+def added_noise(spec: str, shape: tuple[int, int, int]) -> NoiseModel:
+    """The model of noise added to images of (C, H, W): `NAME` or `NAME:ARGUMENT`. Raises UsageError, DataError."""
+    return TABLE[kind_of(spec)].added(spec.partition(":")[2], shape)
+
+
+def noise_of_images(images: ImageSet) -> NoiseModel:
+    """The model of the noise that images came with, in their order; white where nothing else is stated."""
+    found = (TABLE[name].of_images(images) for name in TABLE)
+    return next(model for model in found if model is not None)
+
+
+def help_for_added() -> str:
+    """The kinds with what stands behind each, in one line."""
+    kinds = ((name, TABLE[name].parameters) for name in TABLE)
+    return "; ".join(f"{name}:{parameters}" if parameters else name for name, parameters in kinds)

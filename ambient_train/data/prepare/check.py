@@ -246,7 +246,10 @@ def _notes(source: Source, total: _Part, report: CheckReport, name: Callable[[in
     notes += [f"{count:,} converted: {what}" for what, count in total.converted.items()]
     stated = np.zeros(source.count) if source.sigma_n is None else source.sigma_n
     notes += unit_notes(stated, report.dtype == "uint8")
-    if len(total.shapes) == 1:
+    white = source.pattern is None and source.spectrum is None
+    if not white:
+        notes.append("levels of noise that is not white are not compared with what the pixels show")
+    if len(total.shapes) == 1 and white:
         channels, height, width = next(iter(total.shapes))
         coefficients = channels * (height // 2) * (width // 2)
         ids = np.array(total.ids, np.int64)

@@ -1,8 +1,9 @@
 """A data set with its noise written down: what training would have added, as an .npz that is never noised again.
 
-Image i is y_i = x_i + sigma z_i in units of [-1, 1], float32, never clipped; which images are noisy, and their z_i, are
-those of `corrupt` for the same seed. The file has `images`, `labels` and `classes` (where there are any), `sigma` (one
-level an image, 0 = clean) and `heldout` (the images that training keeps apart; they stay clean), in the order of the
+Image i is y_i = x_i + n_i in units of [-1, 1], float32, never clipped; which images are noisy, and their n_i, are those
+of `corrupt` for the same seed: sigma z_i for white noise. The file has `images`, `labels` and `classes` (where there
+are any), `sigma` (one level an image, or one a pixel for a variance map, 0 = clean), `spectrum` for correlated noise,
+and `heldout` (the images that training keeps apart; they stay clean), in the order of the
 source, so that ids, and with them every other random draw, are those of the source too.
 """
 
@@ -77,12 +78,19 @@ def write_corrupted(
             "source: use one without overlapping images"
         )
     n_clean, n_noisy = counts(len(part), keep=1.0, corruption=options.share)
-    mixture = corrupt(part, n_clean=n_clean, n_noisy=n_noisy, sigma_n=options.sigma_n, seed=options.seed)
+    mixture = corrupt(
+        part, n_clean=n_clean, n_noisy=n_noisy, sigma_n=options.sigma_n, seed=options.seed, noise=options.noise
+    )
+    if not mixture.noise.white and heldout.already_noisy:
+        raise UsageError(
+            f"{source}: its held-out part came with noise: write its noise down as it is, with white noise"
+        )
     columns: dict[str, np.ndarray] = {"sigma": np.zeros(count, np.float32), "heldout": np.zeros(count, bool)}
     columns["sigma"][mixture.source.ids] = mixture.sigma_n.numpy()
     columns["heldout"][heldout.ids] = True
     if heldout.sigma_n is not None:
         columns["sigma"][heldout.ids] = heldout.sigma_n
+    columns |= _not_white(mixture, columns["sigma"])
     if part.labels is not None and heldout.labels is not None:
         columns["labels"] = np.zeros(count, np.int64)
         columns["labels"][part.ids], columns["labels"][heldout.ids] = part.labels, heldout.labels
@@ -100,6 +108,18 @@ def write_corrupted(
             write_npy(archive, name, column)
     amounts = (mixture.n_clean, mixture.n_noisy, len(heldout))
     return CorruptedSet(str(dest), count, *amounts, options.sigma_n, options.seed, shape, part.notes)
+
+
+def _not_white(mixture: TrainingSet, sigma: np.ndarray) -> dict[str, np.ndarray]:
+    """What states the noise beside its levels [N]: maps of every pixel in their place, or a spectrum."""
+    kind = mixture.noise.describe()
+    if "pattern" not in kind:
+        return kind
+    pattern = kind["pattern"]
+    maps = sigma.reshape(-1, 1, 1, 1) * np.ones((1, *pattern.shape[1:]), np.float32)
+    own = mixture.sigma_n.numpy().astype(np.float32).reshape(-1, 1, 1, 1)
+    maps[mixture.source.ids] = own * pattern
+    return {"sigma": maps}
 
 
 def _blocks(mixture: TrainingSet, heldout: ImageSet, count: int) -> Iterator[tuple[int, np.ndarray]]:

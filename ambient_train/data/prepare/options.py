@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ambient_theory.shared.options import REQUIRED, Checked, option
+from ambient_train.data.noise_models import help_for_added
 
 TRANSFORMS = ("none", "center-crop", "center-crop-wide", "resize")
 FILTERS = ("area", "lanczos")
@@ -64,6 +65,7 @@ class CorruptOptions(Checked):
     sigma_n: float = option(
         REQUIRED, "Standard deviation of the noise in units of [-1, 1]", key="sigma", above=0, in_files=False
     )
+    noise: str = option("", f"Kind of the noise: {help_for_added()}", shown_default="white")
     share: float = option(1.0, "Share of noisy training images", at_least=0, at_most=1)
     seed: int = option(0, "Which images are noisy, and with which noise")
     resolution: int | None = option(None, "Area-resize to this side first", at_least=2, shown_default="as it is")

@@ -143,6 +143,11 @@ class Preparation:
         self.source = open_source(config.source)
         if self.source.question:
             raise DataError(f"{config.source}: {self.source.question}")
+        if self.source.pattern is not None or self.source.spectrum is not None:
+            raise DataError(
+                f"{config.source}: its noise is not white, and cropping, resizing and converting keep white noise "
+                "only: train on it as it is (`--resolution` averages whole blocks)"
+            )
         self.ids = subset_ids(split_ids(self.source, cast(Split, config.split), None), config.max_images)
         self.colour = choose_colour(self.source, self.ids, config.colour)
         geometry = config.geometry

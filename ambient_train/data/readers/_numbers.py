@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.data.formats.arrays import as_labels, as_sigma, load_npy
+from ambient_train.data.formats.arrays import as_labels, load_npy
 from ambient_train.data.formats.frames import Format, FrameTree, frame_tree
 from ambient_train.data.formats.metadata import Known
+from ambient_train.data.formats.noise_arrays import StatedNoise, noise_beside
 from ambient_train.data.formats.passed_over import suffix
 from ambient_train.data.formats.stacks import stacked_reader
 from ambient_train.data.formats.trees import Tree
@@ -33,7 +34,7 @@ def is_one(spec: str, form: Format) -> bool:
 
 
 def file_source(spec: str) -> Source:
-    """The images of one file; `<stem>.sigma.npy` and `<stem>.labels.npy` beside it are used if they are there.
+    """The images of one file; `<stem>.sigma.npy`, `<stem>.spectrum.npy` and `<stem>.labels.npy` beside it are used.
 
     Raises DataError for what cannot be read, UsageError without the package that reads it.
     """
@@ -47,10 +48,11 @@ def file_source(spec: str) -> Source:
     alone = Tree(str(path), ("",), (), {"": size}, lambda name: path.read_bytes(), folder=False)
     tree = frame_tree(alone, {"": known}, asked.inside, asked.range, str(path))
     count, stem = len(tree.images), path.name[: len(path.name) - len(suffix(path.name))]
-    label_file, sigma_file = path.with_name(f"{stem}.labels.npy"), path.with_name(f"{stem}.sigma.npy")
+    label_file = path.with_name(f"{stem}.labels.npy")
     labels = as_labels(load_npy(label_file), count, str(label_file)) if label_file.is_file() else tree.labels
-    sigma = as_sigma(load_npy(sigma_file), count, str(sigma_file)) if sigma_file.is_file() else tree.sigma
-    return _source(asked, tree, Known(labels, sigma))
+    shape = (count, *tree.frames("").shape)
+    noise = noise_beside(path, stem, shape, tree.noise)
+    return _source(asked, tree, Known(labels, noise.sigma), noise)
 
 
 def folder_source(asked: Place, tree: FrameTree, known: Known) -> Source:
@@ -58,9 +60,10 @@ def folder_source(asked: Place, tree: FrameTree, known: Known) -> Source:
 
     The frames of one file are held out together where there are 20 files or more: neighbours in a stack are alike.
     """
-    if known.sigma_n is None and tree.sigma is not None:
-        known = replace(known, sigma_n=tree.sigma)
-    elif known.sigma_n is not None and tree.sigma is not None:
+    noise = StatedNoise(known.sigma_n)
+    if known.sigma_n is None and tree.noise.sigma is not None:
+        known, noise = replace(known, sigma_n=tree.noise.sigma), tree.noise
+    elif known.sigma_n is not None and tree.noise.sigma is not None:
         known = replace(
             known, notes=(*known.notes, "noise levels inside the files are not used, those beside them are")
         )
@@ -71,28 +74,29 @@ def folder_source(asked: Place, tree: FrameTree, known: Known) -> Source:
         _, first, inverse = np.unique(files, return_index=True, return_inverse=True)
         note = "the images of one file are held out together"
         known = replace(known, group=first[inverse].astype(np.int64), notes=(*known.notes, note))
-    return _source(asked, tree, known)
+    return _source(asked, tree, known, noise)
 
 
-def _source(asked: Place, tree: FrameTree, known: Known) -> Source:
-    sigma, values = known.sigma_n, tree.values
-    if sigma is not None and values is not None:
-        with np.errstate(over="ignore"):
-            sigma = (sigma.astype(np.float64) / values.unit).astype(np.float32)
-        if not np.isfinite(sigma).all():
-            raise DataError(f"{asked}: noise levels beyond what 32-bit floats hold, of values of range {values.unit:g}")
+def _source(asked: Place, tree: FrameTree, known: Known, noise: StatedNoise) -> Source:
+    values = tree.values
+    try:
+        noise = noise.in_pixels(values)
+    except DataError as error:
+        raise DataError(f"{asked}: {error}") from None
     return Source(
         name=source_name(asked.path),
         count=len(tree.images),
         read=stacked_reader(tree),
         labels=known.labels,
-        sigma_n=sigma,
+        sigma_n=noise.sigma,
         heldout=known.heldout,
         group=known.group,
         classes=known.classes,
         tree=tree,
-        notes=(*tree.notes, *known.notes),
+        notes=(*tree.notes, *known.notes, *noise.notes()),
         values=values,
+        pattern=noise.pattern,
+        spectrum=noise.spectrum,
         question=known.question,
     )
 

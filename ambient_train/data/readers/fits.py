@@ -12,20 +12,20 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_stored, check_shape, layout
 from ambient_train.data.formats.limits import check_array_size, check_expansion
+from ambient_train.data.formats.noise_arrays import StatedNoise, as_noise
 from ambient_train.data.readers import Reader
 from ambient_train.data.readers._numbers import file_source, is_one
 
 _VARIANCE = ("VAR", "VARIANCE", "VARMAP")
 _DEVIATION = ("ERR", "ERROR", "STAT", "UNCERT", "UNCERTAINTY", "SIGMA", "STD", "STDDEV", "RMS", "NOISE")
 _WEIGHT = ("WHT", "WEIGHT", "WEIGHTS", "IVAR", "INVVAR", "INVVARIANCE")
-_FLAT = 1.05
 
 
 class Fits:
     """FITS 4.0 by astropy: the first extension that holds an image (or the one that is named), planes as images.
 
-    An extension of its shape called VAR(IANCE), ERR(OR), STD, RMS, ... or WHT, IVAR, ... states the noise: the level of
-    an image is the root of the mean variance over its pixels.
+    An extension of its shape called VAR(IANCE), ERR(OR), STD, RMS, ... or WHT, IVAR, ... states the noise of each
+    pixel.
     """
 
     suffixes: tuple[str, ...] = (".fits", ".fit", ".fts", ".fits.gz")
@@ -49,13 +49,13 @@ class Fits:
             values = np.asarray(chosen.data).reshape(count, *shape[1:])
         shape = check_shape(count, shape, values.dtype, where)
         notes: list[str] = []
-        sigma, used = _levels(images, chosen, count, where, notes)
+        noise, used = _noise(images, chosen, count, where, notes)
         others = [h.name or "(unnamed)" for h in images if h is not chosen and h is not used]
         if others:
             notes.append(
                 f"of a FITS file the extension {chosen.name or 'PRIMARY'} is read, not {', '.join(others[:5])}"
             )
-        return Frames(count, shape, values.dtype, lambda k: values[k][None], hdus.close, sigma, notes=tuple(notes))
+        return Frames(count, shape, values.dtype, lambda k: values[k][None], hdus.close, noise, notes=tuple(notes))
 
     def write(self, path: Path, images: np.ndarray, like: BinaryIO | None, inside: str) -> None:
         fits: Any = import_extra("astropy.io.fits", "science", f"{path}: writing FITS")
@@ -90,8 +90,8 @@ def _chosen(images: list[Any], inside: str, where: str) -> Any:
     raise UsageError(f"{where}: no image extension {inside} in it; there are: {shown}")
 
 
-def _levels(images: list[Any], chosen: Any, count: int, where: str, notes: list[str]) -> tuple[np.ndarray | None, Any]:
-    """Levels [count] in the units of the image, from the extension that states the noise of each pixel."""
+def _noise(images: list[Any], chosen: Any, count: int, where: str, notes: list[str]) -> tuple[StatedNoise, Any]:
+    """The noise in the units of the image, from the extension that states that of each pixel."""
     for hdu in images:
         name = hdu.name.upper()
         if hdu is chosen or name not in (*_VARIANCE, *_DEVIATION, *_WEIGHT):
@@ -99,25 +99,17 @@ def _levels(images: list[Any], chosen: Any, count: int, where: str, notes: list[
         if hdu.shape != chosen.shape:
             notes.append(f"the extension {name} is not read: its shape {list(hdu.shape)} is not the image's")
             continue
-        stated = np.asarray(hdu.data, np.float64).reshape(count, -1)
+        stated = np.asarray(hdu.data, np.float64).reshape(count, 1, *chosen.shape[-2:])
         missing = ~np.isfinite(stated) | (stated < 0) | ((stated == 0) & (name in _WEIGHT))
         if missing.any():
             raise DataError(
                 f"{where}: {int(missing.sum()):,} of {stated.size:,} pixels have no finite noise in the extension "
                 f"{name}: a missing pixel has no noise level; fill them, or leave such images out"
             )
-        variance = 1 / stated if name in _WEIGHT else stated**2 if name in _DEVIATION else stated
-        level = np.sqrt(variance.mean(axis=1))
-        spread = float(np.sqrt(variance.max() / max(float(variance.min()), np.finfo(float).tiny)))
-        text = f"noise levels are read from the extension {name}"
-        if spread > _FLAT:
-            text += (
-                f", which differ over the pixels of an image (up to {spread:.3g} times): each image counts as white "
-                "noise of its mean variance, which is not exact"
-            )
-        notes.append(text)
-        return level.astype(np.float32), hdu
-    return None, None
+        deviation = 1 / np.sqrt(stated) if name in _WEIGHT else stated if name in _DEVIATION else np.sqrt(stated)
+        notes.append(f"noise levels are read from the extension {name}")
+        return as_noise(deviation, (count, 1, *chosen.shape[-2:]), f"{where}:/{name}"), hdu
+    return StatedNoise(), None
 
 
 FORMAT = Fits()

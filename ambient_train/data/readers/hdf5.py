@@ -8,11 +8,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.data.formats.arrays import as_labels, as_sigma
+from ambient_train.data.formats.arrays import as_labels
 from ambient_train.data.formats.columns import SIGMA_ARRAYS, pick
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_chw, as_stored, check_shape, layout
 from ambient_train.data.formats.limits import check_array_size, check_expansion
+from ambient_train.data.formats.noise_arrays import SPECTRUM, StatedNoise, as_noise, with_spectrum
 from ambient_train.data.readers import Reader
 from ambient_train.data.readers._numbers import file_source, is_one
 
@@ -23,7 +24,7 @@ _MOST = 10_000
 class Hdf5:
     """The data set that is asked for, else the one that is called `images`, `data`, ..., else the only one of images.
 
-    Noise levels and labels, one an image, are read from data sets beside it, named as the arrays of an .npz.
+    Noise levels (one an image or a pixel) and labels are read from data sets beside it, named as the arrays of an .npz.
     """
 
     suffixes: tuple[str, ...] = (".h5", ".hdf5", ".hdf", ".he5")
@@ -43,11 +44,16 @@ class Hdf5:
             raise DataError(f"{where}:/{name}: its values are in other files; copy them into one")
         folder = name.rpartition("/")[0]
         beside = {n.rpartition("/")[2]: n for n in sets if n.rpartition("/")[0] == folder and n != name}
-        sigma, labels, read_too = None, None, {name}
+        noise, labels, read_too = StatedNoise(), None, {name}
         level = pick(beside, SIGMA_ARRAYS)
         if level is not None:
             read_too.add(beside[level])
-            sigma = as_sigma(_small(sets[beside[level]], count, where), count, f"{where}:/{beside[level]}")
+            stated = _stated(sets[beside[level]], (count, *shape), size, f"{where}:/{beside[level]}")
+            noise = as_noise(stated, (count, *shape), f"{where}:/{beside[level]}")
+        if SPECTRUM in beside:
+            read_too.add(beside[SPECTRUM])
+            power = _stated(sets[beside[SPECTRUM]], (count, *shape), size, f"{where}:/{beside[SPECTRUM]}")
+            noise = with_spectrum(noise, power, (count, *shape), f"{where}:/{beside[SPECTRUM]}")
         if "labels" in beside:
             read_too.add(beside["labels"])
             labels = as_labels(_small(sets[beside["labels"]], count, where), count, f"{where}:/{beside['labels']}")
@@ -60,7 +66,7 @@ class Hdf5:
         def read(k: int) -> np.ndarray:
             return as_chw(np.asarray(dataset[at(k)] if at(k) else dataset[()]), last)
 
-        return Frames(count, shape, dataset.dtype, read, store.close, sigma, labels, tuple(notes if unread else ()))
+        return Frames(count, shape, dataset.dtype, read, store.close, noise, labels, tuple(notes if unread else ()))
 
     def write(self, path: Path, images: np.ndarray, like: BinaryIO | None, inside: str) -> None:
         h5py: Any = import_extra("h5py", "science", f"{path}: writing HDF5")
@@ -109,6 +115,16 @@ def _chosen(sets: dict[str, Any], inside: str, where: str) -> str:
     raise UsageError(
         f"{where}: several data sets could be the images ({shown}): name one, as in {where}:/{next(iter(able))}"
     )
+
+
+def _stated(dataset: Any, shape: tuple[int, ...], size: int, where: str) -> np.ndarray:
+    """What states the noise of images of `shape`: no more numbers than they have."""
+    if dataset.dtype.kind not in "uif" or dataset.external is not None or dataset.is_virtual:
+        raise DataError(f"{where}: {dataset.dtype} of shape {dataset.shape} states no noise")
+    if dataset.size > int(np.prod(shape)):
+        raise DataError(f"{where}: {dataset.size:,} noise levels for images of shape {shape}")
+    check_expansion(size, check_array_size(dataset.shape or (1,), dataset.dtype.itemsize, where), where)
+    return np.asarray(dataset[()]).reshape(dataset.shape or (1,))
 
 
 def _small(dataset: Any, count: int, where: str) -> np.ndarray:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from ambient_train.data.formats.arrays import as_labels, as_sigma, load_npy
-from ambient_train.data.formats.mapped import in_pixels, mapped_images, notes_on_floats
+from ambient_train.data.formats.arrays import as_labels, load_npy
+from ambient_train.data.formats.mapped import mapped_images, notes_on_floats
+from ambient_train.data.formats.noise_arrays import StatedNoise, noise_beside
 from ambient_train.data.place import place
 from ambient_train.data.readers import Reader
 from ambient_train.data.source import Source, source_name
 
 
 def _open(spec: str) -> Source:
-    """A .npy of images; `<stem>.labels.npy` and `<stem>.sigma.npy` beside it are used if they are there."""
+    """A .npy of images; `<stem>.labels.npy`, `<stem>.sigma.npy` and `<stem>.spectrum.npy` beside it are used if they
+    are there."""
     asked = place(spec)
     path = asked.path
     images, values, notes = mapped_images(load_npy(path), str(path), asked.range, "npy")
     count = len(images)
-    label_file, sigma_file = path.with_suffix(".labels.npy"), path.with_suffix(".sigma.npy")
-    sigma = as_sigma(load_npy(sigma_file), count, str(sigma_file)) if sigma_file.is_file() else None
+    label_file = path.with_suffix(".labels.npy")
+    noise = noise_beside(path, path.stem, images.shape, StatedNoise()).in_pixels(values)
     return Source(
         name=source_name(path),
         count=count,
         read=lambda ids: images[ids],
         labels=as_labels(load_npy(label_file), count, str(label_file)) if label_file.is_file() else None,
-        sigma_n=in_pixels(sigma, values),
-        notes=(*notes, *notes_on_floats(images, sigma, values)),
+        sigma_n=noise.sigma,
+        notes=(*notes, *noise.notes(), *notes_on_floats(images, noise.sigma, values)),
         values=values,
+        pattern=noise.pattern,
+        spectrum=noise.spectrum,
     )
 
 

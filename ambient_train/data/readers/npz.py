@@ -10,9 +10,10 @@ import numpy as np
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats import columns
-from ambient_train.data.formats.arrays import as_labels, as_sigma, as_texts, list_npz, load_npy, load_npz
+from ambient_train.data.formats.arrays import as_labels, as_sigma, as_texts, list_npz, load_npz
 from ambient_train.data.formats.classes import from_names
 from ambient_train.data.formats.mapped import IN_DATA, KEY, in_pixels, kept_map, mapped_images, notes_on_floats
+from ambient_train.data.formats.noise_arrays import SPECTRUM, StatedNoise, as_noise, noise_beside, with_spectrum
 from ambient_train.data.place import Range, place
 from ambient_train.data.readers import Reader
 from ambient_train.data.source import Source, source_name
@@ -24,11 +25,12 @@ _OUR_OWN = ("prepared", "classes", "heldout", "group", KEY)
 
 
 def _open(spec: str) -> Source:
-    """`images` (or `arr_0`), and optionally `labels`, `sigma`, `heldout` (bool, True = held out) and `classes`.
+    """`images` (or `arr_0`), and where they are there `labels`, `sigma`, `spectrum`, `heldout` (bool) and `classes`.
 
-    labels: whole numbers, one-hot rows or text. sigma: one for all or one an image, under that name or another of
-    `columns.SIGMA_ARRAYS`. Else the parts of MedMNIST (train_images, val_images, test_images, train_labels, ...) or of
-    Keras (x_train, y_train, x_test, ...): all but train are held out. Every array that is not read is named.
+    labels: whole numbers, one-hot rows or text. sigma: one for all, one an image or one a pixel, under that name or
+    another of `columns.SIGMA_ARRAYS`. spectrum: of noise that is correlated. Else the parts of MedMNIST (train_images,
+    val_images, test_images, train_labels, ...) or of Keras (x_train, y_train, x_test, ...): all but train are held out.
+    Every array that is not read is named.
     """
     place_asked = place(spec)
     path = place_asked.path
@@ -42,25 +44,30 @@ def _open(spec: str) -> Source:
         found = ", ".join(sorted(held)) or "nothing"
         raise DataError(f"{path}: no array named `images` or `arr_0` (it holds {found})")
     level = columns.pick(held, columns.SIGMA_ARRAYS)
-    asked = {key, "labels", *_OUR_OWN} | ({level} if level else set())
+    asked = {key, "labels", SPECTRUM, *_OUR_OWN} | ({level} if level else set())
     arrays = load_npz(path, only=asked, text=("labels", "classes"))
     kept = kept_map(arrays.get(KEY), f"{path}:{KEY}")
     images, values, mapped = mapped_images(arrays[key], f"{path}:{key}", place_asked.range, "npz", kept)
     count = len(images)
     labels, classes = _labels(arrays["labels"], count, f"{path}:labels") if "labels" in arrays else (None, None)
-    sigma = as_sigma(arrays[level], count, f"{path}:{level}") if level else _beside(path, count)
+    noise = as_noise(arrays[level], images.shape, f"{path}:{level}") if level else StatedNoise()
+    noise = noise if level else noise_beside(path, path.stem, images.shape, noise)
+    noise = with_spectrum(noise, arrays.get(SPECTRUM), images.shape, f"{path}:{SPECTRUM}")
+    noise = noise if kept is not None and IN_DATA not in kept else noise.in_pixels(values)
     notes = [f"noise levels are read from the array {level}"] if level and level != "sigma" else []
     return Source(
         name=source_name(path),
         count=count,
         read=lambda ids: images[ids],
         labels=labels,
-        sigma_n=sigma if kept is not None and IN_DATA not in kept else in_pixels(sigma, values),
+        sigma_n=noise.sigma,
         heldout=_as_heldout(arrays["heldout"], count, f"{path}:heldout") if "heldout" in arrays else None,
         group=as_labels(arrays["group"], count, f"{path}:group") if "group" in arrays else None,
         classes=classes or _class_names(arrays, f"{path}:classes"),
-        notes=(*mapped, *notes, *notes_on_floats(images, sigma, values), *_unread(held, asked)),
+        notes=(*mapped, *notes, *noise.notes(), *notes_on_floats(images, noise.sigma, values), *_unread(held, asked)),
         values=values,
+        pattern=noise.pattern,
+        spectrum=noise.spectrum,
     )
 
 
@@ -109,12 +116,6 @@ def _of_parts(
     )
 
 
-def _beside(path: Path, count: int) -> np.ndarray | None:
-    """Levels of `<stem>.sigma.npy`, as `data noise` writes it, for an .npz without any."""
-    file = path.with_suffix(".sigma.npy")
-    return as_sigma(load_npy(file), count, str(file)) if file.is_file() else None
-
-
 def _labels(array: np.ndarray, count: int, where: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     if array.dtype.kind not in "US":
         return as_labels(array, count, where), None
@@ -141,7 +142,7 @@ def _unread(held: Mapping[str, str], read: Collection[str]) -> tuple[str, ...]:
         return ()
     shown = ", ".join(f"{name} ({what})" for name, what in list(others.items())[:6])
     more = f" and {len(others) - 6} more" if len(others) > 6 else ""
-    how = "noise levels are read from `sigma` (one an image, in units of [-1, 1]), labels from `labels`"
+    how = "noise levels are read from `sigma` (one an image or a pixel, in units of [-1, 1]), labels from `labels`"
     return (f"not read: the array{'s' * (len(others) > 1)} {shown}{more}; {how}",)
 
 

@@ -1,9 +1,9 @@
 """The ambient denoising loss, up to the weight that a member of the table gives it.
 
-For an image y with noise of strength sigma_n (0 = clean) and a diffusion level sigma above it, with x_t and
-y_hat = E[y | x_t] as the noise model has them,
+For an image y with noise of strength sigma_n (0 = clean) and a diffusion level sigma above it, with x_t, y_hat =
+E[y | x_t] and the unbiased target for x as the noise model has them,
 
-    L = w ||y_hat - y||^2,    EDM's w(sigma) = (sigma^2 + sd^2)/(sigma sd)^2 where sigma_n = 0
+    L = w ||y_hat - y||^2  or  w ||D - target||^2,    EDM's w(sigma) = (sigma^2 + sd^2)/(sigma sd)^2 where sigma_n = 0
 
 (Daras et al. 2024, arXiv 2411.02780; Karras et al. 2022, arXiv 2206.00364). Every member is EDM's loss exactly for
 clean images and has the true denoiser as its minimiser for noisy ones. Functions are pure: randomness and state (V)
@@ -72,12 +72,7 @@ def edm_weight(sigma: Tensor, sigma_data: float = 0.5) -> Tensor:
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
-def clean_weight(x: LossInputs) -> Tensor:
-    """w(sigma)/a^2 [B]: with it, w ||y_hat - y||^2 is w(sigma) ||D - target||^2, an error against the clean image."""
-    return edm_weight(x.sigma, x.sigma_data) / x.noise.attenuation(x.sigma, x.sigma_n) ** 2
-
-
-def weighted_error(x: LossInputs, weight: Tensor) -> Tensor:
-    """weight ||y_hat - y||^2 [B]; weight [B] float64. Written with y_hat, it has no cancellation near sigma_n."""
-    residual = x.noise.conditional_mean(x.denoised, x.x_t, x.sigma, x.sigma_n) - x.y
-    return weight.to(residual.dtype) * residual.square().sum(dim=(1, 2, 3))
+def squared_error(x: LossInputs, weight: Tensor, *, clean: bool) -> Tensor:
+    """weight ||y_hat - y||^2 [B], or, `clean`, weight ||D - target||^2, an error against the clean image; weight [B]
+    float64."""
+    return x.noise.squared_error(x.denoised, x.y, x.x_t, x.sigma, x.sigma_n, weight, clean=clean)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ambient_theory.shared.errors import UsageError
-from ambient_train.diffusion.losses._base import Loss, LossInputs, clean_weight, weighted_error
+from ambient_train.diffusion.losses._base import Loss, LossInputs, edm_weight, squared_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def per_image(x: LossInputs) -> Tensor:
     """w(sigma) r ||D - target||^2 [B]. Raises UsageError without `error` or `table`."""
-    return weighted_error(x, clean_weight(x) * relative_weight(x))
+    return squared_error(x, edm_weight(x.sigma, x.sigma_data) * relative_weight(x), clean=True)
 
 
 def relative_weight(x: LossInputs) -> Tensor:

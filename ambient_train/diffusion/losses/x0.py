@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ambient_train.diffusion.losses._base import Loss, LossInputs, clean_weight, weighted_error
+from ambient_train.diffusion.losses._base import Loss, LossInputs, edm_weight, squared_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def per_image(x: LossInputs) -> Tensor:
     """w(sigma) ||D - target||^2 [B]."""
-    return weighted_error(x, clean_weight(x))
+    return squared_error(x, edm_weight(x.sigma, x.sigma_data), clean=True)
 
 
 MEMBER = Loss(per_image=per_image, finite_at_lowest_level=False)

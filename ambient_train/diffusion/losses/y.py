@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ambient_train.diffusion.losses._base import Loss, LossInputs, edm_weight, weighted_error
+from ambient_train.diffusion.losses._base import Loss, LossInputs, edm_weight, squared_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def per_image(x: LossInputs) -> Tensor:
     """w(sigma) ||y_hat - y||^2 [B]."""
-    return weighted_error(x, edm_weight(x.sigma, x.sigma_data))
+    return squared_error(x, edm_weight(x.sigma, x.sigma_data), clean=False)
 
 
 MEMBER = Loss(per_image=per_image, finite_at_lowest_level=True)

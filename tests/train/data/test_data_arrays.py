@@ -32,10 +32,17 @@ def test_one_level_an_image_may_keep_axes_of_one(tmp_path: Path, shape: tuple[in
     assert loaded.sigma_n.tolist() == np.broadcast_to(levels.reshape(-1), N).tolist()
 
 
-@pytest.mark.parametrize("shape", [(N, 8, 8), (N, 1, 8, 8), (N, 2)])
-def test_a_map_of_the_noise_of_each_pixel_is_refused_in_a_sentence(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match="maps of the noise of each pixel are not supported yet"):
-        load(tmp_path, images=GREY, sigma=np.full(shape, 0.1))
+@pytest.mark.parametrize("shape", [(N, 8, 8), (N, 1, 8, 8)])
+def test_a_flat_map_of_the_noise_of_each_pixel_is_a_level(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    loaded = load(tmp_path, images=GREY, sigma=np.full(shape, 0.125))
+    assert loaded.pattern is None
+    assert loaded.sigma_n is not None
+    assert (loaded.sigma_n == 0.125).all()
+
+
+def test_levels_of_another_shape_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="maps of the noise of each pixel are read in an .npz"):
+        load(tmp_path, images=GREY, sigma=np.full((N, 2), 0.1))
 
 
 @pytest.mark.parametrize("name", ["sigmas", "sigma_n", "noise_std", "noise_level"])

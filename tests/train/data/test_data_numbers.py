@@ -219,10 +219,15 @@ def test_the_variance_extension_of_a_fits_states_the_level(tmp_path: Path, name:
     assert loaded.values is not None
     assert loaded.sigma_n is not None
     np.testing.assert_allclose(loaded.sigma_n * loaded.values.unit, 60, rtol=1e-5)
-    assert any(f"from the extension {name}" in note and "not exact" not in note for note in loaded.notes)
+    assert loaded.pattern is None
+    assert any(f"from the extension {name}" in note for note in loaded.notes)
     uneven = variance * np.linspace(0.5, 1.5, 16)[:, None]
     loaded = load_images(str(fits(tmp_path / "b.fits", images, VAR=uneven)), holdout=0.0)
-    assert any("which is not exact" in note for note in loaded.notes)
+    assert loaded.pattern is not None
+    assert loaded.sigma_n is not None
+    assert loaded.values is not None
+    read = loaded.sigma_n[:, None, None, None] * loaded.pattern * loaded.values.unit
+    np.testing.assert_allclose(read[:, 0] ** 2, uneven, rtol=1e-4)
     stated[0, 0, 0] = np.nan
     with pytest.raises(DataError, match="no finite noise"):
         load_images(str(fits(tmp_path / "c.fits", images, **{name: stated})))
