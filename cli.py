@@ -87,6 +87,11 @@ COMMANDS = {
         "budget",
         "What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is.",
     ),
+    "runs": Entry(
+        "ambient_train.commands.runs",
+        "runs_app",
+        "List runs: how far each is, its score, and the command that continues it.",
+    ),
     "data": Entry("ambient_train.commands.data", "app", "Prepare and check sets of images."),
     "export": Entry(
         "ambient_train.commands.export",
