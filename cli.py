@@ -92,6 +92,11 @@ COMMANDS = {
         "runs_app",
         "List runs: how far each is, its score, and the command that continues it.",
     ),
+    "presets": Entry(
+        "ambient_train.commands.presets",
+        "presets",
+        "List presets: what each is for, its network, for how long it trains. `ambient config show NAME` prints one.",
+    ),
     "data": Entry("ambient_train.commands.data", "app", "Prepare and check sets of images."),
     "export": Entry(
         "ambient_train.commands.export",

@@ -77,6 +77,7 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "sweep status": (RunsFolder, AsJson),
     "worth": (WorthOptions, WorthFiles, Output),
     "runs": (RunsFolder, AsJson),
+    "presets": (AsJson,),
     "compare": (Scores, PageOptions, Output),
     "price": (Scores, PriceOptions, Output),
     "budget": (Scores, Purse, Output),
