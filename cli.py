@@ -97,6 +97,7 @@ COMMANDS = {
         "presets",
         "List presets: what each is for, its network, for how long it trains. `ambient config show NAME` prints one.",
     ),
+    "config": Entry("ambient_train.commands.config", "config_app", "Settings of trainings: show them as a file."),
     "data": Entry("ambient_train.commands.data", "app", "Prepare and check sets of images."),
     "export": Entry(
         "ambient_train.commands.export",

@@ -35,7 +35,11 @@ from ambient_train.settings.run_options import LaunchOptions, PoolOptions, RunOp
 from ambient_train.settings.worth import WorthOptions
 
 SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
-    ("Training", "`ambient train`; at the top of a config file, in `[base]` and `[[cell]]` of a grid.", (TrainConfig,)),
+    (
+        "Training",
+        "`ambient train` and `ambient config show`; at the top of a config file, in `[base]` and `[[cell]]` of a grid.",
+        (TrainConfig,),
+    ),
     (
         "How many images, and from where to start",
         "As above. Shares or counts, not both; a noise level needs one of them.",

@@ -78,6 +78,7 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "worth": (WorthOptions, WorthFiles, Output),
     "runs": (RunsFolder, AsJson),
     "presets": (AsJson,),
+    "config show": (TrainConfig, Amounts, Start, NetworkFlags, Schedule, EvalConfig, SamplerConfig, Output),
     "compare": (Scores, PageOptions, Output),
     "price": (Scores, PriceOptions, Output),
     "budget": (Scores, Purse, Output),
