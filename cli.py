@@ -60,7 +60,7 @@ COMMANDS = {
         "restore",
         "Restore noisy images with a model trained on such: posterior mean, samples, deviation, intervals per pixel.",
     ),
-    "sweep": Entry("ambient_train.commands.sweep", "sweep_app", "Grids of trainings: plan, run, status."),
+    "sweep": Entry("ambient_train.commands.sweep", "sweep_app", "Grids of trainings: init, plan, run, status."),
     "worth": Entry(
         "ambient_train.commands.worth",
         "worth",

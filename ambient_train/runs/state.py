@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeGuard
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import is_locked, read_json
@@ -147,7 +147,7 @@ def continuing_command(path: Path, manifest: Mapping[str, Any], here: Path | Non
     return f"cd {shlex.quote(str(folder))} && {command}" if moved else command
 
 
-def _is_command(words: Any) -> bool:
+def _is_command(words: Any) -> TypeGuard[list[str]]:
     """Whether the words are a call of `ambient` that trains."""
     if not isinstance(words, list) or len(words) < 2 or not all(isinstance(w, str) for w in words):
         return False

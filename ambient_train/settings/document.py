@@ -28,7 +28,7 @@ from ambient_train.settings.files import (
     WorthFiles,
 )
 from ambient_train.settings.layers import NetworkFlags, Start
-from ambient_train.settings.plan_options import PlanOptions
+from ambient_train.settings.plan_options import GridStart, PlanOptions
 from ambient_train.settings.requests import AtCheckpoint, GenerateOptions, Question
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.settings.run_options import LaunchOptions, PoolOptions, RunOptions, Schedule, SlurmOptions
@@ -65,6 +65,7 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Processes", "`ambient train` and `ambient restore`; not in files.", (LaunchOptions,)),
     ("Sweep", "`ambient sweep run`; not in files.", (PoolOptions,)),
     ("Worth", "`ambient worth`; not in files.", (WorthOptions,)),
+    ("A new grid", "`ambient sweep init`; not in files.", (GridStart,)),
     ("What to train next", "`ambient sweep plan --target price`; not in files.", (PlanOptions,)),
     ("Cluster", "`ambient sweep run --slurm`; not in files.", (SlurmOptions,)),
     ("Archives", "`ambient data prepare`; not in files.", (PrepareOptions, DecodeOptions)),

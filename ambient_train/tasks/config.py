@@ -81,7 +81,8 @@ def run_settings(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     evaluation = stored_evaluation(directory, manifest).to_dict()
     if config.get("teacher"):
         evaluation = {k: v for k, v in evaluation.items() if k not in ONLY_DENOISERS}
-    schedule, notes = stored_schedule(manifest), ()
+    schedule = stored_schedule(manifest)
+    notes: tuple[str, ...] = ()
     if schedule is None:
         notes = (f"{path} does not say for how long it trains: the duration is that of its preset",)
     return {

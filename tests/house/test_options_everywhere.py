@@ -47,7 +47,7 @@ from ambient_train.settings.files import (
     WorthFiles,
 )
 from ambient_train.settings.layers import NetworkFlags, Start
-from ambient_train.settings.plan_options import PlanOptions
+from ambient_train.settings.plan_options import GridStart, PlanOptions
 from ambient_train.settings.requests import AtCheckpoint, GenerateOptions, Question
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.settings.run_options import LaunchOptions, PoolOptions, RunOptions, Schedule, SlurmOptions
@@ -72,6 +72,7 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "generate": (GenerateOptions, GeneralSamplerConfig, GenerateFiles, Output),
     "evaluate": (Question, EvalConfig, GeneralSamplerConfig, EvaluateFiles, Output),
     "restore": (RestoreOptions, LaunchOptions, AtCheckpoint, RestoreFiles, Output),
+    "sweep init": (GridStart, Output),
     "sweep run": (PoolOptions, SlurmOptions, SweepFiles, Output),
     "sweep plan": (PlanOptions, PlanFiles, AsJson),
     "sweep status": (RunsFolder, AsJson),

@@ -122,7 +122,8 @@ def test_lists_are_made_without_torch(runs: Path) -> None:
         "heavy = {'torch', 'numpy', 'scipy', 'matplotlib'} & set(sys.modules); assert not heavy, heavy\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for words in (["runs", "--runs", str(runs)], ["presets"], ["config", "show", str(runs / "first")]):
+    asked = (["runs", "--runs", str(runs)], ["presets"], ["config", "show", str(runs / "first")])
+    for words in (*asked, ["sweep", "init", str(runs / "grid.toml")]):
         call = [sys.executable, "-c", code, *words]
         done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
