@@ -136,8 +136,9 @@ class Session:
         if found:
             self.talk(f"continuing at {found[0].nimg:,} images")
             self.directory.log(f"resumed at {found[0].nimg}")
-        if found or nimg == 0:
-            lost = self.directory.rewind_metrics(found[0].nimg if found else 0)
+        reached = found[0].nimg if found else nimg
+        if reached < target:  # else nothing is trained here, and the lines beyond belong to later checkpoints
+            lost = self.directory.rewind_metrics(reached)
             if lost and found:
                 what = "is gone" if lost < 0 else f"had {lost} lines that cannot be read, which are left out"
                 self.talk(f"metrics.jsonl {what}: no weights or scores depend on it")
@@ -268,6 +269,10 @@ class Session:
 
         def write() -> None:
             protected.update(-(-n // batch) * batch for n in self.directory.scored_points(self.config))
+            if not self.options.score:  # each point is scored later, and its best checkpoint with it
+                parent = self.directory.checkpoints
+                passed = [p for p in checkpoints.available(parent) if int(p.name) in protected]
+                protected.update(n for p in passed if (n := checkpoints.best_at(p)) is not None)
             checkpoints.save(self.directory.checkpoints, checkpoint)
             checkpoints.prune(self.directory.checkpoints, self.options.keep_checkpoints, protected)
 

@@ -49,6 +49,12 @@ class Schedule(Checked):
 class RunOptions(Checked):
     """What changes neither the weights nor the scores of a run."""
 
+    score: bool = option(
+        True,
+        "Score the run; without, it is trained only, and the same command without --no-score scores it",
+        panel=_SCHEDULE,
+    )
+
     device: str = option("auto", "auto, cpu, cuda or cuda:N", panel=_MACHINE)
     micro_batch: int | None = option(
         None,

@@ -21,7 +21,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.files import flushed, fsync_directory, read_sealed, write_sealed
+from ambient_theory.shared.files import flushed, fsync_directory, read_json, read_sealed, write_sealed
 from ambient_theory.shared.parsing import parse_json
 from ambient_train.training.checkpoint_names import available as available
 from ambient_train.training.checkpoint_names import directory_name as directory_name
@@ -96,6 +96,14 @@ def load(directory: Path) -> Checkpoint:
     if not isinstance(meta, dict) or not isinstance(meta.get("nimg"), int):
         raise DataError(f"{directory}: meta.json does not say after how many images it was taken")
     return Checkpoint(groups, meta)
+
+
+def best_at(directory: Path) -> int | None:
+    """Image count of the best candidate up to a checkpoint, as that says; None where it says none that can be read."""
+    try:
+        return int(read_json(directory / "meta.json")["best"][0])
+    except (DataError, KeyError, TypeError, ValueError):
+        return None
 
 
 def holds(directory: Path) -> bool:
