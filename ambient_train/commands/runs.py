@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from ambient_theory.shared.console import command, print_json
+from ambient_theory.shared.console import command, print_json, starting, talk
 from ambient_theory.shared.options import with_options
-from ambient_theory.shared.output import AsJson
+from ambient_theory.shared.output import AsJson, Output
 from ambient_theory.shared.signals import leave_on_signal
-from ambient_train.settings.files import RunsFolder
+from ambient_train.settings.files import CurveFiles, RunsFolder
 
 EXAMPLE = "Example: ambient runs --runs demo/runs"
 
@@ -34,3 +37,28 @@ def runs(context: typer.Context, files: RunsFolder, output: AsJson) -> None:
         print_json(listed.to_dict())
     else:
         listed.show()
+
+
+@runs_app.command("compare", epilog="Example: ambient runs compare runs/A runs/B --html runs.html")
+@command
+@leave_on_signal()
+@with_options
+def runs_compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, two to six.")],
+    files: CurveFiles,
+    output: Output,
+) -> None:
+    """Draw runs beside each other: training loss, held-out error on the way, held-out denoising error by level.
+
+    Says in which settings they differ. For what noisy images are worth see `ambient compare`.
+    """
+    with starting("loading Matplotlib", quiet=output.quiet):
+        from ambient_train.tasks.curves import compare_runs
+
+    compared = compare_runs(runs, files)
+    for note in compared.notes:
+        talk(f"note: {note}", quiet=output.quiet)
+    if output.json:
+        print_json(compared.to_dict())
+    else:
+        compared.show()

@@ -16,6 +16,7 @@ from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.files import (
     ArchiveFiles,
+    CurveFiles,
     EvaluateFiles,
     ExportOptions,
     GenerateFiles,
@@ -84,6 +85,7 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ),
     ("Files of a plan", "`ambient sweep plan`; not in files.", (PlanFiles,)),
     ("Files of a worth", "`ambient worth`; not in files.", (WorthFiles,)),
+    ("Files of curves", "`ambient runs compare`; not in files.", (CurveFiles,)),
     ("Files of archives", "`ambient data prepare` and `ambient data corrupt`; not in files.", (ArchiveFiles,)),
     ("Export", "`ambient export`; not in files.", (ExportOptions,)),
 )

@@ -34,6 +34,7 @@ from ambient_train.settings.document import SECTIONS, options_page
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.files import (
     ArchiveFiles,
+    CurveFiles,
     EvaluateFiles,
     ExportOptions,
     GenerateFiles,
@@ -78,6 +79,7 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "sweep status": (RunsFolder, AsJson),
     "worth": (WorthOptions, WorthFiles, Output),
     "runs": (RunsFolder, AsJson),
+    "runs compare": (CurveFiles, Output),
     "presets": (AsJson,),
     "config show": (TrainConfig, Amounts, Start, NetworkFlags, Schedule, EvalConfig, SamplerConfig, Output),
     "compare": (Scores, PageOptions, Output),
