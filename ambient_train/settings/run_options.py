@@ -94,6 +94,15 @@ class RunOptions(Checked):
         shown_default="a fiftieth of the duration",
         panel=_RUN,
     )
+    samples_nimg: int | None = option(
+        None,
+        "Images between grids of samples (samples/, 16 images of the averaged weights) while training, 0 = none",
+        at_least=0,
+        form="images",
+        flag="--sample-every",
+        shown_default="a tenth of the duration, but so rarely that the grids take about a hundredth of the time",
+        panel=_RUN,
+    )
     max_time_s: float | None = option(
         None,
         "Save and leave with exit code 75 after this time: 90s, 45m, 3h30m, 2d",

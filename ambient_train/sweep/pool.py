@@ -137,7 +137,7 @@ def _train(cell: SweepCell, job: Job, path: Path, device: str, threads: int) -> 
 
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
-    options = RunOptions(device=device, keep_checkpoints=1)
+    options = RunOptions(device=device, keep_checkpoints=1, samples_nimg=0)
     details = {"cell": cell.name, **asked_details(cell.settings)}
     return run.execute(job, path, options, world=World(device=choose_device(device)), details=details)
 
