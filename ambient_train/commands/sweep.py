@@ -109,9 +109,10 @@ def sweep_plan(
     if options.target is None:
         if asked.values or records:
             raise UsageError("RECORDS, --sigma, --cells and --budget choose cells for a price: add --target price")
-        from ambient_train.sweep.plan import plan_grid
+        with starting("measuring the cells", quiet=output.json):
+            from ambient_train.sweep.plan import plan_grid
 
-        result: Any = plan_grid(grid)
+            result: Any = plan_grid(grid)
     else:
         from ambient_train.sweep.advise import next_cells
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.shared.console import talk
+from ambient_theory.shared.console import starting, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.frames import frame
 from ambient_theory.shared.progress import progress_listener
@@ -133,7 +133,8 @@ def train(
             process_share(settings.train.batch, world.size, options.micro_batch)
             if settings.train.precision == "fp16" and world.device.type == "cpu":
                 raise UsageError("precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
-            job = resolve(settings)
+            with starting("reading the images", quiet=quiet):
+                job = resolve(settings)
         if options.max_time_s is not None:
             options = replace(options, max_time_s=max(options.max_time_s - (time.monotonic() - begun), 1e-3))
         path = outdir or default_directory(runs, job)
