@@ -125,7 +125,7 @@ def compare_runs(paths: Sequence[Path], files: CurveFiles) -> Comparison:
 
 
 def _check_free(files: CurveFiles) -> None:
-    wanted = [(files.out, (".png",), "the picture is a PNG")]
+    wanted: list[tuple[Path, tuple[str, ...], str]] = [(files.out, (".png",), "the picture is a PNG")]
     if files.html is not None:
         wanted.append((files.html, (".html", ".htm"), "the page is HTML"))
     for path, endings, what in wanted:
