@@ -60,7 +60,7 @@ COMMANDS = {
         "restore",
         "Restore noisy images with a model trained on such: posterior mean, samples, deviation, intervals per pixel.",
     ),
-    "sweep": Entry("ambient_train.commands.sweep", "sweep_app", "Grids of trainings: plan, run, status."),
+    "sweep": Entry("ambient_train.commands.sweep", "sweep_app", "Grids of trainings: init, plan, run, status."),
     "worth": Entry(
         "ambient_train.commands.worth",
         "worth",
@@ -87,6 +87,17 @@ COMMANDS = {
         "budget",
         "What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is.",
     ),
+    "runs": Entry(
+        "ambient_train.commands.runs",
+        "runs_app",
+        "List runs: how far each is, its score, and the command that continues it.",
+    ),
+    "presets": Entry(
+        "ambient_train.commands.presets",
+        "presets",
+        "List presets: what each is for, its network, for how long it trains. `ambient config show NAME` prints one.",
+    ),
+    "config": Entry("ambient_train.commands.config", "config_app", "Settings of trainings: show them as a file."),
     "data": Entry("ambient_train.commands.data", "app", "Prepare and check sets of images."),
     "export": Entry(
         "ambient_train.commands.export",

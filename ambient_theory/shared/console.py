@@ -6,7 +6,10 @@ import contextlib
 import errno
 import functools
 import json
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,6 +20,9 @@ from ambient_theory.shared.plain_text import plain_output, printable_line
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+SPINNER, SPIN_S = "|/-\\", 0.1
+"""Its pictures, and how long each is seen."""
 
 _DISK_ERRORS = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 
@@ -59,15 +65,36 @@ def talk(message: str, *, quiet: bool = False) -> None:
 
 @contextlib.contextmanager
 def starting(what: str, *, quiet: bool = False) -> Iterator[None]:
-    """On a terminal, say at once what is being waited for, and wipe it away afterwards."""
-    shown = not quiet and sys.stderr.isatty()
-    if shown:
-        print(f"{what} ...", end="", file=sys.stderr, flush=True)
+    """On a terminal, say at once what is being waited for, turn a spinner with the seconds beside it, and wipe it away
+    afterwards. Nothing else may be printed meanwhile."""
+    if quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    stop, shown = threading.Event(), [_spin(what, 0, 0)]
+    spinner = threading.Thread(target=_turn, args=(what, stop, shown), daemon=True)
+    spinner.start()
     try:
         yield
     finally:
-        if shown:
-            print("\r" + " " * (len(what) + 4) + "\r", end="", file=sys.stderr, flush=True)
+        stop.set()
+        spinner.join()
+        with contextlib.suppress(OSError, ValueError):
+            print("\r" + " " * shown[-1] + "\r", end="", file=sys.stderr, flush=True)
+
+
+def _turn(what: str, stop: threading.Event, shown: list[int]) -> None:
+    begun, turns = time.monotonic(), 0
+    while not stop.wait(SPIN_S):
+        turns += 1
+        shown.append(_spin(what, turns, int(time.monotonic() - begun)))
+
+
+def _spin(what: str, turns: int, seconds: int) -> int:
+    """Draw the spinner over the last one; its width. A terminal that went away is no reason to stop."""
+    line = f"{SPINNER[turns % len(SPINNER)]} {what} ..." + (f" {seconds} s" if seconds else "")
+    with contextlib.suppress(OSError, ValueError):
+        print(f"\r{line}", end="", file=sys.stderr, flush=True)
+    return len(line)
 
 
 def print_json(value: Any) -> None:

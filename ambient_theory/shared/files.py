@@ -177,3 +177,18 @@ def exclusive_lock(path: Path, *, blocking: bool = False) -> Iterator[bool]:
         yield True
     finally:
         os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock `path`; nothing is written, and no lock is made."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # none is there, or none of ours
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

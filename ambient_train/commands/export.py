@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ambient_theory.shared.console import command, print_json, talk
+from ambient_theory.shared.console import command, print_json, starting, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
@@ -32,7 +32,8 @@ def export(
     output: Output,
 ) -> None:
     """Write a network in hub format, which ambient generate and the reference's code load. Pickles are never run."""
-    from ambient_train.interchange.load import export as write
+    with starting("loading PyTorch", quiet=output.quiet):
+        from ambient_train.interchange.load import export as write
 
     written = write(source, destination, weights=options.weights)
     talk(f"{written.parameters:,} parameters, {written.config['model_type']}, from {source}", quiet=output.quiet)

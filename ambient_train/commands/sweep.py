@@ -1,4 +1,4 @@
-"""The commands `ambient sweep run | plan | status`."""
+"""The commands `ambient sweep init | run | plan | status`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,35 @@ from ambient_theory.shared.output import AsJson, Output
 from ambient_theory.shared.signals import leave_on_signal
 from ambient_train.commands.common import adviser_of
 from ambient_train.settings.files import PlanFiles, RunsFolder, SweepFiles
-from ambient_train.settings.plan_options import PlanOptions
+from ambient_train.settings.plan_options import GridStart, PlanOptions
 from ambient_train.settings.run_options import PoolOptions, SlurmOptions
 
 sweep_app = typer.Typer(
-    help="Grids of trainings: plan, run, status.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Grids of trainings: init, plan, run, status.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
 GridFile = Annotated[Path, typer.Argument(help="Grid file (TOML).")]
+
+
+@sweep_app.command("init", epilog="Example: ambient sweep init grid.toml --data photos/ --resolution 32 --sigma 0.2")
+@command
+@leave_on_signal()
+@with_options
+def sweep_init(
+    start: GridStart,
+    output: Output,
+    grid: Annotated[Path, typer.Argument(help="Grid file (TOML) to write.")] = Path("grid.toml"),
+) -> None:
+    """Write a grid to begin with: clean images, mixtures with noisy ones, and their clean part alone, with comments."""
+    from ambient_train.sweep.begin import write_first_grid
+
+    written = write_first_grid(grid, start)
+    for note in written.notes:
+        talk(f"note: {note}", quiet=output.quiet)
+    if output.json:
+        print_json(written.to_dict())
+    else:
+        written.show()
 
 
 @sweep_app.command("run", epilog="Example: ambient sweep run grid.toml --workers 2 --outdir results")
@@ -88,9 +109,10 @@ def sweep_plan(
     if options.target is None:
         if asked.values or records:
             raise UsageError("RECORDS, --sigma, --cells and --budget choose cells for a price: add --target price")
-        from ambient_train.sweep.plan import plan_grid
+        with starting("measuring the cells", quiet=output.json):
+            from ambient_train.sweep.plan import plan_grid
 
-        result: Any = plan_grid(grid)
+            result: Any = plan_grid(grid)
     else:
         from ambient_train.sweep.advise import next_cells
 

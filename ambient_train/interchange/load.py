@@ -20,10 +20,10 @@ from ambient_train.interchange import hub
 from ambient_train.interchange.edm_snapshot import read_edm_snapshot
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.runs.directory import RunDirectory
+from ambient_train.runs.state import stored_evaluation
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.files import WEIGHT_SETS
-from ambient_train.settings.presets import get_preset
 from ambient_train.training import checkpoints
 
 
@@ -160,17 +160,6 @@ def _load_run(path: Path, weights: str, nimg: int | None) -> Trained:
         directory=path,
         complaints=tuple(complaints),
     )
-
-
-def stored_evaluation(directory: RunDirectory, manifest: Mapping[str, Any]) -> EvalConfig:
-    """How a run is scored: as its manifest says, for older runs as it was last scored, else by its preset."""
-    if "evaluation" in manifest:
-        return EvalConfig.from_dict(manifest["evaluation"])
-    result = directory.result()
-    if result is not None and result["points"]:
-        return EvalConfig.from_dict(result["points"][-1]["evaluation"])
-    preset = get_preset(manifest.get("preset", "small"))
-    return EvalConfig.from_dict({"n": preset.n_eval, "sampler": dict(preset.sampler)})
 
 
 def network_of(checkpoint: checkpoints.Checkpoint, origin: Path, weights: str) -> tuple[EDMPrecond, dict[str, Any]]:

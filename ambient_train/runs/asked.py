@@ -21,6 +21,7 @@ from ambient_train.runs.directory import RunDirectory
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import TrainSettings
+from ambient_train.settings.run_options import Schedule
 
 _DEEPEST = 3
 
@@ -99,7 +100,7 @@ def _may_be(stored: Mapping[str, Any], settings: TrainSettings) -> bool:
     return amounts.corruption is None or abs(noisy - amounts.corruption * (clean + noisy)) <= 1
 
 
-def stored_scores(path: Path, settings: TrainSettings) -> dict[int, list[Record]]:
+def stored_scores(path: Path, wanted: EvalConfig) -> dict[int, list[Record]]:
     """Scored points of a run, by image count, that were scored in the way that is asked for."""
     directory = RunDirectory(path)
     stored = directory.result(TrainConfig.from_dict(directory.manifest()["config"]))
@@ -109,15 +110,14 @@ def stored_scores(path: Path, settings: TrainSettings) -> dict[int, list[Record]
             made = EvalConfig.from_stored(point["evaluation"])
         except UsageError:
             continue
-        wanted = settings.evaluation
         if made == (wanted if wanted.extractors else replace(wanted, extractors=made.extractors)):
             out[int(point["nimg"])] = [Record.from_dict(r) for r in point["records"]]
     return out
 
 
-def is_scored(path: Path, settings: TrainSettings) -> bool:
+def is_scored(path: Path, wanted: EvalConfig, schedule: Schedule) -> bool:
     """Whether every point that is asked for is scored, in the way that is asked for."""
-    return set(settings.schedule.scored) <= set(stored_scores(path, settings))
+    return set(schedule.scored) <= set(stored_scores(path, wanted))
 
 
 def _files(path: Path, below: str, depth: int) -> Iterator[tuple[str, int, int]]:

@@ -8,6 +8,7 @@ Another config on the same directory is refused, with the keys that differ.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -75,7 +76,8 @@ class RunDirectory:
             raise UsageError(f"{self.path} is not empty and holds no run: choose another --outdir")
 
     def claim(self, job: Job, details: Mapping[str, Any]) -> None:
-        """Write the manifest, or check the one here and bring up to date where the data is and how it is scored.
+        """Write the manifest, or check the one here and bring up to date where the data is, until when is trained, how
+        it is scored, and which command does it in which folder.
 
         details: more to write down, by name. Raises as `check`.
         """
@@ -86,6 +88,9 @@ class RunDirectory:
             "config_hash": job.config.hash,
             "preset": job.preset,
             "evaluation": job.evaluation.to_dict(),
+            "schedule": job.schedule.to_dict(),
+            "command": sys.argv,
+            "folder": str(Path.cwd()),
             "data": job.describe_data(),
             **({} if job.teacher is None else {"distilled_from": job.teacher.describe()}),
         }
@@ -107,7 +112,6 @@ class RunDirectory:
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "versions": library_versions("torch", "numpy", "scipy", "scikit-learn", "safetensors", "pillow"),
                 "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system()},
-                "command": sys.argv,
                 **details,
             },
         )
@@ -123,6 +127,20 @@ class RunDirectory:
             file.write(json.dumps(dict(line)) + "\n")
         for logger in self.loggers:
             logger.metrics(line)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of the metrics that can be read, oldest first; none where there is no such file."""
+        try:
+            lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        out = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                found = parse_json(line)
+                if isinstance(found, dict) and isinstance(found.get("nimg"), int):
+                    out.append(found)
+        return out
 
     def rewind_metrics(self, nimg: int) -> int:
         """Drop lines beyond `nimg` images, and lines that cannot be read.

@@ -43,7 +43,8 @@ def execute(
     details: Mapping[str, Any] | None = None,
     loggers: Sequence[Logger] = (),
 ) -> dict[int, list[Record]]:
-    """Train (or continue, or find it done) and score at each point of the job's schedule; the scores by image count.
+    """Train (or continue, or find it done) and score at each point of the job's schedule; the scores by image count,
+    of those points that are scored: with `options.score` off none are added.
 
     In a group of processes every rank calls this with the same arguments; only the leader touches `path`. What cannot
     work is refused before anything is written there: a batch that does not divide, a network without blocks to
@@ -78,8 +79,9 @@ def execute(
         session = Session(job, data, directory, options, world, stop, started, listener, talk)
         for target in missing:
             session.train_to(target)
-            scores[target] = session.score(target)
-        return {n: scores[n] for n in job.schedule.scored}
+            if options.score:
+                scores[target] = session.score(target)
+        return {n: scores[n] for n in job.schedule.scored if n in scores}
 
 
 def _open(loggers: Sequence[Logger], stack: contextlib.ExitStack) -> None:

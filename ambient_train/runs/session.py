@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,15 @@ from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.training.distillation import DistillState, train_distilled
 from ambient_train.training.loop import BatchDivergedError, StepEnd, TrainState, train
 from ambient_train.training.world import World
+
+GRID, PREVIEW = 64, 16
+"""Images of a grid that is drawn when a run is scored, and of one on the way."""
+
+FORWARD_SHARE = 1 / 3
+"""Cost of an image through the network over that of training on it, which also goes back."""
+
+PREVIEW_SHARE = 0.01
+"""Share of the training that the grids on the way may cost, unless they are asked for more often."""
 
 
 @dataclass
@@ -136,8 +147,9 @@ class Session:
         if found:
             self.talk(f"continuing at {found[0].nimg:,} images")
             self.directory.log(f"resumed at {found[0].nimg}")
-        if found or nimg == 0:
-            lost = self.directory.rewind_metrics(found[0].nimg if found else 0)
+        reached = found[0].nimg if found else nimg
+        if reached < target:  # else nothing is trained here, and the lines beyond belong to later checkpoints
+            lost = self.directory.rewind_metrics(reached)
             if lost and found:
                 what = "is gone" if lost < 0 else f"had {lost} lines that cannot be read, which are left out"
                 self.talk(f"metrics.jsonl {what}: no weights or scores depend on it")
@@ -167,6 +179,7 @@ class Session:
         tick = options.tick_nimg or max(batch, duration // 50)
         torch.backends.cuda.matmul.allow_tf32 = self.config.precision != "fp32"
         candidates = {*self._candidates(target)}
+        look = self._preview_every()
         clock, before = time.monotonic(), state.nimg
         train_it: Any = train if self.job.teacher is None else train_distilled
         steps: Iterator[StepEnd] = train_it(
@@ -187,11 +200,44 @@ class Session:
             self.listener(Progress("training", end.nimg, target, rate, end.loss))
             *signals, late = end.votes if self.world.size > 1 else self._flags()
             asked = any((*signals, late))
+            if look and (end.nimg // look != (end.nimg - batch) // look or done) and not self._drawn_at(target, done):
+                self._preview()  # before the checkpoint, so that a kill between the two repeats it
             better = heldout is not None and self.state.best == (end.nimg, heldout)
             if done or better or end.nimg // every != (end.nimg - batch) // every or asked:
                 self._save()
             if not done and asked:
                 self._leave(signals, late)
+
+    def _preview_every(self) -> int:
+        """Images between grids of samples, 0 for none: as asked, else a tenth of the duration, but so many that the
+        grids cost at most `PREVIEW_SHARE` of the training."""
+        if self.options.samples_nimg is not None:
+            return self.options.samples_nimg
+        sampler = self.evaluation.sampler
+        evaluations = sampler.steps if sampler.solver == "euler" else 2 * sampler.steps - 1
+        affordable = math.ceil(PREVIEW * evaluations * FORWARD_SHARE / PREVIEW_SHARE)
+        return max(self.job.schedule.duration_nimg // 10, affordable)
+
+    def _drawn_at(self, target: int, done: bool) -> bool:
+        """Whether the scores at `target`, which is reached, draw a larger grid of the same seeds anyway."""
+        return done and self.options.score and self._distances_at(target)
+
+    def _preview(self) -> None:
+        """A grid of the first seeds of the evaluation with the averaged weights, `samples/<images>.png`.
+
+        Images are functions of their seeds: nothing that trains depends on when, or whether, it is drawn.
+        """
+        evaluation, world, state = self.evaluation, self.world, self.state
+        with self._averaged():
+            seeds = world.padded_part(range(evaluation.seed, evaluation.seed + PREVIEW))
+            made = generate(
+                state.network, seeds, evaluation.sampler, precision=self.config.precision, device=world.device
+            )
+            images = world.gather(np.concatenate(list(made)), PREVIEW)
+        world.by_leader(lambda: save_grid(images, self._grid_file()))
+
+    def _grid_file(self) -> Path:
+        return self.directory.samples / f"{self.state.nimg:012d}.png"
 
     def _candidates(self, target: int) -> tuple[int, ...]:
         """Points up to `target` at which the held-out best is looked for, `target` (in whole steps) among them."""
@@ -268,6 +314,10 @@ class Session:
 
         def write() -> None:
             protected.update(-(-n // batch) * batch for n in self.directory.scored_points(self.config))
+            if not self.options.score:  # each point is scored later, and its best checkpoint with it
+                parent = self.directory.checkpoints
+                passed = [p for p in checkpoints.available(parent) if int(p.name) in protected]
+                protected.update(n for p in passed if (n := checkpoints.best_at(p)) is not None)
             checkpoints.save(self.directory.checkpoints, checkpoint)
             checkpoints.prune(self.directory.checkpoints, self.options.keep_checkpoints, protected)
 
@@ -395,7 +445,7 @@ class Session:
         else:
             self.listener(Progress("scoring", 0, len(generated)))
             if rule == "last":
-                save_grid(generated[:64], self.directory.samples / f"{self.state.nimg:012d}.png")
+                save_grid(generated[:GRID], self._grid_file())
             records = score_run(self.job, self.data, self.heldout, generated, target, checkpoint=rule, wall_s=elapsed)
         if denoised is not None:
             records += denoise_records(subject, denoised, self.evaluation, target, checkpoint=rule, wall_s=elapsed)

@@ -16,6 +16,7 @@ from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.files import (
     ArchiveFiles,
+    CurveFiles,
     EvaluateFiles,
     ExportOptions,
     GenerateFiles,
@@ -28,14 +29,18 @@ from ambient_train.settings.files import (
     WorthFiles,
 )
 from ambient_train.settings.layers import NetworkFlags, Start
-from ambient_train.settings.plan_options import PlanOptions
+from ambient_train.settings.plan_options import GridStart, PlanOptions
 from ambient_train.settings.requests import AtCheckpoint, GenerateOptions, Question
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.settings.run_options import LaunchOptions, PoolOptions, RunOptions, Schedule, SlurmOptions
 from ambient_train.settings.worth import WorthOptions
 
 SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
-    ("Training", "`ambient train`; at the top of a config file, in `[base]` and `[[cell]]` of a grid.", (TrainConfig,)),
+    (
+        "Training",
+        "`ambient train` and `ambient config show`; at the top of a config file, in `[base]` and `[[cell]]` of a grid.",
+        (TrainConfig,),
+    ),
     (
         "How many images, and from where to start",
         "As above. Shares or counts, not both; a noise level needs one of them.",
@@ -61,20 +66,26 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Processes", "`ambient train` and `ambient restore`; not in files.", (LaunchOptions,)),
     ("Sweep", "`ambient sweep run`; not in files.", (PoolOptions,)),
     ("Worth", "`ambient worth`; not in files.", (WorthOptions,)),
+    ("A new grid", "`ambient sweep init`; not in files.", (GridStart,)),
     ("What to train next", "`ambient sweep plan --target price`; not in files.", (PlanOptions,)),
     ("Cluster", "`ambient sweep run --slurm`; not in files.", (SlurmOptions,)),
     ("Archives", "`ambient data prepare`; not in files.", (PrepareOptions, DecodeOptions)),
     ("Noise written down", "`ambient data corrupt`; not in files.", (CorruptOptions,)),
     ("Noise estimated", "`ambient data noise`; not in files.", (NoiseOptions, NoiseFiles)),
     ("Picture of data", "`ambient data show`; not in files.", (PictureFiles,)),
-    ("What is printed", "Every command; not in files. `sweep plan` and `sweep status` have no `--quiet`.", (Output,)),
+    ("What is printed", "Every command; not in files. Those that only list have no `--quiet`.", (Output,)),
     ("Files of a training", "`ambient train`; not in files.", (TrainFiles,)),
     ("Files of generated images", "`ambient generate`; not in files.", (GenerateFiles,)),
     ("Files of scores", "`ambient evaluate`; not in files.", (EvaluateFiles,)),
     ("Files of restored images", "`ambient restore`; not in files.", (RestoreFiles,)),
-    ("Files of a sweep", "`ambient sweep run`; `ambient sweep status` has `--runs`; not in files.", (SweepFiles,)),
+    (
+        "Files of a sweep",
+        "`ambient sweep run`; `ambient sweep status` and `ambient runs` have `--runs`; not in files.",
+        (SweepFiles,),
+    ),
     ("Files of a plan", "`ambient sweep plan`; not in files.", (PlanFiles,)),
     ("Files of a worth", "`ambient worth`; not in files.", (WorthFiles,)),
+    ("Files of curves", "`ambient runs compare`; not in files.", (CurveFiles,)),
     ("Files of archives", "`ambient data prepare` and `ambient data corrupt`; not in files.", (ArchiveFiles,)),
     ("Export", "`ambient export`; not in files.", (ExportOptions,)),
 )

@@ -1,7 +1,7 @@
 """EDM's published settings for its three data sets (Karras et al. 2022, arXiv 2206.00364, Appendix F).
 
-Plain dictionaries. `train` has the names of `TrainConfig`, `sampler` those of `SamplerConfig`; durations and
-half-lives are in images. EDM's FFHQ-64 setting is the one for CelebA-64.
+Plain dictionaries with the fields of `presets.Preset`. `train` has the names of `TrainConfig`, `sampler` those of
+`SamplerConfig`; durations and half-lives are in images. EDM's FFHQ-64 setting is the one for CelebA-64.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ _ADAM = {"lr_ramp_nimg": 10_000_000, "ema_ramp": 0.05, "weight_decay": 0.0, "xfl
 
 EDM_PRESETS: dict[str, dict[str, Any]] = {
     "cifar10": {
+        "purpose": "CIFAR-10, other colour images at 32 pixels: days on several GPUs",
+        "shape": (3, 32, 32),
+        "parameters": 55_733_891,
         "train": {
             **_ADAM,
             "arch": "SongUNet",
@@ -58,6 +61,9 @@ EDM_PRESETS: dict[str, dict[str, Any]] = {
         "n_eval": 50_000,
     },
     "celeba64": {
+        "purpose": "CelebA, other colour images at 64 pixels: days on several GPUs",
+        "shape": (3, 64, 64),
+        "parameters": 61_805_571,
         "train": {
             **_ADAM,
             "arch": "SongUNet",
@@ -75,6 +81,9 @@ EDM_PRESETS: dict[str, dict[str, Any]] = {
         "n_eval": 50_000,
     },
     "imagenet64": {
+        "purpose": "ImageNet at 64 pixels with its 1,000 classes: weeks on many GPUs",
+        "shape": (3, 64, 64),
+        "parameters": 295_899_267,
         "train": {
             **_ADAM,
             "arch": "DhariwalUNet",

@@ -127,6 +127,17 @@ class PictureFiles(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CurveFiles(Checked):
+    """Where the curves of compared runs go."""
+
+    out: Path = option(Path("runs.png"), "PNG to write", short="-o", panel=OUTPUT)
+    html: Path | None = option(
+        None, "Also write a page that needs no other file: HTML", shown_default="none", panel=OUTPUT
+    )
+    overwrite: bool = option(False, "Replace files that exist", panel=OUTPUT)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions(Checked):
     """What of a run is exported."""
 

@@ -118,14 +118,20 @@ def settings_from(given: Mapping[str, Any], *, distilled: bool = False) -> Train
 def flags_over_file(
     file: Path | None, *flags: Given[Any], network: Given[NetworkFlags], **tables: Any
 ) -> TrainSettings:
-    """Flags over a config file.
+    """Flags over a config file; see `flags_over`."""
+    return flags_over(read_toml(file) if file else {}, *flags, network=network, **tables)
+
+
+def flags_over(
+    below: Mapping[str, Any], *flags: Given[Any], network: Given[NetworkFlags], **tables: Any
+) -> TrainSettings:
+    """Flags over settings.
 
     tables: `evaluation` and `sampler` as given on the command line.
     """
     asked: dict[str, Any] = {}
     for group in flags:
         asked |= group.values
-    below = read_toml(file) if file else {}
     if network.values:
         asked["network"] = {**_table(below, "network"), **_lists(network.values)}
     evaluation, sampler = tables.get("evaluation"), tables.get("sampler")

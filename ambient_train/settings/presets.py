@@ -12,8 +12,13 @@ from ambient_train.settings.edm_presets import EDM_PRESETS
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """train: by the keys of `TrainConfig`; sampler: by those of `SamplerConfig`; duration in images."""
+    """purpose: what it is for, in a line. train: by the keys of `TrainConfig`; sampler: by those of `SamplerConfig`;
+    duration in images. shape: (C, H, W) of the images that it is made for. parameters: of its network on such images.
+    """
 
+    purpose: str
+    shape: tuple[int, int, int]
+    parameters: int
     train: Mapping[str, Any]
     sampler: Mapping[str, Any] = field(default_factory=dict)
     duration_nimg: int = 200_000
@@ -39,9 +44,28 @@ _TRAIN_8X8: dict[str, Any] = {
 _SAMPLER_8X8 = {"steps": 12, "sigma_min": 0.01, "sigma_max": 20.0}
 
 PRESETS: dict[str, Preset] = {
-    "digits": Preset(train=_TRAIN_8X8, sampler=_SAMPLER_8X8, duration_nimg=65_536, n_eval=2_000),
-    "fashion": Preset(train={**_TRAIN_8X8, "resolution": 8}, sampler=_SAMPLER_8X8, duration_nimg=200_000, n_eval=5_000),
+    "digits": Preset(
+        purpose="first trials: the embedded 8x8 digits, minutes on a CPU",
+        shape=(1, 8, 8),
+        parameters=397_569,
+        train=_TRAIN_8X8,
+        sampler=_SAMPLER_8X8,
+        duration_nimg=65_536,
+        n_eval=2_000,
+    ),
+    "fashion": Preset(
+        purpose="experiments: Fashion-MNIST at 8x8, minutes on a CPU",
+        shape=(1, 8, 8),
+        parameters=397_569,
+        train={**_TRAIN_8X8, "resolution": 8},
+        sampler=_SAMPLER_8X8,
+        duration_nimg=200_000,
+        n_eval=5_000,
+    ),
     "small": Preset(
+        purpose="your own images at 16 to 32 pixels: hours on a CPU (the default)",
+        shape=(3, 32, 32),
+        parameters=1_041_475,
         train={
             **_SMALL,
             "network": {"model_channels": 32, "channel_mult": [1, 2, 2], "num_blocks": 2},

@@ -49,6 +49,12 @@ class Schedule(Checked):
 class RunOptions(Checked):
     """What changes neither the weights nor the scores of a run."""
 
+    score: bool = option(
+        True,
+        "Score the run; without, it is trained only, and the same command without --no-score scores it",
+        panel=_SCHEDULE,
+    )
+
     device: str = option("auto", "auto, cpu, cuda or cuda:N", panel=_MACHINE)
     micro_batch: int | None = option(
         None,
@@ -86,6 +92,15 @@ class RunOptions(Checked):
         form="images",
         flag="--tick",
         shown_default="a fiftieth of the duration",
+        panel=_RUN,
+    )
+    samples_nimg: int | None = option(
+        None,
+        "Images between grids of samples (samples/, 16 images of the averaged weights) while training, 0 = none",
+        at_least=0,
+        form="images",
+        flag="--sample-every",
+        shown_default="a tenth of the duration, but so rarely that the grids take about a hundredth of the time",
         panel=_RUN,
     )
     max_time_s: float | None = option(

@@ -32,7 +32,7 @@ OPTIMISATION = (
 
 LR, EDM_LR = 1e-4, 1e-5
 _FOUND = ("data_hash", "n_clean", "n_noisy", "teacher")
-_ONLY_DENOISERS = ("sampler", "denoise", "best")
+ONLY_DENOISERS = ("sampler", "denoise", "best")
 _AMOUNTS = ("keep", "corruption", "n_clean", "n_noisy")
 
 
@@ -49,7 +49,7 @@ def inherited(first: Mapping[str, Any]) -> dict[str, Any]:
     own = {"distill", *OPTIMISATION} - {"batch", "precision"}
     kept = {k: v for k, v in first.items() if k not in own and not k.startswith(("consistency", "distill_"))}
     if "evaluation" in kept:
-        kept["evaluation"] = {k: v for k, v in dict(kept["evaluation"]).items() if k not in _ONLY_DENOISERS}
+        kept["evaluation"] = {k: v for k, v in dict(kept["evaluation"]).items() if k not in ONLY_DENOISERS}
     return kept
 
 
@@ -83,7 +83,7 @@ def over_teacher(run: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def not_for_one_step(evaluation: Any) -> None:
     """Raise UsageError where a table of scores asks a one-step generator for what only a denoiser has."""
-    asked = [k for k in _ONLY_DENOISERS if evaluation.get(k)] if isinstance(evaluation, Mapping) else []
+    asked = [k for k in ONLY_DENOISERS if evaluation.get(k)] if isinstance(evaluation, Mapping) else []
     if asked:
         raise UsageError(
             f"evaluation.{asked[0]} does not apply to a distilled run, whose network makes an image in one step: "

@@ -8,7 +8,6 @@ seed: its settings are that cell's, but for how the second stage is optimised.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.toml_text import toml_lines
 from ambient_train.settings.layers import TrainSettings, read_toml, settings_from
 from ambient_train.settings.second_stage import inherited
 
@@ -132,25 +132,6 @@ def _settings(
 def write_grid(path: Path, table: Mapping[str, Any]) -> None:
     """Write a grid that `read_grid` reads, from what is in its file: name, description, seeds, base, cell."""
     top = {k: v for k, v in table.items() if k not in ("base", "cell")}
-    parts = [_lines(top), "[base]\n" + _lines(table.get("base", {}))]
-    parts += ["[[cell]]\n" + _lines(entry) for entry in table["cell"]]
+    parts = [toml_lines(top), "[base]\n" + toml_lines(table.get("base", {}))]
+    parts += ["[[cell]]\n" + toml_lines(entry) for entry in table["cell"]]
     atomic_write_text(path, "\n".join(parts))
-
-
-def _lines(table: Mapping[str, Any]) -> str:
-    return "".join(f"{_key(k)} = {_toml(v)}\n" for k, v in table.items())
-
-
-def _key(name: str) -> str:
-    return name if name.replace("-", "_").isidentifier() and name.isascii() else json.dumps(name)
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML has it; strings and numbers are written as in JSON, which TOML reads alike."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, bool | int | float | str):
-        return json.dumps(value, ensure_ascii=False)
-    raise UsageError(f"a grid cannot hold {value!r}")

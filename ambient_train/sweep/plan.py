@@ -21,7 +21,7 @@ from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.resolve import Job, resolve
 from ambient_train.sweep.grid import SweepCell, read_grid
 from ambient_train.sweep.pool import resolve_cell
-from ambient_train.tasks.show import duration_text
+from ambient_train.tasks.show import duration_text, short
 from ambient_train.training.cost import StepCost, count_parameters, measure, reference_time
 from ambient_train.training.world import choose_device
 
@@ -107,14 +107,6 @@ class Plan:
             print(f"GPU-hours from: {self.reference}")
         for note in self.notes:
             print(note)
-
-
-def short(n: int) -> str:
-    """A number for people, three digits and a factor: 960, 50k, 1.28M, 2.5G."""
-    for unit, factor in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if n >= factor:
-            return f"{n / factor:.3g}{unit}"
-    return str(n)
 
 
 class _StatedImages(ImageSet):

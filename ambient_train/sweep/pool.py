@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ambient_theory.shared.errors import AmbientError, BusyError, DataError, PartialError, StoppedError
-from ambient_theory.shared.files import exclusive_lock
+from ambient_theory.shared.files import exclusive_lock, is_locked
 from ambient_theory.shared.records import Record
 from ambient_theory.shared.signals import EXIT_CODES, leave_with_parent
 from ambient_train.data.place import is_there
@@ -84,7 +84,7 @@ def cell_state(cell: SweepCell, runs: Path) -> tuple[str, Path | None]:
         path = default_directory(runs, resolve_cell(cell))
     if path is None or not path.exists():
         return "missing", None
-    return ("done" if is_scored(path, cell.settings) else "started"), path
+    return ("done" if is_scored(path, cell.settings.evaluation, cell.settings.schedule) else "started"), path
 
 
 def of_teacher(cell: SweepCell, run: Path) -> SweepCell:
@@ -115,7 +115,7 @@ def run_cell(cell: SweepCell, runs: Path, device: str = "cpu", threads: int = 1)
             path = default_directory(runs, job)
             scores = _train(cell, job, path, device, threads)
         else:
-            found = stored_scores(path, cell.settings)
+            found = stored_scores(path, cell.settings.evaluation)
             scores = {n: found[n] for n in cell.settings.schedule.scored}
     except BusyError as error:
         return CellOutcome(asked, "busy", str(path), message=str(error))
@@ -137,7 +137,7 @@ def _train(cell: SweepCell, job: Job, path: Path, device: str, threads: int) -> 
 
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
-    options = RunOptions(device=device, keep_checkpoints=1)
+    options = RunOptions(device=device, keep_checkpoints=1, samples_nimg=0)
     details = {"cell": cell.name, **asked_details(cell.settings)}
     return run.execute(job, path, options, world=World(device=choose_device(device)), details=details)
 
@@ -255,10 +255,7 @@ def _is_busy(cell: SweepCell, runs: Path) -> bool:
     if cell.teacher is not None and _is_busy(cell.teacher, runs):
         return True
     _, path = cell_state(cell, runs)
-    if path is None or not (path / "lock").exists():
-        return False
-    with exclusive_lock(path / "lock") as mine:
-        return not mine
+    return path is not None and is_locked(path / "lock")
 
 
 def _wait(directory: Path) -> None:

@@ -19,6 +19,14 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 86_400:.1f} days"
 
 
+def short(n: int) -> str:
+    """A number for people, three digits and a factor: 960, 50k, 1.28M, 2.5G."""
+    for unit, factor in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if n >= factor:
+            return f"{n / factor:.3g}{unit}"
+    return str(n)
+
+
 def show_scores(records: Sequence[Record]) -> None:
     """The table of a run's scores, on stdout."""
     if not records:

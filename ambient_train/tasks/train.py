@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.shared.console import talk
+from ambient_theory.shared.console import starting, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.frames import frame
 from ambient_theory.shared.progress import progress_listener
@@ -32,11 +32,12 @@ from ambient_train.training.world import World, join_group
 
 @dataclass(frozen=True, repr=False)
 class TrainResult:
-    """Where the run is, and the scores of its last point."""
+    """Where the run is, and the scores of its last point. scored: whether it was to be scored."""
 
     directory: Path
     nimg: int
     records: list[Record]
+    scored: bool = True
 
     def __repr__(self) -> str:
         scores = [r for r in self.records if r.checkpoint == "last" and r.level is None]
@@ -57,10 +58,14 @@ class TrainResult:
         return frame(r.to_dict() for r in self.records)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"directory": str(self.directory), "nimg": self.nimg, "records": [r.to_dict() for r in self.records]}
+        records = [r.to_dict() for r in self.records]
+        return {"directory": str(self.directory), "nimg": self.nimg, "scored": self.scored, "records": records}
 
     def show(self) -> None:
-        show_scores(self.records)
+        if self.scored:
+            show_scores(self.records)
+        else:
+            print(f"trained on {self.nimg:,} images, not scored: the same command without --no-score scores it")
         print(f"run directory: {self.directory}")
 
 
@@ -128,7 +133,8 @@ def train(
             process_share(settings.train.batch, world.size, options.micro_batch)
             if settings.train.precision == "fp16" and world.device.type == "cpu":
                 raise UsageError("precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
-            job = resolve(settings)
+            with starting("reading the images", quiet=quiet):
+                job = resolve(settings)
         if options.max_time_s is not None:
             options = replace(options, max_time_s=max(options.max_time_s - (time.monotonic() - begun), 1e-3))
         path = outdir or default_directory(runs, job)
@@ -164,8 +170,8 @@ def _train(
             details=asked_details(settings),
             loggers=make_loggers(log, path, job.config.to_dict()),
         )
-    last = max(scores)
-    return TrainResult(path, last, scores[last]) if world.leader else None
+    last = job.schedule.duration_nimg
+    return TrainResult(path, last, scores.get(last, []), last in scores) if world.leader else None
 
 
 def announce(job: Job) -> list[str]:

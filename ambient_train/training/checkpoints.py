@@ -21,8 +21,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.files import flushed, fsync_directory, read_sealed, write_sealed
+from ambient_theory.shared.files import flushed, fsync_directory, read_json, read_sealed, write_sealed
 from ambient_theory.shared.parsing import parse_json
+from ambient_train.training.checkpoint_names import available as available
+from ambient_train.training.checkpoint_names import directory_name as directory_name
 
 SCHEMA = "ambient.checkpoint/1"
 MANIFEST = "manifest.json"
@@ -38,11 +40,6 @@ class Checkpoint:
     @property
     def nimg(self) -> int:
         return int(self.meta["nimg"])
-
-
-def directory_name(nimg: int) -> str:
-    """Name of the checkpoint after `nimg` images; names sort like numbers."""
-    return f"{nimg:012d}"
 
 
 def save(parent: Path, checkpoint: Checkpoint) -> Path:
@@ -101,6 +98,14 @@ def load(directory: Path) -> Checkpoint:
     return Checkpoint(groups, meta)
 
 
+def best_at(directory: Path) -> int | None:
+    """Image count of the best candidate up to a checkpoint, as that says; None where it says none that can be read."""
+    try:
+        return int(read_json(directory / "meta.json")["best"][0])
+    except (DataError, KeyError, TypeError, ValueError):
+        return None
+
+
 def holds(directory: Path) -> bool:
     """Whether the manifest of a checkpoint and the hash of each of its files hold (tensors are not built)."""
     try:
@@ -127,13 +132,6 @@ def _verified(directory: Path) -> Iterator[tuple[str, bytes]]:
         if hashlib.sha256(data).hexdigest() != expected:
             raise DataError(f"{directory / name}: damaged (checksum does not match)")
         yield name, data
-
-
-def available(parent: Path) -> list[Path]:
-    """Checkpoint directories (whole or not), oldest first."""
-    if not parent.is_dir():
-        return []
-    return sorted(p for p in parent.iterdir() if p.is_dir() and p.name.isdigit())
 
 
 def newest_valid(parent: Path) -> tuple[Checkpoint | None, list[str]]:

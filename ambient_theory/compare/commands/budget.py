@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ambient_theory.compare.commands.common import NOT_YOURS, Records, begin, load
+from ambient_theory.compare.commands.common import NOT_YOURS, Records, load
 from ambient_theory.compare.commands.settings import Purse, Scores
-from ambient_theory.shared.console import command, print_json, talk
+from ambient_theory.shared.console import command, print_json, starting, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
@@ -25,12 +25,12 @@ def budget(
 ) -> None:
     """What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is."""
     price_clean, price_noisy = purse.prices()
-    begin(output.quiet)
-    from ambient_theory.compare.commands.terminal import budget_rows, print_table, say
-    from ambient_theory.compare.purchase.budget import Asked, answer_budget
-    from ambient_theory.shared.files import finite
+    with starting("reading records", quiet=output.quiet):
+        from ambient_theory.compare.commands.terminal import budget_rows, print_table, say
+        from ambient_theory.compare.purchase.budget import Asked, answer_budget
+        from ambient_theory.shared.files import finite
 
-    found = load(records)
+        found = load(records)
     asked = Asked(price_clean, price_noisy, purse.budget, purse.target_fd, purse.target_nats, scores.confidence)
     answers = answer_budget(
         found.records, asked, sigma_n=purse.sigma_n, metric=scores.metric, extractor=scores.extractor

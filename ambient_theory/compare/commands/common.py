@@ -1,14 +1,11 @@
-"""What `compare`, `price` and `budget` share: the records that they are given, and the first sign of life."""
+"""What `compare`, `price` and `budget` share: the records that they are given."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from ambient_theory.shared.console import talk
 
 if TYPE_CHECKING:
     from ambient_theory.shared.reading import Reading
@@ -36,8 +33,3 @@ def load(records: list[Path] | None, shipped: bool = False) -> Reading:
             f"no record in {', '.join(map(str, records))}: name finished runs, or .jsonl files that hold some"
         )
     return own + read_shipped() if shipped or not records else own
-
-
-def begin(quiet: bool) -> None:
-    """Before anything heavy is imported: a sign of life on a terminal."""
-    talk("reading records ...", quiet=quiet or not sys.stderr.isatty())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ambient_theory.compare.commands.common import Records, begin, load
+from ambient_theory.compare.commands.common import Records, load
 from ambient_theory.compare.commands.settings import PageOptions, Scores
-from ambient_theory.shared.console import command, print_json, talk
+from ambient_theory.shared.console import command, print_json, starting, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
@@ -25,12 +25,12 @@ def compare(
     records: Records = None,
 ) -> None:
     """What is a noisy image worth? Prices, fits, controls and theory from records, as one page and a table."""
-    begin(output.quiet)
-    from ambient_theory.compare.commands.terminal import overview_rows, print_table, say
-    from ambient_theory.compare.page.build import build_report
-    from ambient_theory.shared.files import finite
+    with starting("reading records", quiet=output.quiet):
+        from ambient_theory.compare.commands.terminal import overview_rows, print_table, say
+        from ambient_theory.compare.page.build import build_report
+        from ambient_theory.shared.files import finite
 
-    found = load(records, page.shipped)
+        found = load(records, page.shipped)
     talk(f"{found.sentence()}; working out prices and figures", quiet=output.quiet)
     report = build_report(
         found.records,

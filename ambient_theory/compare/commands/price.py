@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ambient_theory.compare.commands.common import NOT_YOURS, Records, begin, load
+from ambient_theory.compare.commands.common import NOT_YOURS, Records, load
 from ambient_theory.compare.commands.settings import PriceOptions, Scores
-from ambient_theory.shared.console import command, print_json, talk
+from ambient_theory.shared.console import command, print_json, starting, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
@@ -46,9 +46,10 @@ def _price_from(
     asked: PriceOptions, scores: Scores, records: list[Path] | None, measure: Measure | None, output: Output
 ) -> None:
     """`price --from`: the prediction, and how the formula stood its tests."""
-    from ambient_theory.compare.by_level.verdicts import COLUMNS, UNTESTED, formula_verdicts
-    from ambient_theory.compare.commands.terminal import print_table, say
-    from ambient_theory.shared.files import finite
+    with starting("loading the theory", quiet=output.quiet):
+        from ambient_theory.compare.by_level.verdicts import COLUMNS, UNTESTED, formula_verdicts
+        from ambient_theory.compare.commands.terminal import print_table, say
+        from ambient_theory.shared.files import finite
 
     predicted = _predicted(asked, scores, measure, output.quiet)
     tested = formula_verdicts(load(records, shipped=True).records, scores.confidence)
@@ -82,7 +83,6 @@ def price_command(measure: Measure | None = None) -> Callable[..., None]:
         With --from it is predicted from one denoiser by V/(V + v), before any mixture is trained.
         """
         asked.noise()
-        begin(output.quiet)
         if asked.source is not None:
             _price_from(asked, scores, records, measure, output)
         else:
@@ -94,14 +94,15 @@ def price_command(measure: Measure | None = None) -> Callable[..., None]:
 
 def _price_of_records(sigma_n: float, scores: Scores, records: list[Path] | None, output: Output) -> None:
     """`price`: what the records say."""
-    from ambient_theory.compare.by_level.levels import DENOISE, has_levels
-    from ambient_theory.compare.cells.grouping import group_records, longest, select
-    from ambient_theory.compare.commands.terminal import price_rows, price_sentences, print_table, say
-    from ambient_theory.compare.scores.analysis import analyse_group, price_at
-    from ambient_theory.compare.scores.published import published_prices
-    from ambient_theory.shared.files import finite
+    with starting("reading records", quiet=output.quiet):
+        from ambient_theory.compare.by_level.levels import DENOISE, has_levels
+        from ambient_theory.compare.cells.grouping import group_records, longest, select
+        from ambient_theory.compare.commands.terminal import price_rows, price_sentences, print_table, say
+        from ambient_theory.compare.scores.analysis import analyse_group, price_at
+        from ambient_theory.compare.scores.published import published_prices
+        from ambient_theory.shared.files import finite
 
-    found = load(records)
+        found = load(records)
     rows = found.records
     every = group_records(rows)
     only_bands = scores.metric == DENOISE or (not every and has_levels(rows))

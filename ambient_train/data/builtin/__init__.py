@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.registry import Registry
-from ambient_train.data.source import Source
+
+if TYPE_CHECKING:
+    from ambient_train.data.source import Source
 
 BUILT_IN: Registry[Callable[[str], Source]] = Registry(__name__, "built-in set")
 

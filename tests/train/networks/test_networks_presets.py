@@ -12,7 +12,9 @@ from ambient_train.diffusion.sampling import SamplerConfig
 from ambient_train.networks.precond import EDMPrecond
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS
-from ambient_train.settings.presets import get_preset
+from ambient_train.settings.layers import settings_from
+from ambient_train.settings.presets import PRESETS, get_preset
+from ambient_train.training.cost import count_parameters
 
 REFERENCES = json.loads((FIXTURES / "full_size_state_dicts.json").read_text())
 
@@ -51,3 +53,10 @@ def test_presets_build_the_full_size_reference_networks(preset: str, architectur
     assert network.config["dropout"] == expected["config"]["dropout"]
     ours = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
     assert ours == expected["state_dict"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_says_how_many_parameters_its_network_has(name: str) -> None:
+    preset = get_preset(name)
+    config = settings_from({"preset": name}).train
+    assert preset.parameters == count_parameters(config, preset.shape, 1000 if config.cond else 0)

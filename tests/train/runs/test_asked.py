@@ -44,10 +44,10 @@ def test_the_run_of_a_request_is_found_and_its_points_are_known(data: Path, tmp_
     assert (find_run(runs, settings).path, find_run(runs, settings).certain) == (None, True)
     path = trained(settings, runs)
     assert find_run(runs, settings).path == path == default_directory(runs, resolve(settings))
-    assert is_scored(path, settings)
-    assert not is_scored(path, asked(data, duration_nimg=64))
+    assert is_scored(path, settings.evaluation, settings.schedule)
+    assert not is_scored(path, settings.evaluation, asked(data, duration_nimg=64).schedule)
     other = {**TINY["evaluation"], "n": 50}
-    assert not is_scored(path, asked(data, evaluation=other))
+    assert not is_scored(path, asked(data, evaluation=other).evaluation, settings.schedule)
 
 
 def test_another_request_of_the_same_run_is_not_certain_until_the_data_are_read(data: Path, tmp_path: Path) -> None:
