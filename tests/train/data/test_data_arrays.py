@@ -41,7 +41,7 @@ def test_a_flat_map_of_the_noise_of_each_pixel_is_a_level(tmp_path: Path, shape:
 
 
 def test_levels_of_another_shape_are_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="maps of the noise of each pixel are read in an .npz"):
+    with pytest.raises(DataError, match="maps of the noise of each pixel are read in an"):
         load(tmp_path, images=GREY, sigma=np.full((N, 2), 0.1))
 
 
