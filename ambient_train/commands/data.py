@@ -166,11 +166,20 @@ def noise(
     from ambient_train.data.estimation.report import noise_of
 
     with stage_listener(output.quiet) as progress:
-        report = noise_of(source, options, table=files.table, overwrite=files.overwrite, progress=progress)
+        report = noise_of(
+            source,
+            options,
+            table=files.table,
+            spectrum=files.spectrum,
+            overwrite=files.overwrite,
+            progress=progress,
+        )
     if output.json:
         print_json(report.to_dict())
         return
     _show_noise(report)
+    if files.spectrum is not None:
+        print(f"{files.spectrum} written: the power spectrum of {len(report.names):,} images")
     if report.table is not None:
         print(f"{report.table} written: the levels of {len(report.names):,} images, which train reads")
 

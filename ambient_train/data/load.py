@@ -12,7 +12,7 @@ from ambient_train.data.formats.limits import check_array_size
 from ambient_train.data.formats.noise_arrays import StatedNoise, resized
 from ambient_train.data.images import ImageSet as ImageSet  # for those who load and hold
 from ambient_train.data.noise import unit_notes
-from ambient_train.data.place import is_there, with_range
+from ambient_train.data.place import is_there, with_map
 from ambient_train.data.readers import open_source
 from ambient_train.data.resize import area_resize
 from ambient_train.data.source import Source
@@ -83,7 +83,7 @@ def in_values(spec: str, values: ValueMap | None) -> str:
         mapped = open_source(spec).values is not None
     except DataError:  # whoever reads it says what is wrong; a file of statistics holds no images
         return spec
-    return with_range(spec, values.low, values.high) if mapped else spec
+    return with_map(spec, values.low, values.high, values.counts) if mapped else spec
 
 
 def _geometry(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int, int]:

@@ -1,22 +1,27 @@
-"""From the numbers of a file to pixels in units of [-1, 1], and back: an affine map that is kept with the run.
+"""From the numbers of a file to pixels in units of [-1, 1], and back: a map that is kept with the run.
 
     x = 2 (v - low)/(high - low) - 1,        v = low + (x + 1)(high - low)/2
 
 v in the units of the file (counts, electrons, ...); nothing is clipped on the way to x. A noise level s of v is
-2 s/(high - low) of x. Images of 8 bits have no such map: theirs is fixed, x = v/127.5 - 1 (`images.to_pixels`).
+2 s/(high - low) of x. Counts, whose noise grows with brightness, go through the generalised Anscombe transform T first
+(`data.anscombe`): then x = 2 (T(v) - T(low))/(T(high) - T(low)) - 1, its noise has one level, 2/(T(high) - T(low)), and
+clean values have the mean of T in place of T. Images of 8 bits have no such map: theirs is fixed, x = v/127.5 - 1
+(`images.to_pixels`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.place import Range
+from ambient_train.data.anscombe import Anscombe
+from ambient_train.data.place import Counts, Place, Range
 
 DEFAULT = Range(0.1, 99.9, percent=True)
 """Shares of the values between which pixels are in [-1, 1]: single hot pixels do not settle the contrast."""
@@ -27,29 +32,56 @@ _FAR = 1.5
 @dataclass(frozen=True)
 class ValueMap:
     """low, high: values that become -1 and 1. dtype: of the values in the file, without byte order, as in `uint16`.
-    kind: the reader that knows the format, for writing it again."""
+    kind: the reader that knows the format, for writing it again. counts: of noise that grows with brightness, or None.
+    """
 
     low: float
     high: float
     dtype: str
     kind: str
+    counts: Counts | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
             raise DataError(f"values from {self.low:g} to {self.high:g} are no range")
+        if self._transform is not None and not self._ends[0] < self._ends[1]:
+            raise DataError(f"values from {self.low:g} to {self.high:g} are all below the darkest count")
+
+    @cached_property
+    def _transform(self) -> Anscombe | None:
+        return None if self.counts is None else Anscombe(self.counts.gain, self.counts.intercept)
+
+    @cached_property
+    def _ends(self) -> tuple[float, float]:
+        if self._transform is None:
+            return self.low, self.high
+        low, high = self._transform.forward(np.array([self.low, self.high]))
+        return float(low), float(high)
 
     @property
     def unit(self) -> float:
-        """What 1 in units of [-1, 1] is in the units of the file."""
-        return (self.high - self.low) / 2
+        """What 1 in units of [-1, 1] is in the units in which the noise has its level: of the file, or of T, where that
+        level is 1."""
+        return (self._ends[1] - self._ends[0]) / 2
 
-    def to_pixels(self, values: np.ndarray) -> np.ndarray:
-        """float32 x of values v, any shape."""
-        return ((values.astype(np.float64) - self.low) / self.unit - 1).astype(np.float32)
+    def to_pixels(self, values: np.ndarray, *, clean: bool = False) -> np.ndarray:
+        """float32 x of values v, any shape. clean: they have no noise, which matters for counts alone."""
+        plain = values.astype(np.float64)
+        if self._transform is not None:
+            plain = self._transform.mean(plain) if clean else self._transform.forward(plain)
+        return ((plain - self._ends[0]) / self.unit - 1).astype(np.float32)
 
     def to_values(self, pixels: np.ndarray) -> np.ndarray:
-        """float64 v of pixels x, any shape."""
-        return self.low + (np.asarray(pixels, np.float64) + 1) * self.unit
+        """float64 v of pixels x, any shape; of counts, the mean that they stand for."""
+        plain = self._ends[0] + (np.asarray(pixels, np.float64) + 1) * self.unit
+        return plain if self._transform is None else self._transform.inverse(plain)
+
+    def to_deviation(self, deviation: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """A standard deviation of x about `pixels` in the units of the file; of counts to the first order."""
+        if self._transform is None:
+            return np.asarray(deviation, np.float64) * self.unit
+        plain = self._ends[0] + (np.asarray(pixels, np.float64) + 1) * self.unit
+        return np.asarray(deviation, np.float64) * self.unit * self._transform.slope(plain)
 
     def to_own(self, pixels: np.ndarray) -> np.ndarray:
         """v of pixels x as the type of the file: whole numbers are rounded and kept within what the type can hold."""
@@ -61,7 +93,8 @@ class ValueMap:
         return np.clip(np.rint(values), info.min, info.max).astype(dtype)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        stored = {"low": self.low, "high": self.high, "dtype": self.dtype, "kind": self.kind}
+        return stored if self.counts is None else {**stored, "counts": [self.counts.gain, self.counts.intercept]}
 
     def to_bytes(self, **more: Any) -> np.ndarray:
         """uint8 [n]: JSON, as an .npz keeps it beside its images."""
@@ -74,7 +107,8 @@ class ValueMap:
             dtype = np.dtype(stored["dtype"])
             if dtype.kind not in "uif":
                 raise ValueError(f"type {dtype}")
-            return cls(float(stored["low"]), float(stored["high"]), dtype.name, str(stored["kind"]))
+            counts = None if stored.get("counts") is None else Counts(*(float(c) for c in stored["counts"]))
+            return cls(float(stored["low"]), float(stored["high"]), dtype.name, str(stored["kind"]), counts)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{where}: not a map of values to pixels ({error})") from None
 
@@ -86,15 +120,17 @@ def values_of(described: Mapping[str, Any] | None) -> ValueMap | None:
 
 
 def find_range(
-    read: Callable[[int], np.ndarray], count: int, asked: Range | None, dtype: str, kind: str, where: str
+    read: Callable[[int], np.ndarray], count: int, place: Place, dtype: str, kind: str, where: str
 ) -> tuple[ValueMap, tuple[str, ...]]:
     """The map for `count` images read(k) [C, H, W] of numbers, and a sentence on what was chosen and what lies beyond.
 
-    asked: the range that was given; None is `DEFAULT`. Percentiles are of up to 256 images spread over all. Raises
+    place: what was asked for; without a range, `DEFAULT`. Percentiles are of up to 256 images spread over all. Raises
     DataError naming `where` where all values are alike, or not finite.
     """
+    asked = place.range
     if asked is not None and not asked.percent:
-        return ValueMap(asked.low, asked.high, dtype, kind), ()
+        made = ValueMap(asked.low, asked.high, dtype, kind, place.counts)
+        return made, _said_of_counts(made)
     chosen = asked or DEFAULT
     index = np.unique(np.linspace(0, count - 1, min(count, _SAMPLED_IMAGES)).astype(int))
     room = max(1, _SAMPLED_VALUES // len(index))
@@ -111,8 +147,19 @@ def find_range(
         low, high = float(sample.min()), float(sample.max())
     if not low < high:
         raise DataError(f"{where}: all values looked at are {low:g}: give their range, as in {where}:range=0..4095")
-    made = ValueMap(low, high, dtype, kind)
-    return made, (_said(made, sample, chosen, len(index)),)
+    made = ValueMap(low, high, dtype, kind, place.counts)
+    return made, (_said(made, sample, chosen, len(index)), *_said_of_counts(made))
+
+
+def _said_of_counts(made: ValueMap) -> tuple[str, ...]:
+    if made.counts is None:
+        return ()
+    gain, intercept = made.counts.gain, made.counts.intercept
+    return (
+        f"counts whose noise has the variance {gain:.4g} v {'-' if intercept < 0 else '+'} {abs(intercept):.4g} go "
+        f"through the generalised Anscombe transform, which gives it one level, {1 / made.unit:.4g} in units of "
+        "[-1, 1], within 3 % above 4 photons; outputs come back through its exact unbiased inverse",
+    )
 
 
 def _said(made: ValueMap, sample: np.ndarray, chosen: Range, images: int) -> str:

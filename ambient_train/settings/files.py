@@ -115,7 +115,14 @@ class NoiseFiles(Checked):
         shown_default="nowhere",
         panel=OUTPUT,
     )
-    overwrite: bool = option(False, "Replace a table that exists", panel=OUTPUT)
+    spectrum: Path | None = option(
+        None,
+        "Write the power spectrum of DATA, whose images must hold nothing but noise (dark frames, empty fields): .npy, "
+        "read as STEM.spectrum.npy beside noisy images",
+        shown_default="nowhere",
+        panel=OUTPUT,
+    )
+    overwrite: bool = option(False, "Replace files that exist", panel=OUTPUT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -191,9 +191,11 @@ class RestorationFolder:
             for name in self.columns:
                 full = (shape[0], self.samples, *shape[1:]) if name == "samples" else shape
                 with npy_stream(archive, name, np.dtype(np.float32), full) as stream:
+                    means = self.blocks("sample_mean") if name == "std" and values is not None else None
                     for _, block in self.blocks(name):
                         if values is not None:
-                            block = block * unit if name == "std" else values.to_values(block)
+                            about = None if means is None else next(means)[1]
+                            block = values.to_values(block) if about is None else values.to_deviation(block, about)
                         stream.write(np.ascontiguousarray(block, np.float32).tobytes())
             for name, column in extra.items():
                 if column is not None:

@@ -19,6 +19,7 @@ from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
 from ambient_train.data.estimation.gain import Gain, gain_of
 from ambient_train.data.estimation.level import CLEAN, Candidate, Level, candidates, level_of_set, levels_of_images
 from ambient_train.data.estimation.options import NoiseOptions
+from ambient_train.data.estimation.spectrum import check_spectrum_file, write_spectrum
 from ambient_train.data.estimation.whiteness import Whiteness, whiteness
 from ambient_train.data.images import to_pixels
 from ambient_train.data.load import subset_ids
@@ -30,6 +31,7 @@ SCHEMA = "ambient.data-noise/1"
 _CHUNK, _LEAST_IMAGES, _APART, _EXPLAINED, _ALIKE = 256, 4, 1.5, 0.85, 0.6
 _EIGHT_BITS = (-1.0, 1.0)
 UNIT = "units of [-1, 1]"
+TRANSFORMED = "units of the transformed counts, in which it is 1"
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,14 @@ def noise_of(
     options: NoiseOptions | None = None,
     *,
     table: Path | None = None,
+    spectrum: Path | None = None,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> NoiseReport:
     """Estimate the noise of a source and, with `table`, write the levels as `train` reads them.
 
-    table: a .csv in the folder of the images, or `<stem>.sigma.npy` beside one file of them. Raises UsageError for a
+    table: a .csv in the folder of the images, or `<stem>.sigma.npy` beside one file of them. spectrum: a .npy for the
+    power spectrum of the source's images, which must hold noise alone. Raises UsageError for a
     table that would not be read or is there already, DataError for images that cannot be read or differ in size.
     """
     options = options or NoiseOptions()
@@ -101,7 +105,11 @@ def noise_of(
     chosen = subset_ids(np.arange(source.count, dtype=np.int64), options.max_images)
     if table is not None and len(chosen) < source.count:
         raise UsageError("a table needs the level of every image: leave --max-images out")
+    if spectrum is not None:
+        check_spectrum_file(spectrum, overwrite)
     pixels, eight_bits = _pixels(source, chosen, spec, progress)
+    if spectrum is not None:
+        write_spectrum(spectrum, pixels, spec)
     clipped = _EIGHT_BITS if eight_bits else None
     unit = 1.0 if source.values is None else source.values.unit
     names = _names(source, chosen)
@@ -118,7 +126,7 @@ def noise_of(
             label = name if len(rows) == len(index) else f"{name}, {'quieter' if part == 0 else 'noisier'} part"
             line = found.gain
             if line is not None and source.values is not None:
-                line = line.scaled(source.values.low, unit)
+                line = None if source.values.counts else line.scaled(source.values.low, unit)
             known = None if stated is None else stated * unit
             level = _scaled(found.level, unit)
             s = replace(found, name=label, images=len(rows), stated=known, level=level, gain=line)
@@ -129,13 +137,13 @@ def noise_of(
             progress("estimate", done, len(chosen))
     report = NoiseReport(
         spec,
-        UNIT if source.values is None else "the units of the files",
+        UNIT if source.values is None else TRANSFORMED if source.values.counts else "the units of the files",
         tuple(sets),
         tuple(names),
         tuple(level for level in levels if level is not None),
         tuple(float(f"{x:.5g}") for x in told),
         tuple(int(k) for k in of_set),
-        (*source.notes, *_notes(sets)),
+        (*source.notes, *_notes(sets, None if eight_bits else spec)),
         None if table is None else str(table),
     )
     if table is not None:
@@ -242,16 +250,20 @@ def _scaled(level: Level, unit: float) -> Level:
     return Level(level.value * unit, level.low * unit, level.high * unit, level.smooth)
 
 
-def _notes(sets: list[ImageSetNoise]) -> list[str]:
+def _notes(sets: list[ImageSetNoise], numbers: str | None) -> list[str]:
+    """numbers: the source, where its values are numbers that a transform can be applied to."""
     notes = []
     for s in sets:
         if s.whiteness is not None and not s.whiteness.white:
             notes.append(
                 f"{s.name}: the noise is not white, or there is texture that looks like it: a level seen in fine "
-                "detail is too small (or too large) for it, and training takes noise as white"
+                "detail is too small (or too large) for it; --spectrum takes its spectrum from images without content, "
+                "and training uses it"
             )
         if s.gain is not None:
-            notes.append(f"{s.name}: {s.gain.sentence()}; each image counts as white noise of its mean variance")
+            line = f"{s.gain.gain:.4g},{s.gain.intercept:.4g}"
+            how = f"read {place(numbers).path}:gain={line} to give it one level" if numbers else "8 bits hide it"
+            notes.append(f"{s.name}: {s.gain.sentence()}; {how}, else an image counts as white of its mean variance")
         if s.stated is not None and not s.clean and not 0.95 * s.level.low <= s.stated <= 1.05 * s.level.high:
             grey = s.level.value * 127.5
             hint = " (it is the level in grey values of 255)" if 0.8 < s.stated / max(grey, 1e-9) < 1.25 else ""

@@ -24,7 +24,7 @@ from ambient_train.data.formats.decode import Colour
 from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, MAX_PIXELS
 from ambient_train.data.formats.noise_arrays import StatedNoise
 from ambient_train.data.formats.trees import Tree
-from ambient_train.data.place import Range
+from ambient_train.data.place import Place
 from ambient_train.data.values import ValueMap, find_range
 
 MAX_FRAMES = 10_000_000
@@ -126,6 +126,7 @@ class FrameTree(Tree):
 
     members: (file, frame in it) of each image. formats: how each file is read. values: the map to pixels, None for
     files of 8 bits. inside: the data set that is meant. noise: what the files state of it, levels in their own units.
+    clean: bool [N], which images are clean where they are counts, None where none is or it does not matter.
     """
 
     members: tuple[tuple[str, int], ...] = ()
@@ -134,6 +135,7 @@ class FrameTree(Tree):
     inside: str = ""
     noise: StatedNoise = field(default_factory=StatedNoise)
     labels: np.ndarray | None = None
+    clean: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     stream: Callable[[str], BinaryIO] = field(default=lambda name: io.BytesIO(), repr=False)
     _open: dict[str, Frames] = field(default_factory=dict, repr=False)
@@ -207,7 +209,7 @@ class FrameTree(Tree):
                     f"{where}: {bad:,} of {values.size:,} values are missing (not finite): a missing pixel has no "
                     "noise level; fill them, or leave the image out"
                 )
-            pixels = self.values.to_pixels(values)
+            pixels = self.values.to_pixels(values, clean=self.clean is not None and bool(self.clean[index]))
             if not np.isfinite(pixels).all():
                 raise DataError(f"{where}: values beyond what 32-bit floats hold")
         what = None
@@ -251,9 +253,7 @@ def open_frames(stream: BinaryIO, format: Format, where: str, inside: str) -> Fr
     return replace(opened, close=close, dtype=opened.dtype.newbyteorder("="))
 
 
-def frame_tree(
-    tree: Tree, formats: dict[str, tuple[str, Format]], inside: str, asked: Range | None, spec: str
-) -> FrameTree:
+def frame_tree(tree: Tree, formats: dict[str, tuple[str, Format]], asked: Place, spec: str) -> FrameTree:
     """The images of all files of `tree`, in order, and the one map of their values to pixels.
 
     formats: name and format of the reader of each file. Files must agree in their type of values. Raises DataError
@@ -274,7 +274,7 @@ def frame_tree(
         **{name: getattr(tree, name) for name in ("root", "images", "other", "sizes", "read", "folder")},
         members=tuple((file, 0) for file in files),
         formats=formats,
-        inside=inside,
+        inside=asked.inside,
         stream=stream,
     )
     members: list[tuple[str, int]] = []
@@ -301,7 +301,7 @@ def frame_tree(
     notes = [text if n == 1 else f"{text} (and so in {n - 1:,} more files)" for text, n in said.items()]
     made = replace(bare, images=tuple(names), members=tuple(members), sizes={**tree.sizes, **dict.fromkeys(names, 0)})
     values = None
-    if kinds[0] != np.uint8 or asked is not None:
+    if kinds[0] != np.uint8 or asked.mapped:
         kind = formats[files[0]][0]
         values, more = find_range(made.raw, len(names), asked, kinds[0].name, kind, spec)
         notes += more

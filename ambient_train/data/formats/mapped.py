@@ -10,7 +10,7 @@ import numpy as np
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats.arrays import arranged, as_images, float_notes
-from ambient_train.data.place import Range
+from ambient_train.data.place import Place
 from ambient_train.data.values import ValueMap, find_range
 
 KEY, IN_DATA = "values", "in_units_of_the_data"
@@ -18,17 +18,17 @@ KEY, IN_DATA = "values", "in_units_of_the_data"
 
 
 def mapped_images(
-    array: np.ndarray, where: str, asked: Range | None, kind: str, kept: Mapping[str, Any] | None = None
+    array: np.ndarray, where: str, asked: Place, kind: str, kept: Mapping[str, Any] | None = None
 ) -> tuple[np.ndarray, ValueMap | None, tuple[str, ...]]:
     """(images [N, C, H, W], how their numbers became pixels, notes).
 
-    uint8, and floats in units of [-1, 1], are as they are, without a map, unless a range is asked for. kept: what the
+    uint8, and floats in units of [-1, 1], are as they are, without a map, unless one is asked for. kept: what the
     file says of the map. Raises DataError naming `where`.
     """
     stored = None if kept is None else ValueMap.from_dict(kept, where)
-    if asked is None and stored is not None and not (kept or {}).get(IN_DATA):
+    if not asked.mapped and stored is not None and not (kept or {}).get(IN_DATA):
         return as_images(array, where), stored, ()
-    if asked is None and stored is None and (array.dtype == np.uint8 or array.dtype.kind not in "ui"):
+    if not asked.mapped and stored is None and (array.dtype == np.uint8 or array.dtype.kind not in "ui"):
         return as_images(array, where), None, ()
     values = arranged(array, where)
     if values.dtype.kind not in "uif":
@@ -36,7 +36,7 @@ def mapped_images(
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DataError(f"{where}: {int((~np.isfinite(values)).sum())} values are not finite")
     notes: tuple[str, ...] = ()
-    if asked is not None or stored is None:
+    if asked.mapped or stored is None:
         stored, notes = find_range(lambda k: values[k], len(values), asked, values.dtype.name, kind, where)
     pixels = np.empty(values.shape, np.float32)
     for k, image in enumerate(values):  # one at a time: the way there is in float64
@@ -51,12 +51,16 @@ def notes_on_floats(images: np.ndarray, sigma: np.ndarray | None, values: ValueM
     return float_notes(images, sigma) if values is None else ()
 
 
-def in_pixels(sigma: np.ndarray | None, values: ValueMap | None) -> np.ndarray | None:
-    """Noise levels in units of [-1, 1], of levels in the units of mapped values."""
-    if sigma is None or values is None:
-        return sigma
-    with np.errstate(over="ignore"):
-        return (sigma.astype(np.float64) / values.unit).astype(np.float32)
+def clean_again(
+    pixels: np.ndarray, array: np.ndarray, where: str, values: ValueMap | None, sigma: np.ndarray | None
+) -> np.ndarray:
+    """Pixels of `mapped_images`, where clean counts are read as such; as they are for all other values."""
+    if values is None or values.counts is None or sigma is None:
+        return pixels
+    raw = arranged(array, where)
+    for k in np.flatnonzero(sigma == 0):
+        pixels[k] = values.to_pixels(raw[k], clean=True)
+    return pixels
 
 
 def kept_map(array: np.ndarray | None, where: str) -> dict[str, Any] | None:

@@ -31,15 +31,27 @@ class StatedNoise:
     def in_pixels(self, values: ValueMap | None) -> StatedNoise:
         """The same, its levels in units of [-1, 1] where they are in those of values that were mapped.
 
-        Raises DataError for levels beyond what 32-bit floats hold.
+        Counts have one level, whatever is stated: 0 stays clean. Raises DataError for levels beyond what 32-bit floats
+        hold, and for counts whose noise is stated pixel by pixel or is correlated.
         """
         if self.sigma is None or values is None:
             return self
+        if values.counts is not None:
+            if self.pattern is not None or self.spectrum is not None:
+                raise DataError("a gain says how noisy each pixel is, and a map or spectrum of the noise does, too")
+            return StatedNoise(np.where(self.sigma > 0, 1 / values.unit, 0).astype(np.float32))
         with np.errstate(over="ignore"):
             sigma = (self.sigma.astype(np.float64) / values.unit).astype(np.float32)
         if not np.isfinite(sigma).all():
             raise DataError(f"noise levels beyond what 32-bit floats hold, of values of range {values.unit:g}")
         return StatedNoise(sigma, self.pattern, self.spectrum)
+
+    def or_counts(self, values: ValueMap | None, count: int, asked: bool) -> StatedNoise:
+        """The noise of `count` images; all of them are noisy where values are said to be counts (`asked`) and no level
+        is stated."""
+        if self.sigma is not None or values is None or values.counts is None or not asked:
+            return self
+        return StatedNoise(np.ones(count, np.float32))
 
     def notes(self) -> tuple[str, ...]:
         """A sentence on noise that is not white, or none."""

@@ -3,8 +3,9 @@
 Image i is y_i = x_i + n_i in units of [-1, 1], float32, never clipped; which images are noisy, and their n_i, are those
 of `corrupt` for the same seed: sigma z_i for white noise. The file has `images`, `labels` and `classes` (where there
 are any), `sigma` (one level an image, or one a pixel for a variance map, 0 = clean), `spectrum` for correlated noise,
-and `heldout` (the images that training keeps apart; they stay clean), in the order of the
-source, so that ids, and with them every other random draw, are those of the source too.
+`values` (the gain) for counts, whose images hold brightness x + 1, and `heldout` (the images that training keeps apart;
+they stay clean), in the order of the source, so that ids, and with them every other random draw, are those of the
+source too.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ import torch
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_file
 from ambient_train.data.counts import counts
+from ambient_train.data.formats.mapped import IN_DATA
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images
 from ambient_train.data.mixture import TrainingSet, corrupt
+from ambient_train.data.noise_models.poisson_gaussian import NAME as COUNTS
+from ambient_train.data.noise_models.poisson_gaussian import add_counts, counts_of
+from ambient_train.data.place import Counts
 from ambient_train.data.prepare.archives import npy_stream, write_npy
 from ambient_train.data.prepare.options import CorruptOptions
+from ambient_train.data.values import ValueMap
 
 _BLOCK = 1024
 
@@ -78,8 +84,17 @@ def write_corrupted(
             "source: use one without overlapping images"
         )
     n_clean, n_noisy = counts(len(part), keep=1.0, corruption=options.share)
+    kind, _, argument = options.noise.partition(":")
+    counting = counts_of(argument, options.sigma_n) if kind == COUNTS else None
+    if counting and (part.already_noisy or heldout.already_noisy or part.values is not None):
+        raise UsageError(f"{source}: --noise {COUNTS} is for clean images in units of [-1, 1] or of 8 bits")
     mixture = corrupt(
-        part, n_clean=n_clean, n_noisy=n_noisy, sigma_n=options.sigma_n, seed=options.seed, noise=options.noise
+        part,
+        n_clean=n_clean,
+        n_noisy=n_noisy,
+        sigma_n=options.sigma_n,
+        seed=options.seed,
+        noise="" if counting else options.noise,
     )
     if not mixture.noise.white and heldout.already_noisy:
         raise UsageError(
@@ -98,10 +113,13 @@ def write_corrupted(
         columns["classes"] = np.array(part.classes)
     if part.values is not None:
         columns["values"] = part.values.to_bytes()
+    if counting:  # the images hold brightness, x + 1
+        line = Counts(counting[0], counting[1] ** 2)
+        columns["values"] = ValueMap(0.0, 2.0, "float32", "npz", line).to_bytes(**{IN_DATA: True})
     shape = mixture.shape
     with atomic_file(dest) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with npy_stream(archive, "images", np.dtype(np.float32), (count, *shape)) as stream:
-            for done, block in _blocks(mixture, heldout, count):
+            for done, block in _blocks(mixture, heldout, count, counting):
                 stream.write(block.tobytes())
                 progress("write", done, count)
         for name, column in columns.items():
@@ -122,8 +140,10 @@ def _not_white(mixture: TrainingSet, sigma: np.ndarray) -> dict[str, np.ndarray]
     return {"sigma": maps}
 
 
-def _blocks(mixture: TrainingSet, heldout: ImageSet, count: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(images done, float32 [b, C, H, W]) in the order of the ids."""
+def _blocks(
+    mixture: TrainingSet, heldout: ImageSet, count: int, counting: tuple[float, float] | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(images done, float32 [b, C, H, W]) in the order of the ids. counting: gain and read noise, of counts."""
     place = np.empty(count, np.int64)
     place[mixture.source.ids] = np.arange(len(mixture))
     place[heldout.ids] = -1 - np.arange(len(heldout))
@@ -131,8 +151,14 @@ def _blocks(mixture: TrainingSet, heldout: ImageSet, count: int) -> Iterator[tup
         at = place[start : start + _BLOCK]
         out = np.empty((len(at), *mixture.shape), np.float32)
         train = at >= 0
-        if train.any():
+        if counting is None and train.any():
             out[train] = mixture.batch(torch.from_numpy(at[train])).numpy()
+        elif counting is not None:
+            rows = at[train]
+            x, noisy = mixture.source.pixels(rows), mixture.added[torch.from_numpy(rows)].numpy()
+            out[train] = x + 1
+            drawn = add_counts(x[noisy], mixture.source.ids[rows[noisy]], mixture.seed, *counting)
+            out[np.flatnonzero(train)[noisy]] = drawn
         if not train.all():
-            out[~train] = heldout.pixels(-1 - at[~train])
+            out[~train] = heldout.pixels(-1 - at[~train]) + (counting is not None)
         yield start + len(at), out

@@ -46,7 +46,7 @@ def file_source(spec: str) -> Source:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     known = formats()[suffix(path.name)]
     alone = Tree(str(path), ("",), (), {"": size}, lambda name: path.read_bytes(), folder=False)
-    tree = frame_tree(alone, {"": known}, asked.inside, asked.range, str(path))
+    tree = frame_tree(alone, {"": known}, asked, str(path))
     count, stem = len(tree.images), path.name[: len(path.name) - len(suffix(path.name))]
     label_file = path.with_name(f"{stem}.labels.npy")
     labels = as_labels(load_npy(label_file), count, str(label_file)) if label_file.is_file() else tree.labels
@@ -80,9 +80,11 @@ def folder_source(asked: Place, tree: FrameTree, known: Known) -> Source:
 def _source(asked: Place, tree: FrameTree, known: Known, noise: StatedNoise) -> Source:
     values = tree.values
     try:
-        noise = noise.in_pixels(values)
+        noise = noise.or_counts(values, len(tree.images), asked.counts is not None).in_pixels(values)
     except DataError as error:
         raise DataError(f"{asked}: {error}") from None
+    if values is not None and values.counts is not None and noise.sigma is not None:
+        tree = replace(tree, clean=noise.sigma == 0)
     return Source(
         name=source_name(asked.path),
         count=len(tree.images),

@@ -39,9 +39,9 @@ def open_folder_or_zip(spec: str) -> Source:
     tree = open_tree(path, {ending: name for ending, (name, _) in known_kinds.items()})
     if _of_numbers(tree, known_kinds):
         of_each = {name: known_kinds[suffix(name)] for name in tree.images}
-        frames = frame_tree(tree, of_each, asked.inside, asked.range, str(path))
+        frames = frame_tree(tree, of_each, asked, str(path))
         return folder_source(asked, frames, describe_tree(frames))
-    if asked.inside or asked.range is not None:
+    if asked.inside or asked.mapped:
         raise UsageError(
             f"{spec}: images of 8 bits have their range, 0 to 255, and no data sets inside: give the path alone"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ambient_train.data.formats.arrays import as_labels, load_npy
-from ambient_train.data.formats.mapped import mapped_images, notes_on_floats
+from ambient_train.data.formats.mapped import clean_again, mapped_images, notes_on_floats
 from ambient_train.data.formats.noise_arrays import StatedNoise, noise_beside
 from ambient_train.data.place import place
 from ambient_train.data.readers import Reader
@@ -15,10 +15,13 @@ def _open(spec: str) -> Source:
     are there."""
     asked = place(spec)
     path = asked.path
-    images, values, notes = mapped_images(load_npy(path), str(path), asked.range, "npy")
+    array = load_npy(path)
+    images, values, notes = mapped_images(array, str(path), asked, "npy")
     count = len(images)
     label_file = path.with_suffix(".labels.npy")
-    noise = noise_beside(path, path.stem, images.shape, StatedNoise()).in_pixels(values)
+    noise = noise_beside(path, path.stem, images.shape, StatedNoise())
+    noise = noise.or_counts(values, count, asked.counts is not None).in_pixels(values)
+    images = clean_again(images, array, str(path), values, noise.sigma)
     return Source(
         name=source_name(path),
         count=count,

@@ -12,9 +12,9 @@ from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats import columns
 from ambient_train.data.formats.arrays import as_labels, as_sigma, as_texts, list_npz, load_npz
 from ambient_train.data.formats.classes import from_names
-from ambient_train.data.formats.mapped import IN_DATA, KEY, in_pixels, kept_map, mapped_images, notes_on_floats
+from ambient_train.data.formats.mapped import IN_DATA, KEY, clean_again, kept_map, mapped_images, notes_on_floats
 from ambient_train.data.formats.noise_arrays import SPECTRUM, StatedNoise, as_noise, noise_beside, with_spectrum
-from ambient_train.data.place import Range, place
+from ambient_train.data.place import Place, place
 from ambient_train.data.readers import Reader
 from ambient_train.data.source import Source, source_name
 
@@ -39,7 +39,7 @@ def _open(spec: str) -> Source:
     for names in _LAYOUTS if key is None else ():
         parts = [part for part in _PARTS if names[0].format(part) in held]
         if "train" in parts:
-            return _of_parts(path, held, parts, names, place_asked.range)
+            return _of_parts(path, held, parts, names, place_asked)
     if key is None:
         found = ", ".join(sorted(held)) or "nothing"
         raise DataError(f"{path}: no array named `images` or `arr_0` (it holds {found})")
@@ -47,13 +47,16 @@ def _open(spec: str) -> Source:
     asked = {key, "labels", SPECTRUM, *_OUR_OWN} | ({level} if level else set())
     arrays = load_npz(path, only=asked, text=("labels", "classes"))
     kept = kept_map(arrays.get(KEY), f"{path}:{KEY}")
-    images, values, mapped = mapped_images(arrays[key], f"{path}:{key}", place_asked.range, "npz", kept)
+    images, values, mapped = mapped_images(arrays[key], f"{path}:{key}", place_asked, "npz", kept)
     count = len(images)
     labels, classes = _labels(arrays["labels"], count, f"{path}:labels") if "labels" in arrays else (None, None)
     noise = as_noise(arrays[level], images.shape, f"{path}:{level}") if level else StatedNoise()
     noise = noise if level else noise_beside(path, path.stem, images.shape, noise)
     noise = with_spectrum(noise, arrays.get(SPECTRUM), images.shape, f"{path}:{SPECTRUM}")
-    noise = noise if kept is not None and IN_DATA not in kept else noise.in_pixels(values)
+    noise = noise.or_counts(values, count, place_asked.counts is not None)
+    if kept is None or IN_DATA in kept:
+        noise = noise.in_pixels(values)
+        images = clean_again(images, arrays[key], f"{path}:{key}", values, noise.sigma)
     notes = [f"noise levels are read from the array {level}"] if level and level != "sigma" else []
     return Source(
         name=source_name(path),
@@ -72,7 +75,7 @@ def _open(spec: str) -> Source:
 
 
 def _of_parts(
-    path: Path, held: Mapping[str, str], parts: Collection[str], names: tuple[str, str, str], asked_range: Range | None
+    path: Path, held: Mapping[str, str], parts: Collection[str], names: tuple[str, str, str], place_asked: Place
 ) -> Source:
     """Arrays by part, the training part first."""
     image_keys, label_keys, sigma_keys = ([name.format(part) for part in parts] for name in names)
@@ -83,7 +86,7 @@ def _of_parts(
         raise DataError(f"{path}: parts of different shape or type ({shapes})")
     counts = [len(arrays[key]) for key in image_keys]
     whole = np.concatenate([arrays[key] for key in image_keys])
-    images, values, mapped = mapped_images(whole, f"{path}:{image_keys[0]}", asked_range, "npz")
+    images, values, mapped = mapped_images(whole, f"{path}:{image_keys[0]}", place_asked, "npz")
     labels, classes, notes = None, None, list(_unread(held, asked))
     if all(key in arrays for key in label_keys):
         try:
@@ -103,12 +106,14 @@ def _of_parts(
             )
         levels = [as_sigma(arrays[key], n, f"{path}:{key}") for key, n in zip(sigma_keys, counts, strict=True)]
         sigma = np.concatenate(levels)
+    noise = StatedNoise(sigma).or_counts(values, len(images), place_asked.counts is not None).in_pixels(values)
+    images = clean_again(images, whole, f"{path}:{image_keys[0]}", values, noise.sigma)
     return Source(
         name=source_name(path),
         count=len(images),
         read=lambda ids: images[ids],
         labels=labels,
-        sigma_n=in_pixels(sigma, values),
+        sigma_n=noise.sigma,
         heldout=np.arange(len(images)) >= counts[0] if len(parts) > 1 else None,
         classes=classes,
         notes=(*mapped, *notes, *notes_on_floats(images, sigma, values)),

@@ -292,3 +292,32 @@ def test_correlated_noise_in_200_images_is_flagged_in_95_percent_and_white_noise
                     false += kind is None or not kind.white
     assert flagged >= 0.95 * n - 2 * np.sqrt(n * 0.95 * 0.05)
     assert false <= 0.05 * n + 2 * np.sqrt(n * 0.95 * 0.05)
+
+
+def test_the_spectrum_of_empty_frames_is_that_of_their_noise_and_a_fixed_pattern_is_left_out(tmp_path: Path) -> None:
+    from ambient_train.data.estimation.spectrum import noise_spectrum
+    from ambient_train.data.noise_models.correlated import smoothed
+
+    rng, n, side, sigma = np.random.default_rng(0), 400, 16, 0.3
+    truth = smoothed(0.6, (side, side))[0].astype(float) * sigma**2
+    frames = np.fft.irfft2(np.sqrt(truth) * np.fft.rfft2(rng.normal(size=(n, 1, side, side))), s=(side, side))
+    frames = frames + rng.normal(size=(1, 1, side, side))  # the fixed pattern
+    found = noise_spectrum(frames)[0]
+    # every value scatters by at most sqrt(2/n) of itself
+    assert np.abs(found / truth - 1).max() < 5 * (2 / n) ** 0.5
+    assert np.abs(noise_spectrum(frames + rng.normal(0, 0.1, frames.shape))[0] / truth - 1).max() > 1  # the control
+    np.save(tmp_path / "dark.npy", frames[:, 0].astype(np.float32))
+    where = tmp_path / "noise.spectrum.npy"
+    report = noise_of(f"{tmp_path / 'dark.npy'}:range=-1..1", spectrum=where)
+    np.testing.assert_allclose(np.load(where)[0], found, rtol=1e-4)
+    assert report.sets
+    for path, error, text in (
+        (where, UsageError, "exists"),
+        (tmp_path / "a.csv", UsageError, "must end in .npy"),
+        (tmp_path / "no" / "a.npy", DataError, "no such directory"),
+    ):
+        with pytest.raises(error, match=text):
+            noise_of(str(tmp_path / "dark.npy"), spectrum=path)
+    np.save(tmp_path / "few.npy", frames[:5, 0].astype(np.float32))
+    with pytest.raises(DataError, match="needs 8 images without content or more, there are 5"):
+        noise_of(f"{tmp_path / 'few.npy'}:range=-1..1", spectrum=tmp_path / "b.npy")
