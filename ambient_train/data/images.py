@@ -71,7 +71,7 @@ class ImageSet:
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """1 for grey, 3 for colour, 2 for real and imaginary part."""
         return self.images.shape[1]
 
     @property
@@ -167,7 +167,13 @@ def to_own(pixels: np.ndarray, values: ValueMap | None) -> np.ndarray:
 
 
 def save_grid(images: np.ndarray, path: Path, columns: int | None = None, scale: int | None = None) -> None:
-    """Images uint8 [n, C, H, W] as one PNG grid; small ones are enlarged by whole factors to about 48 pixels."""
+    """Images uint8 [n, C, H, W] as one PNG grid; small ones are enlarged by whole factors to about 48 pixels.
+
+    Of two channels, real and imaginary part, the magnitude is shown.
+    """
+    if images.shape[1] == 2:
+        parts = images.astype(np.float64) - 127.5
+        images = np.minimum(2 * np.hypot(parts[:, :1], parts[:, 1:]), 255).astype(np.uint8)
     n, c, h, w = images.shape
     columns = columns or max(1, int(np.ceil(np.sqrt(n))))
     rows = -(-n // columns)

@@ -37,7 +37,7 @@ def read_npy(stream: IO[bytes], where: str, available: int, text: bool = False) 
     text: arrays of text (of a fixed width, `<U5` or `|S5`) are read, too.
     """
     shape, fortran, dtype = _read_header(stream, where)
-    if dtype.hasobject or dtype.kind not in "uifb" + "US" * text:
+    if dtype.hasobject or dtype.kind not in "uifcb" + "US" * text:
         raise DataError(f"{where}: values of type {dtype} are not numbers")
     if not shape:
         shape = (1,)
@@ -112,16 +112,20 @@ def list_npz(path: Path) -> dict[str, str]:
 
 
 def arranged(array: np.ndarray, where: str) -> np.ndarray:
-    """[N, H, W], [N, C, H, W] or [N, H, W, C] as [N, C, H, W]. Raises DataError for other shapes."""
+    """[N, H, W], [N, C, H, W] or [N, H, W, C] as [N, C, H, W]; complex [N, H, W] as [N, 2, H, W], real and imaginary
+    part. Raises DataError for other shapes."""
+    if array.dtype.kind == "c" and (array.ndim == 3 or (array.ndim == 4 and array.shape[1] == 1)):
+        flat = array.reshape(len(array), *array.shape[-2:])
+        return np.stack([flat.real, flat.imag], axis=1)
     if array.ndim == 3:
         return array[:, None]
-    if array.ndim == 4 and array.shape[1] in (1, 3):
+    if array.ndim == 4 and array.shape[1] in (1, 2, 3):
         return array
     if array.ndim == 4 and array.shape[3] in (1, 3):
         return array.transpose(0, 3, 1, 2)
     raise DataError(
         f"{where}: shape {array.shape} is not a set of images; allowed are [N, H, W], [N, C, H, W] and "
-        "[N, H, W, C] with 1 or 3 colours"
+        "[N, H, W, C] with 1 or 3 colours, or 2 channels for real and imaginary part"
     )
 
 

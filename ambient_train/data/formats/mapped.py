@@ -25,6 +25,8 @@ def mapped_images(
     uint8, and floats in units of [-1, 1], are as they are, without a map, unless one is asked for. kept: what the
     file says of the map. Raises DataError naming `where`.
     """
+    if array.dtype.kind == "c":
+        array = arranged(array, where)
     stored = None if kept is None else ValueMap.from_dict(kept, where)
     if not asked.mapped and stored is not None and not (kept or {}).get(IN_DATA):
         return as_images(array, where), stored, ()
