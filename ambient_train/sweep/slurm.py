@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import shutil
 import signal
 import subprocess
@@ -190,7 +191,7 @@ def _queue_watcher() -> Any:
         silent = False
 
         def update(self) -> None:
-            command = ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i %T"]
+            command = ["squeue", f"--user={os.getuid()}", "--array", "--noheader", "--states=all", "--format=%i %T"]
             asked = subprocess.run(command, capture_output=True, text=True, check=False)
             self._last_status_check = time.time()
             if asked.returncode:

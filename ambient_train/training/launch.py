@@ -74,6 +74,8 @@ def launch(
                     raise _stopped(heard[0]) from None
                 raise _died(error, options) from None
             except RendezvousConnectionError:
+                if options.nodes == 1:
+                    raise
                 if heard:
                     raise _stopped(heard[0]) from None
                 if not left:
