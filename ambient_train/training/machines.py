@@ -50,6 +50,10 @@ STORE_S = 60.0
 """How long the rendezvous store may take for one answer, in seconds: then its machine is lost."""
 
 
+_given_up: list[DynamicRendezvousHandler] = []
+"""Kept, since torch's heartbeat, which may still wait for the broken line, cannot end in the thread that drops it."""
+
+
 class _Watch(threading.Thread):
     """Looks at the group every second, in a thread of its own: on a broken line torch's store waits for the kernel."""
 
@@ -115,7 +119,12 @@ class Machines(RendezvousHandler):
     def shutdown(self) -> bool:
         """Close the group, so that nobody joins it any more, unless this machine is not in it or cannot reach it."""
         self._unwatch()
-        return self._inner.shutdown() if self._met and answers(*self._options.endpoint) else True
+        if not self._met:
+            return True
+        if not answers(*self._options.endpoint):
+            _given_up.append(self._inner)
+            return True
+        return self._inner.shutdown()
 
     def next_rendezvous(self) -> RendezvousInfo:
         """Wait until all machines are here. Raises MeetingError, RendezvousConnectionError if the address is gone."""
