@@ -14,7 +14,7 @@ CERT := $(or $(SSL_CERT_FILE),$(PIP_CERT),$(call pip_setting,cert))
 UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT)") $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow lint docs bench torture clean setup
+.PHONY: demo test slow hosts slurm lint docs bench torture clean setup
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -36,6 +36,12 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow --timeout 1800
+
+hosts: $(STAMP)
+	$(BIN)/python -m pytest -m namespaces --timeout 900 -rs
+
+slurm: $(STAMP)
+	$(BIN)/python -m pytest -m slurm --timeout 900 -rs
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

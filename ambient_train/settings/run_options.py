@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ambient_theory.shared.errors import UsageError
@@ -130,12 +131,35 @@ class LaunchOptions(Checked):
         0, "With --nproc: start the processes again so many times if one dies", at_least=0, panel=_MACHINE
     )
     nodes: int = option(1, "Machines that run this command together", at_least=1, panel=_MACHINE)
-    rendezvous: str = option("", "With --nodes: HOST:PORT on one of them, the same on every machine", panel=_MACHINE)
+    rendezvous: str = option(
+        "",
+        "With --nodes: HOST:PORT on one of them, the same on every machine; the first process runs there",
+        panel=_MACHINE,
+    )
+    rendezvous_timeout_s: float = option(
+        600.0,
+        "With --nodes: how long to wait for the other machines, at the start and after one was lost: 90s, 45m",
+        at_least=1,
+        form="time",
+        flag="--rendezvous-timeout",
+        shown_default="10m",
+        panel=_MACHINE,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nodes > 1 and not self.rendezvous:
             raise UsageError("--nodes needs --rendezvous HOST:PORT, the same on every machine")
+        if self.rendezvous:
+            self.endpoint  # noqa: B018, it checks
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port of `rendezvous`; an IPv6 address stands in brackets."""
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([\w.-]+)):(\d{1,5})", self.rendezvous)
+        if match is None or not 0 < int(match[3]) < 2**16:
+            raise UsageError(f"--rendezvous {self.rendezvous!r}: give HOST:PORT, such as node0:29500 or [::1]:29500")
+        return match[1] or match[2], int(match[3])
 
 
 @dataclass(frozen=True, kw_only=True)

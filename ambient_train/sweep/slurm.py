@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,8 @@ def slurm_executor(logs: Path, options: SlurmOptions, *, name: str, threads: int
         raise UsageError(f"--slurm needs {' and '.join(absent)} on the PATH: run it where SLURM jobs are submitted")
     if (chosen := submitit.JobEnvironment.USR_SIG) != "USR2":
         raise UsageError(f"SUBMITIT_PREEMPT_SIGNAL={chosen}: trainings are saved on USR2; unset the variable")
+    _check_gpus(options)
+    submitit.SlurmJob.watcher = _queue_watcher()
     executor = submitit.SlurmExecutor(folder=logs, max_num_timeout=MAX_REQUEUES)
     wanted: dict[str, Any] = {
         "job_name": f"ambient-{name}",
@@ -150,6 +154,59 @@ def slurm_executor(logs: Path, options: SlurmOptions, *, name: str, threads: int
     }
     executor.update_parameters(**{key: value for key, value in wanted.items() if value is not None})
     return executor
+
+
+def _check_gpus(options: SlurmOptions) -> None:
+    """Raise UsageError for GPUs that no node of the partition has. Where sinfo fails, sbatch says."""
+    if not options.gpus or shutil.which("sinfo") is None:
+        return
+    where = () if options.partition is None else ("--partition", options.partition)
+    asked = subprocess.run(
+        ["sinfo", "--noheader", "--format=%G", *where], capture_output=True, text=True, check=False, timeout=60
+    )
+    resources = asked.stdout.split()
+    if asked.returncode == 0 and resources and not any("gpu" in name for name in resources):
+        place = "cluster" if options.partition is None else f"partition {options.partition}"
+        raise UsageError(
+            f"--slurm-gpus {options.gpus}, but sinfo knows no GPU in this {place}: add --slurm-gpus 0 to train on CPUs"
+            f"{', or name a partition with GPUs (--slurm-partition)' if options.partition is None else ''}"
+        )
+
+
+_ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
+
+
+def read_queue(listing: str, jobs: Iterable[str]) -> dict[str, str]:
+    """States from lines `JOB STATE` of squeue: RUNNING for what has not ended, ENDED for what squeue forgot."""
+    states = dict(line.split()[:2] for line in listing.splitlines() if line.strip())
+    known = {job: states.get(job, "ENDED") for job in jobs}
+    return {job: state if state in (*_ENDED, "ENDED") else "RUNNING" for job, state in known.items()}
+
+
+def _queue_watcher() -> Any:
+    """What tells submitit how jobs stand: squeue, which needs no accounting (submitit itself asks sacct)."""
+    from submitit.slurm.slurm import SlurmInfoWatcher
+
+    class QueueWatcher(SlurmInfoWatcher):
+        silent = False
+
+        def update(self) -> None:
+            command = ["squeue", f"--user={os.getuid()}", "--array", "--noheader", "--states=all", "--format=%i %T"]
+            asked = subprocess.run(command, capture_output=True, text=True, check=False)
+            self._last_status_check = time.time()
+            if asked.returncode:
+                if not self.silent:
+                    talk(
+                        f"squeue does not answer ({asked.stderr.strip()}): the jobs are asked about again until it does"
+                    )
+                self.silent = True
+                return
+            self.silent = False
+            states = read_queue(asked.stdout, self._registered)
+            self._info_dict = {job: {"State": state} for job, state in states.items()}
+            self._finished = {job for job in self._registered if self.is_done(job, mode="cache")}
+
+    return QueueWatcher(delay_s=60)
 
 
 def submit_sweep(

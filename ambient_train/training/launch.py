@@ -17,17 +17,22 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from multiprocessing.synchronize import Event
 from types import FrameType
 from typing import Any
 
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import AmbientError, StoppedError, UsageError
 from ambient_theory.shared.signals import EXIT_CODES, leave_on_signal
 from ambient_train.settings.run_options import LaunchOptions
+from ambient_train.training.machines import rendezvous_settings
+from ambient_train.training.meeting import MeetingError
 from ambient_train.training.world import choose_device, describe, revive
 
 PRELOAD = ["ambient_train.tasks.train"]
@@ -47,46 +52,77 @@ def launch(
     """Run function(**arguments) in `options.nproc` processes on this machine and return what the first of them returns.
 
     Each process finds its place by `join_group`. function and arguments must be picklable (they go through a pipe to
-    our own processes only). nodes: machines that take part, all with the same `rendezvous` (HOST:PORT on one of them).
-    Raises the function's own AmbientError, RankDiedError, and StoppedError if a signal came; signals are forwarded.
+    our own processes only). nodes: machines that take part, all with the same `rendezvous` (HOST:PORT on one of them),
+    which may come back after a loss as often as `max_restarts` says. Raises the function's own AmbientError,
+    RankDiedError, MeetingError, and StoppedError if a signal came; signals are forwarded.
     """
-    nproc, nodes, rendezvous, max_restarts = options.nproc, options.nodes, options.rendezvous, options.max_restarts
+    nproc = options.nproc
     if choose_device(device).type == "cuda" and nproc > torch.cuda.device_count():
         raise UsageError(f"nproc {nproc}: this machine has {torch.cuda.device_count()} GPU(s)")
     multiprocessing.set_forkserver_preload(PRELOAD)
     asked = multiprocessing.get_context("forkserver").Event()
-    local = rendezvous.rsplit(":", 1)[0] in ("", "localhost", "127.0.0.1")
-    config = LaunchConfig(
-        min_nodes=nodes,
-        max_nodes=nodes,
-        nproc_per_node=nproc,
-        run_id=f"ambient-{rendezvous}" if rendezvous else f"ambient-{uuid.uuid4().hex}",
-        rdzv_backend="c10d",
-        rdzv_endpoint=rendezvous or "127.0.0.1:0",
-        local_addr="127.0.0.1" if local else None,
-        max_restarts=max_restarts,
-        start_method="forkserver",
-        signals_to_handle="SIGHUP,SIGQUIT",
-    )
     with _forwarding(asked) as heard:
-        try:
-            outcomes = elastic_launch(config, _rank)(asked, function, dict(arguments), nproc)
-        except ChildFailedError as error:
-            if heard:
-                raise _stopped(heard[0]) from None
-            rank, failure = error.get_first_failure()
-            how = f"killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else "failed"
-            raise RankDiedError(
-                f"process {rank} of the group was {how}"
-                f"{f' after {max_restarts} restart(s)' if max_restarts else ''}: its own message, if it had one, is "
-                "above; the same command continues from the last checkpoint (--max-restarts does so by itself)"
-            ) from None
+        left = options.max_restarts
+        while True:
+            try:
+                outcomes = elastic_launch(_config(replace(options, max_restarts=left)), _rank)(
+                    asked, function, dict(arguments), nproc
+                )
+                break
+            except ChildFailedError as error:
+                if heard:
+                    raise _stopped(heard[0]) from None
+                raise _died(error, options) from None
+            except RendezvousConnectionError:
+                if options.nodes == 1:
+                    raise
+                if heard:
+                    raise _stopped(heard[0]) from None
+                if not left:
+                    raise MeetingError(
+                        f"{options.rendezvous} no longer answers: the same command on every machine continues from the "
+                        "last checkpoint (--max-restarts waits for its return)"
+                    ) from None
+                left -= 1
+                talk(f"{options.rendezvous} no longer answers: the group starts again when it is back")
     kind, value = outcomes[min(outcomes)]
     if kind == "stopped":
         raise _stopped(heard[0] if heard else signal.SIGTERM)
     if kind == "error":
         raise revive(value)
     return value
+
+
+def _config(options: LaunchOptions) -> LaunchConfig:
+    """The group as torch's elastic agent wants it: on one machine at an address of its own, else at the rendezvous."""
+    if options.nodes > 1:
+        meeting = rendezvous_settings(options)
+        run_id = f"ambient-{options.rendezvous}"
+    else:
+        meeting = {"rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0", "local_addr": "127.0.0.1"}
+        run_id = f"ambient-{uuid.uuid4().hex}"
+    return LaunchConfig(
+        min_nodes=options.nodes,
+        max_nodes=options.nodes,
+        nproc_per_node=options.nproc,
+        run_id=run_id,
+        max_restarts=options.max_restarts,
+        start_method="forkserver",
+        signals_to_handle="SIGHUP,SIGQUIT",
+        **meeting,
+    )
+
+
+def _died(error: ChildFailedError, options: LaunchOptions) -> RankDiedError:
+    rank, failure = error.get_first_failure()
+    how = f"killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else "failed"
+    after = f" after {options.max_restarts} restart(s)" if options.max_restarts else ""
+    cause = ", or another machine was lost" if options.nodes > 1 else ""
+    return RankDiedError(
+        f"process {rank} of the group was {how}{after}: its own message, if it had one, is above{cause}; the same "
+        f"command{' on every machine' if cause else ''} continues from the last checkpoint (--max-restarts does so by "
+        "itself)"
+    )
 
 
 def _stopped(number: int) -> StoppedError:
@@ -103,6 +139,9 @@ def _rank(asked: Event, function: Callable[..., Any], arguments: dict[str, Any],
     with leave_on_signal():
         try:
             return "done", function(**arguments)
+        except MeetingError as error:  # perhaps another process's fault: it counts as a failure of this rank
+            talk(f"ambient: {error}")
+            raise SystemExit(error.exit_code) from None
         except AmbientError as error:
             return "error", describe(error)
         finally:

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
 from ambient_theory.shared import errors
 from ambient_theory.shared.errors import AmbientError, StoppedError, UsageError
+from ambient_train.training import meeting
 
 T = TypeVar("T")
 TIMEOUT = datetime.timedelta(hours=1)
@@ -188,10 +188,12 @@ def first_host(nodes: str) -> str:
     return match[1] + (match[2] or "") + (match[3] or "")
 
 
-def _fresh_store(rank: int, size: int) -> Store:
-    """The group's key-value store. Ranks that are started again find the same store, in which the addresses of the dead
-    ones still stand: on one machine every start has a name space of its own."""
-    store, _, _ = next(rendezvous("env://", rank, size, timeout=TIMEOUT))
+def _fresh_store(rank: int, quiet: bool) -> Store:
+    """The group's key-value store, at MASTER_ADDR:MASTER_PORT. Under torchrun on one machine every start finds the same
+    store, in which the addresses of the dead ranks still stand: each start has a name space of its own."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    serve = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    store = meeting.join_store(address, port, serve=serve, limit_s=meeting.MEETING_S, quiet=quiet)
     if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
         return store
     return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
@@ -201,7 +203,8 @@ def _fresh_store(rank: int, size: int) -> Store:
 def join_group(device: str = "auto") -> Iterator[World]:
     """The World of this process: of its torchrun, srun or `--nproc` group, else alone.
 
-    The group speaks gloo between CPUs and NCCL between GPUs. Raises UsageError for a device that ranks cannot share.
+    The group speaks gloo between CPUs and NCCL between GPUs. Raises UsageError for a device that ranks cannot share,
+    MeetingError where the ranks do not find each other in time.
     """
     place = place_in_group()
     if place is None or place[1] == 1:
@@ -212,16 +215,17 @@ def join_group(device: str = "auto") -> Iterator[World]:
         raise UsageError(f"--device {device} with {size} processes: give cuda, each process takes its own")
     os.environ["LOCAL_RANK"] = str(local)
     if "MASTER_ADDR" not in os.environ:
-        os.environ["MASTER_ADDR"] = first_host(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1"))
+        alone = os.environ.get("SLURM_STEP_NUM_NODES", "1") == "1"  # a node's name need not resolve on itself
+        os.environ["MASTER_ADDR"] = "127.0.0.1" if alone else first_host(os.environ["SLURM_STEP_NODELIST"])
     if "MASTER_PORT" not in os.environ:
         os.environ["MASTER_PORT"] = str(20_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000)
     chosen = choose_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(
-        backend, store=_fresh_store(rank, size), rank=rank, world_size=size, timeout=TIMEOUT
-    )
+    store = _fresh_store(rank, quiet=local > 0)
+    meeting.meet(store, os.environ["MASTER_ADDR"], rank, size, limit_s=meeting.MEETING_S, quiet=local > 0)
+    meeting.connect(backend, store, rank, size, limit_s=meeting.MEETING_S, timeout=TIMEOUT)
     try:
         yield World(rank, size, chosen)
     finally:

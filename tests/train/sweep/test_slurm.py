@@ -149,6 +149,7 @@ def cluster(submitit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     here = shlex.quote(str(folder))
     programs = {
         "sbatch": f'echo "$@" >> {here}/sbatch.txt; cp "$1" {here}/job.sh; echo "Submitted batch job 123"',
+        "sinfo": "echo 'gpu:a100:8(S:0-1)'",
         "scontrol": f'echo "$@" >> {here}/scontrol.txt',
         "srun": 'while [[ "$1" == -* ]]; do case "$1" in --output|--error) shift;; esac; shift; done; exec "$@"',
     }
@@ -279,6 +280,45 @@ def test_of_two_jobs_the_better_outcome_of_a_cell_counts_and_a_lost_job_is_named
         sweep.check(outcomes, parsed)
     with pytest.raises(PartialError, match="none of 1 jobs came to its end"):
         Submission(parsed, jobs[2:], tmp_path).outcomes(quiet=True)
+
+
+def test_jobs_that_squeue_forgot_have_ended_and_states_on_the_way_have_not() -> None:
+    listing = "7_0 RUNNING\n7_1 COMPLETED\n8 CONFIGURING\n9 NODE_FAIL\n99 FAILED\n"
+    assert slurm.read_queue(listing, ["7_0", "7_1", "8", "9", "10"]) == {
+        "7_0": "RUNNING",
+        "7_1": "COMPLETED",
+        "8": "RUNNING",
+        "9": "NODE_FAIL",
+        "10": "ENDED",
+    }
+    assert slurm.read_queue("", ["1"]) == {"1": "ENDED"}
+
+
+def test_a_squeue_that_does_not_answer_is_told_once_and_ends_no_job(
+    cluster: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watcher = slurm._queue_watcher()
+    watcher.register_job("5")
+    for answer, done in (("echo unreachable >&2; exit 1", False),) * 2 + (("echo 5 RUNNING", False), ("true", True)):
+        (cluster / "squeue").write_text(f"#!/bin/bash\n{answer}\n")
+        (cluster / "squeue").chmod(0o755)
+        watcher.update()
+        assert watcher.is_done("5", mode="cache") is done
+    assert capsys.readouterr().err.count("squeue does not answer (unreachable)") == 1
+
+
+def test_gpus_are_refused_where_sinfo_knows_none_and_left_to_sbatch_where_it_fails(
+    cluster: Path, tmp_path: Path, grid: Path
+) -> None:
+    submit = ("sweep", "run", grid, "--runs", tmp_path / "runs", "--slurm")
+    (cluster / "sinfo").write_text("#!/bin/bash\necho '(null)'\n")
+    result = ambient(*submit, "--slurm-gpus", 2)
+    assert result.exit_code == 2
+    assert "--slurm-gpus 2, but sinfo knows no GPU in this cluster: add --slurm-gpus 0" in result.stderr
+    assert not (cluster / "sbatch.txt").exists()
+    assert ambient(*submit, "--slurm-gpus", 0).exit_code == 0
+    (cluster / "sinfo").write_text("#!/bin/bash\nexit 1\n")
+    assert ambient(*submit, "--slurm-gpus", 2).exit_code == 0
 
 
 def test_a_refusal_of_sbatch_is_told_in_a_sentence(cluster: Path, tmp_path: Path, grid: Path) -> None:
