@@ -48,7 +48,8 @@ docs: $(STAMP)
 	$(BIN)/python -m ambient_theory.compare.commands.document >> docs/options.md
 
 torture: $(STAMP)
-	$(BIN)/python tests/torture.py --kills 200 --out experiments/torture.json
+	$(BIN)/python tests/torture kills --out experiments/torture.json
+	$(BIN)/python tests/torture files --out experiments/torture_files.json
 
 bench: $(STAMP)
 	mkdir -p benchmarks

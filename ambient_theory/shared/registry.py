@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,10 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         """The member of that name; its module is imported now. Raises UsageError for an unknown name."""
-        module = importlib.import_module(f"{self.package}.{self.check(name).replace('-', '_')}")
-        return cast(T, module.MEMBER)
+        path = f"{self.package}.{name.replace('-', '_')}"
+        if "_" in name or not hasattr(sys.modules.get(path), "MEMBER"):  # what is imported needs no look at the folder
+            self.check(name)
+        return cast(T, importlib.import_module(path).MEMBER)
 
     def _files(self) -> dict[str, Path]:
         places = importlib.import_module(self.package).__path__

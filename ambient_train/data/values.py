@@ -44,8 +44,9 @@ class ValueMap:
         return (self.high - self.low) / 2
 
     def to_pixels(self, values: np.ndarray) -> np.ndarray:
-        """float32 x of values v, any shape."""
-        return ((values.astype(np.float64) - self.low) / self.unit - 1).astype(np.float32)
+        """float32 x of values v, any shape; infinite beyond what they hold."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return ((values.astype(np.float64) - self.low) / self.unit - 1).astype(np.float32)
 
     def to_values(self, pixels: np.ndarray) -> np.ndarray:
         """float64 v of pixels x, any shape."""
@@ -101,7 +102,8 @@ def find_range(
     parts = []
     for k in index:
         flat = read(int(k)).reshape(-1)
-        parts.append(flat[:: max(1, -(-flat.size // room))].astype(np.float64))
+        with np.errstate(invalid="ignore"):  # of a signalling NaN
+            parts.append(flat[:: max(1, -(-flat.size // room))].astype(np.float64))
     sample = np.concatenate(parts)
     sample = sample[np.isfinite(sample)]
     if not sample.size:

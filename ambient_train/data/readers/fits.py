@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -9,9 +10,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.formats.arrays import as_sigma
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_stored, check_shape, layout
-from ambient_train.data.formats.limits import check_array_size, check_expansion
+from ambient_train.data.formats.limits import check_array_size, check_expansion, unpacked
 from ambient_train.data.readers import Reader
 from ambient_train.data.readers._numbers import file_source, is_one
 
@@ -19,6 +21,8 @@ _VARIANCE = ("VAR", "VARIANCE", "VARMAP")
 _DEVIATION = ("ERR", "ERROR", "STAT", "UNCERT", "UNCERTAINTY", "SIGMA", "STD", "STDDEV", "RMS", "NOISE")
 _WEIGHT = ("WHT", "WEIGHT", "WEIGHTS", "IVAR", "INVVAR", "INVVARIANCE")
 _FLAT = 1.05
+_BLOCK, _CARD, _MOST = 2880, 80, 999
+_COUNT = re.compile(rb"(?:HIERARCH +)?(Z?NAXIS|TFIELDS) *= *([-+]?\d+)", re.IGNORECASE)
 
 
 class Fits:
@@ -32,21 +36,16 @@ class Fits:
 
     def open(self, file: BinaryIO, where: str, inside: str) -> Frames:
         fits: Any = import_extra("astropy.io.fits", "science", f"{where}: reading FITS")
-        size = file.seek(0, 2)
-        file.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            hdus = fits.open(file, memmap=False, lazy_load_hdus=False)
-            images = [h for h in hdus if h.is_image and h.header.get("NAXIS", 0) >= 2 and 0 not in h.shape]
+        file, size = unpacked(file, where)
+        hdus = _opened(fits, file, where)
+        images = _images(hdus)
         chosen = _chosen(images, inside, where)
         count, shape, at, _ = layout(chosen.shape, where)
         if shape[0] != 1 or len(chosen.shape) < 3:  # an axis of 3 counts images: FITS has no colours
             count, shape = int(np.prod(chosen.shape[:-2], dtype=np.int64)), (1, *chosen.shape[-2:])
         expanded = check_array_size((count, *shape), abs(int(chosen.header["BITPIX"])) // 8, where)
         check_expansion(size, expanded, where)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            values = np.asarray(chosen.data).reshape(count, *shape[1:])
+        values = np.asarray(chosen.data).reshape(count, *shape[1:])
         shape = check_shape(count, shape, values.dtype, where)
         notes: list[str] = []
         sigma, used = _levels(images, chosen, count, where, notes)
@@ -63,9 +62,8 @@ class Fits:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if like is not None:
-                with fits.open(like, memmap=False, lazy_load_hdus=False) as hdus:
-                    found = [h for h in hdus if h.is_image and h.header.get("NAXIS", 0) >= 2 and 0 not in h.shape]
-                    chosen = _chosen(found, inside, str(path))
+                with _opened(fits, unpacked(like, str(path))[0], str(path)) as hdus:
+                    chosen = _chosen(_images(hdus), inside, str(path))
                     header = chosen.header.copy(strip=True)
                     if int(np.prod(chosen.shape)) == stored.size:
                         stored = images.reshape(chosen.shape)
@@ -74,6 +72,44 @@ class Fits:
             elif images.shape[1] == 3:
                 stored = images[0] if len(images) == 1 else images
             fits.PrimaryHDU(stored, header).writeto(path, overwrite=True)
+
+
+def _opened(fits: Any, file: BinaryIO, where: str) -> Any:
+    """All units of a file, each looked at before astropy reads it. Raises DataError where one does not begin behind the
+    one before, and where its header counts beyond the standard: astropy never returns from either."""
+    if file.read(6) != b"SIMPLE":
+        raise DataError(f"{where}: not a FITS file")
+    _check_counts(file, 0, where)
+    file.seek(0)
+    hdus, end = fits.open(file, memmap=False, lazy_load_hdus=True), 0
+    try:
+        for hdu in hdus:  # reads one after the other
+            place = hdu.fileinfo()
+            if place["hdrLoc"] < end or place["datSpan"] < 0:
+                raise DataError(f"{where}: a damaged FITS file (its units follow each other in a circle)")
+            end = place["datLoc"] + place["datSpan"]
+            _check_counts(file, end, where)
+    except BaseException:
+        hdus.close()
+        raise
+    return hdus
+
+
+def _check_counts(file: BinaryIO, at: int, where: str) -> None:
+    """Raise DataError where the header at `at` has more axes or columns than FITS 4.0 allows (4.4.1, 7.2)."""
+    file.seek(at)
+    while block := file.read(_BLOCK):
+        for start in range(0, len(block), _CARD):
+            card = block[start : start + _CARD]
+            if card.rstrip() == b"END":
+                return
+            count = _COUNT.match(card)
+            if count is not None and not 0 <= int(count[2]) <= _MOST:
+                raise DataError(f"{where}: a damaged FITS file ({count[1].decode()} = {int(count[2])})")
+
+
+def _images(hdus: Any) -> list[Any]:
+    return [h for h in hdus if h.is_image and h.header.get("NAXIS", 0) >= 2 and 0 not in h.shape]
 
 
 def _chosen(images: list[Any], inside: str, where: str) -> Any:
@@ -116,7 +152,7 @@ def _levels(images: list[Any], chosen: Any, count: int, where: str, notes: list[
                 "noise of its mean variance, which is not exact"
             )
         notes.append(text)
-        return level.astype(np.float32), hdu
+        return as_sigma(level, count, f"{where}:{name}"), hdu
     return None, None
 
 

@@ -33,7 +33,7 @@ class Hdf5:
         size = file.seek(0, 2)
         file.seek(0)
         store = h5py.File(file, "r")
-        sets = _datasets(h5py, store, where)
+        sets = _datasets(h5py, store, where, inside)
         name = _chosen(sets, inside, where)
         dataset = sets[name]
         count, shape, at, last = layout(dataset.shape, f"{where}:/{name}")
@@ -67,7 +67,7 @@ class Hdf5:
         name, stored = inside, as_stored(images)
         if like is not None:
             with h5py.File(like, "r") as store:
-                sets = _datasets(h5py, store, str(path))
+                sets = _datasets(h5py, store, str(path), inside)
                 name = _chosen(sets, inside, str(path))
                 if sets[name].size == stored.size:
                     _, _, _, last = layout(sets[name].shape, str(path))
@@ -77,8 +77,9 @@ class Hdf5:
             store.create_dataset(name.strip("/") or "images", data=stored)
 
 
-def _datasets(h5py: Any, store: Any, where: str) -> dict[str, Any]:
-    """Data sets by path, without following links out of the file; groups that hold themselves are met once."""
+def _datasets(h5py: Any, store: Any, where: str, inside: str) -> dict[str, Any]:
+    """Data sets by path, without following links out of the file. One of several names is met once: by the name that is
+    asked for, if that is among them."""
     found: dict[str, Any] = {}
 
     def note(name: str, item: Any) -> None:
@@ -88,7 +89,19 @@ def _datasets(h5py: Any, store: Any, where: str) -> dict[str, Any]:
             found[name] = item
 
     store.visititems(note)
+    name = inside.strip("/")
+    if name and name not in found and _is_here(h5py, store, name):
+        asked = store[name]
+        found = {other: item for other, item in found.items() if item != asked}
+        note(name, asked)
     return found
+
+
+def _is_here(h5py: Any, store: Any, name: str) -> bool:
+    """Whether a path exists, by hard links alone: a soft link may lead out of the file."""
+    parts = name.split("/")
+    paths = ["/".join(parts[: k + 1]) for k in range(len(parts))]
+    return all(isinstance(store.get(path, getlink=True), h5py.HardLink) for path in paths)
 
 
 def _chosen(sets: dict[str, Any], inside: str, where: str) -> str:
