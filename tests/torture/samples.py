@@ -18,6 +18,7 @@ from PIL import Image
 from ambient_train.data.formats.png import SIGNATURE, chunk
 
 SIDE = 16
+_REFUSED = ("elsewhere.h5", "hcompress_1.fits", "plio_1.fits")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def samples() -> dict[str, Sample]:
         root = Path(name)
         alone = {**_tiffs(root), **_hdf5s(root), **_fits(root), **_niftis(root), **_pngs(root), **_arrays(root)}
         made = {
-            name: Sample(reader, {name: data}, name + tail, (name,), refused=name == "elsewhere.h5")
+            name: Sample(reader, {name: data}, name + tail, (name,), refused=name in _REFUSED)
             for name, (reader, tail, data) in alone.items()
         }
         return made | _folders({name: data for name, (_, _, data) in alone.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from pathlib import Path
@@ -20,6 +21,7 @@ from ambient_train.data.readers._numbers import file_source, is_one
 _VARIANCE = ("VAR", "VARIANCE", "VARMAP")
 _DEVIATION = ("ERR", "ERROR", "STAT", "UNCERT", "UNCERTAINTY", "SIGMA", "STD", "STDDEV", "RMS", "NOISE")
 _WEIGHT = ("WHT", "WEIGHT", "WEIGHTS", "IVAR", "INVVAR", "INVVARIANCE")
+_PACKINGS = ("RICE_1", "GZIP_1", "GZIP_2", "NOCOMPRESS")
 _FLAT = 1.05
 _BLOCK, _CARD, _MOST = 2880, 80, 999
 _COUNT = re.compile(rb"(?:HIERARCH +)?(Z?NAXIS|TFIELDS) *= *([-+]?\d+)", re.IGNORECASE)
@@ -43,12 +45,10 @@ class Fits:
         count, shape, at, _ = layout(chosen.shape, where)
         if shape[0] != 1 or len(chosen.shape) < 3:  # an axis of 3 counts images: FITS has no colours
             count, shape = int(np.prod(chosen.shape[:-2], dtype=np.int64)), (1, *chosen.shape[-2:])
-        expanded = check_array_size((count, *shape), abs(int(chosen.header["BITPIX"])) // 8, where)
-        check_expansion(size, expanded, where)
-        values = np.asarray(chosen.data).reshape(count, *shape[1:])
+        values = _values(chosen, size, where).reshape(count, *shape[1:])
         shape = check_shape(count, shape, values.dtype, where)
         notes: list[str] = []
-        sigma, used = _levels(images, chosen, count, where, notes)
+        sigma, used = _levels(images, chosen, count, size, where, notes)
         others = [h.name or "(unnamed)" for h in images if h is not chosen and h is not used]
         if others:
             notes.append(
@@ -126,7 +126,27 @@ def _chosen(images: list[Any], inside: str, where: str) -> Any:
     raise UsageError(f"{where}: no image extension {inside} in it; there are: {shown}")
 
 
-def _levels(images: list[Any], chosen: Any, count: int, where: str, notes: list[str]) -> tuple[np.ndarray | None, Any]:
+def _values(hdu: Any, size: int, where: str) -> np.ndarray:
+    """What an extension holds, in its shape, unpacked from its tiles (FITS 4.0, section 10) where it is packed.
+
+    Raises DataError for what expands too far, and for packings whose decoder in astropy writes where it may not when
+    the bytes are damaged: that would end the process, or spoil what it holds.
+    """
+    packing = getattr(hdu, "compression_type", None)
+    if packing not in (None, *_PACKINGS):
+        raise DataError(
+            f"{where}: packed by {packing}, which cannot be unpacked safely; unpack it with funpack, or pack it by "
+            "RICE_1 or GZIP_2"
+        )
+    itemsize = abs(int(hdu.header["BITPIX"])) // 8
+    tile = 0 if packing is None else math.prod(hdu.tile_shape)
+    check_expansion(size, max(check_array_size(hdu.shape, itemsize, where), tile * itemsize), where)
+    return np.asarray(hdu.data)
+
+
+def _levels(
+    images: list[Any], chosen: Any, count: int, size: int, where: str, notes: list[str]
+) -> tuple[np.ndarray | None, Any]:
     """Levels [count] in the units of the image, from the extension that states the noise of each pixel."""
     for hdu in images:
         name = hdu.name.upper()
@@ -135,7 +155,7 @@ def _levels(images: list[Any], chosen: Any, count: int, where: str, notes: list[
         if hdu.shape != chosen.shape:
             notes.append(f"the extension {name} is not read: its shape {list(hdu.shape)} is not the image's")
             continue
-        stated = np.asarray(hdu.data, np.float64).reshape(count, -1)
+        stated = _values(hdu, size, f"{where}:{name}").astype(np.float64).reshape(count, -1)
         missing = ~np.isfinite(stated) | (stated < 0) | ((stated == 0) & (name in _WEIGHT))
         if missing.any():
             raise DataError(

@@ -33,8 +33,8 @@ class Hdf5:
         size = file.seek(0, 2)
         file.seek(0)
         store = h5py.File(file, "r")
-        sets = _datasets(h5py, store, where, inside)
-        name = _chosen(sets, inside, where)
+        sets = _datasets(h5py, store, where)
+        name = _chosen(sets, _met_as(h5py, store, sets, inside), where)
         dataset = sets[name]
         count, shape, at, last = layout(dataset.shape, f"{where}:/{name}")
         shape = check_shape(count, shape, dataset.dtype, f"{where}:/{name}")
@@ -67,8 +67,8 @@ class Hdf5:
         name, stored = inside, as_stored(images)
         if like is not None:
             with h5py.File(like, "r") as store:
-                sets = _datasets(h5py, store, str(path), inside)
-                name = _chosen(sets, inside, str(path))
+                sets = _datasets(h5py, store, str(path))
+                name = _chosen(sets, _met_as(h5py, store, sets, inside), str(path))
                 if sets[name].size == stored.size:
                     _, _, _, last = layout(sets[name].shape, str(path))
                     arranged = images.transpose(0, 2, 3, 1) if last else images
@@ -77,9 +77,8 @@ class Hdf5:
             store.create_dataset(name.strip("/") or "images", data=stored)
 
 
-def _datasets(h5py: Any, store: Any, where: str, inside: str) -> dict[str, Any]:
-    """Data sets by path, without following links out of the file. One of several names is met once: by the name that is
-    asked for, if that is among them."""
+def _datasets(h5py: Any, store: Any, where: str) -> dict[str, Any]:
+    """Data sets by path, without following links out of the file; what has several names is met once."""
     found: dict[str, Any] = {}
 
     def note(name: str, item: Any) -> None:
@@ -89,19 +88,16 @@ def _datasets(h5py: Any, store: Any, where: str, inside: str) -> dict[str, Any]:
             found[name] = item
 
     store.visititems(note)
-    name = inside.strip("/")
-    if name and name not in found and _is_here(h5py, store, name):
-        asked = store[name]
-        found = {other: item for other, item in found.items() if item != asked}
-        note(name, asked)
     return found
 
 
-def _is_here(h5py: Any, store: Any, name: str) -> bool:
-    """Whether a path exists, by hard links alone: a soft link may lead out of the file."""
-    parts = name.split("/")
+def _met_as(h5py: Any, store: Any, sets: dict[str, Any], inside: str) -> str:
+    """The name by which a data set was met, of one of its names; no soft link is followed, which may leave the file."""
+    parts = inside.strip("/").split("/")
     paths = ["/".join(parts[: k + 1]) for k in range(len(parts))]
-    return all(isinstance(store.get(path, getlink=True), h5py.HardLink) for path in paths)
+    if paths[-1] in sets or not all(isinstance(store.get(path, getlink=True), h5py.HardLink) for path in paths):
+        return inside
+    return next((name for name, item in sets.items() if item == store[paths[-1]]), inside)
 
 
 def _chosen(sets: dict[str, Any], inside: str, where: str) -> str:
