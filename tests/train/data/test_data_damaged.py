@@ -41,7 +41,8 @@ def nothing_said(capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsReco
     """Neither a warning nor a word on the terminal, from Python or from below."""
     yield
     said = capfd.readouterr()
-    assert (said.out, said.err, [str(w.message) for w in recwarn]) == ("", "", [])
+    warned = [str(w.message) for w in recwarn if w.category is not ResourceWarning]  # a source lets go when collected
+    assert (said.out, said.err, warned) == ("", "", [])
 
 
 # ---------------------------------------------------------------------------------------------------------------- FITS
@@ -49,7 +50,7 @@ def nothing_said(capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsReco
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    ("name", "value"), [("NAXIS   ", 2**31), ("NAXIS   ", -1), ("NAXIS1  ", -16), ("TFIELDS ", 100_000)]
+    ("name", "value"), [("NAXIS   ", 2**31), ("NAXIS   ", -1), ("ZNAXIS  ", 2**31), ("TFIELDS ", 100_000)]
 )
 def test_a_fits_that_its_library_never_returns_from_is_refused(tmp_path: Path, name: str, value: int) -> None:
     from astropy.io import fits as format
@@ -60,7 +61,7 @@ def test_a_fits_that_its_library_never_returns_from_is_refused(tmp_path: Path, n
     at = data.rindex(f"{name}= ".encode())
     (tmp_path / "a.fits").write_bytes(data[: at + 10] + str(value).rjust(20).encode() + data[at + 30 :])
     for path in (tmp_path / "a.fits", gzipped(tmp_path / "a.fits")):
-        with pytest.raises(DataError, match=rf"{path.name}: .*(a damaged FITS|cannot be read|no image)"):
+        with pytest.raises(DataError, match=rf"{path.name}: a damaged FITS file \({name.strip()} = {value}\)"):
             load_images(str(path))
 
 
@@ -68,7 +69,7 @@ def test_a_fits_that_its_library_never_returns_from_is_refused(tmp_path: Path, n
 def test_units_of_a_fits_that_lie_in_a_circle_are_refused(tmp_path: Path) -> None:
     path = fits(tmp_path / "a.fits", counts(3))
     data = path.read_bytes()
-    for name, value in (("NAXIS1", -16), ("NAXIS3", 90)):  # as many bytes back as the header is long, and more
+    for name, value in (("NAXIS1", -16), ("NAXIS2", 90), ("NAXIS3", 1)):  # as many bytes back as the header is long
         at = data.index(name.encode())
         data = data[: at + 10] + str(value).rjust(20).encode() + data[at + 30 :]
     path.write_bytes(data)
@@ -101,27 +102,52 @@ def test_levels_of_a_fits_beyond_32_bits_are_refused(tmp_path: Path) -> None:
         load_images(str(path))
 
 
+@pytest.mark.parametrize("kind", ["HCOMPRESS_1", "PLIO_1"])
+def test_packings_whose_decoder_spoils_memory_are_refused_in_images_and_in_levels(tmp_path: Path, kind: str) -> None:
+    from astropy.io import fits as format
+
+    packed = [
+        format.CompImageHDU(counts(1)[0].astype(np.int32), compression_type=kind, name=name) for name in ("SCI", "VAR")
+    ]
+    plain = format.ImageHDU(counts(1)[0], name="SCI")
+    for name, hdus in (("a.fits", packed[:1]), ("b.fits", [plain, packed[1]])):
+        format.HDUList([format.PrimaryHDU(), *hdus]).writeto(tmp_path / name)
+        with pytest.raises(DataError, match=rf"{name}\S*: packed by {kind}, .* funpack"):
+            load_images(str(tmp_path / name))
+    rice = format.CompImageHDU(counts(3).astype(np.int16), compression_type="RICE_1")
+    format.HDUList([format.PrimaryHDU(), rice]).writeto(tmp_path / "c.fits")
+    loaded = load_images(str(tmp_path / "c.fits"), holdout=0.0)
+    assert loaded.values is not None
+    np.testing.assert_allclose(loaded.values.to_values(loaded.images)[:, 0], counts(3), atol=0.01)
+
+
+def test_a_tile_of_a_fits_that_is_larger_than_the_file_can_fill_takes_no_room(tmp_path: Path) -> None:
+    from astropy.io import fits as format
+
+    hdu = format.CompImageHDU(counts(3).astype(np.int16), compression_type="RICE_1")
+    format.HDUList([format.PrimaryHDU(), hdu]).writeto(tmp_path / "a.fits")
+    data = (tmp_path / "a.fits").read_bytes()
+    at = data.index(b"ZTILE1  = ")
+    (tmp_path / "a.fits").write_bytes(data[: at + 10] + str(2**32).rjust(20).encode() + data[at + 30 :])
+    with pytest.raises(DataError, match=r"a\.fits: .* bytes expand to|a\.fits: an array of"):
+        load_images(str(tmp_path / "a.fits"))
+
+
 # ---------------------------------------------------------------------------------------------------------------- TIFF
 
 
 @pytest.mark.usefixtures("nothing_said")
 def test_a_page_unlike_the_first_takes_no_room(tmp_path: Path) -> None:
-    import tifffile
-
-    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
-        for image in counts(3).astype(np.float32):
-            writer.write(image, contiguous=False, metadata=None)
-    data = bytearray((tmp_path / "a.tif").read_bytes())
-    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
-        entry = tif.pages[1].aspage().tags["ImageWidth"].offset
-    data[entry + 8 : entry + 12] = struct.pack("<I", 160_628_752)
-    (tmp_path / "a.tif").write_bytes(data)
-    with pytest.raises(DataError, match=r"a\.tif"):
-        load_images(str(tmp_path / "a.tif"))
+    path = tiff(tmp_path / "a.tif", counts(4).astype(np.float32))
+    data = path.read_bytes()
+    at = [k for k in range(len(data)) if data[k : k + 8] == struct.pack("<HHI", 256, 4, 1)][2]  # ImageWidth of a page
+    path.write_bytes(data[: at + 8] + struct.pack("<I", 160_628_752) + data[at + 12 :])
+    with pytest.raises(DataError, match=r"a\.tif: pages of different sizes"):
+        load_images(str(path))
 
 
 @pytest.mark.usefixtures("nothing_said")
-@pytest.mark.parametrize(("tag", "value"), [("TileWidth", 2**20), ("TileLength", 16), ("TileByteCounts", 2**31)])
+@pytest.mark.parametrize(("tag", "value"), [("TileWidth", 2**20), ("TileLength", 16)])
 def test_damaged_tiles_are_one_sentence(tmp_path: Path, tag: str, value: int) -> None:
     import tifffile
 
@@ -143,7 +169,9 @@ def test_libtiff_says_nothing_of_a_damaged_page(tmp_path: Path, method: str, ins
     (tmp_path / "d").mkdir()
     data = encode(Image.fromarray((counts(1, 32)[0] // 16).astype(np.uint8)), "TIFF", compression=method)
     for path in (tmp_path / "a.tif", tmp_path / "d" / "a.tif"):
-        path.write_bytes(data[:40] + b"\xff" * 60 + data[100:])
+        path.write_bytes(
+            data[:-200] + b"\xff" * 60 + data[-140:] if method == "jpeg" else data[:40] + b"\xff" * 60 + data[100:]
+        )
     with pytest.raises(DataError, match=r"a\.tif.*damaged"):
         load_images(str(tmp_path / inside), holdout=0.0)
 
@@ -171,7 +199,7 @@ def test_signalling_nans_and_the_largest_floats_are_refused_without_a_warning(tm
     large = counts(3).astype(np.float64)
     large[1, 2, 3] = 1.7e308
     with pytest.raises(DataError, match=r"b\.tif/0001: values beyond what 32-bit floats hold"):
-        load_images(str(tiff(tmp_path / "b.tif", large)))
+        load_images(f"{tiff(tmp_path / 'b.tif', large)}:range=0..1")
 
 
 def test_a_name_that_breaks_a_line_breaks_no_sentence(tmp_path: Path) -> None:
