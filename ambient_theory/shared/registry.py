@@ -55,10 +55,11 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         """The member of that name; its module is imported now. Raises UsageError for an unknown name."""
-        path = f"{self.package}.{name.replace('-', '_')}"
-        if "_" in name or not hasattr(sys.modules.get(path), "MEMBER"):  # what is imported needs no look at the folder
-            self.check(name)
-        return cast(T, importlib.import_module(path).MEMBER)
+        imported = sys.modules.get(f"{self.package}.{str(name).replace('-', '_')}")
+        if "_" not in str(name) and imported is not None and hasattr(imported, "MEMBER"):  # no look at the folder
+            return cast(T, imported.MEMBER)
+        module = importlib.import_module(f"{self.package}.{self.check(name).replace('-', '_')}")
+        return cast(T, module.MEMBER)
 
     def _files(self) -> dict[str, Path]:
         places = importlib.import_module(self.package).__path__
