@@ -9,6 +9,7 @@ import gzip
 import io
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -313,7 +314,8 @@ def zip_inside(data: bytes, generator: Generator) -> tuple[bytes, str]:
         content, how = once(content, name, generator)
     members[k] = (name, content, method)
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two members of one name
         for name, content, method in members:
             info = zipfile.ZipInfo(name)
             info.compress_type = method

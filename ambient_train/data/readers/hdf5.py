@@ -14,6 +14,7 @@ from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_chw, as_stored, check_shape, layout
 from ambient_train.data.formats.limits import check_array_size, check_expansion
 from ambient_train.data.readers import Reader
+from ambient_train.data.readers._aside import open_aside
 from ambient_train.data.readers._numbers import file_source, is_one
 
 _USUAL = ("images", "image", "data", "raw", "frames", "stack", "volume", "x", "exported_data")
@@ -29,6 +30,12 @@ class Hdf5:
     suffixes: tuple[str, ...] = (".h5", ".hdf5", ".hdf", ".he5")
 
     def open(self, file: BinaryIO, where: str, inside: str) -> Frames:
+        """The images, read by a process of its own: libhdf5 crashes or never returns on some damaged files."""
+        import_extra("h5py", "science", f"{where}: reading HDF5")
+        return open_aside("hdf5", file, where, inside)
+
+    def open_here(self, file: BinaryIO, where: str, inside: str) -> Frames:
+        """The images, read by this process."""
         h5py: Any = import_extra("h5py", "science", f"{where}: reading HDF5")
         size = file.seek(0, 2)
         file.seek(0)

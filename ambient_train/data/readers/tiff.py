@@ -136,9 +136,11 @@ def _complaints(where: str) -> Iterator[None]:
 
 
 def _check_page(page: Any, first: Any, size: int, where: str) -> None:
-    """Raise DataError for a page unlike the first, and for tiles much larger than the file."""
+    """Raise DataError for a page unlike the first, and for strips or tiles larger than the file can fill."""
     if page.shape != first.shape or page.dtype != first.dtype:
         raise DataError(f"{where}: pages of different sizes or types of values; write them as files of their own")
+    if max(page.databytecounts, default=0) > size:
+        raise DataError(f"{where}: a damaged or truncated TIFF (a part of a page is longer than the file)")
     if first.is_tiled:
         check_expansion(size, math.prod(int(n) for n in page.chunks) * page.dtype.itemsize, where)
 
