@@ -45,7 +45,7 @@ READ, PREPARED, SKIPPED, REFUSED = "read", "prepared", "skipped", "refused"
 GOOD = (READ, SKIPPED, REFUSED)
 _LIBRARIES = ("astropy", "h5py", "nibabel", "numpy", "Pillow", "tifffile")
 _SHARE_PREPARED = 0.25
-_TOGETHER = 50
+_TOGETHER = 126
 _CHUNK = 64
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
@@ -189,8 +189,8 @@ def _child(cases: Sequence[Case], folders: Sequence[Path]) -> None:
 
 
 def run_cases(root: Path, cases: Sequence[Case], table: Mapping[str, Sample]) -> list[dict[str, Any]]:
-    """Outcome, message, processor seconds and peak bytes of each case. One process reads them, the next goes on where it
-    died."""
+    """Outcome, message, processor seconds and peak bytes of each case. One process reads them, the next goes on where
+    it died."""
     folders = [root / f"case-{case.number}" for case in cases]
     for case, folder in zip(cases, folders, strict=True):
         _write(folder, {**table[case.sample].files, case.damaged: case.data})

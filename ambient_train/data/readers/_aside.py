@@ -65,17 +65,18 @@ class _Session:
         self.helper: _Helper | None = _taken()
 
     def ask(self, request: Mapping[str, Any], data: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        lost = (
+            f"{self.where}: damaged: the library for such files ends, hangs or takes more than {MEMORY // 2**30} GiB "
+            "when it reads it"
+        )
         if self.helper is None:
-            raise DataError(f"{self.where}: closed")
+            raise DataError(lost)
         try:
             said, answer = self.helper.ask(request, data)
         except (OSError, EOFError, ValueError):
             self.helper.end()
             self.helper = None
-            raise DataError(
-                f"{self.where}: damaged: the library for such files ends, hangs or takes more than "
-                f"{MEMORY // 2**30} GiB when it reads it"
-            ) from None
+            raise DataError(lost) from None
         if "error" in said:
             raise _ERRORS.get(said["error"], ValueError)(said["message"])
         return said, answer

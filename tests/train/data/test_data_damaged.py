@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import os
@@ -24,6 +25,7 @@ from samples import Sample
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import load_images
 from ambient_train.data.readers import open_source
+from ambient_train.data.readers._aside import _Session
 
 TORTURE = Path(files.__file__).parent
 
@@ -229,6 +231,34 @@ def test_a_data_set_is_found_by_each_of_its_names_and_never_in_another_file(tmp_
     for name in ("scan/elsewhere", "scan/soft", "scan/nothing"):
         with pytest.raises(UsageError, match=rf"no data set /{name} in it"):
             load_images(f"{path}:/{name}")
+
+
+def test_a_file_that_ends_the_process_that_reads_it_is_refused_and_the_next_is_read(tmp_path: Path) -> None:
+    images, ids = counts(4), np.arange(4)
+    first = open_source(str(hdf5(tmp_path / "a.h5", images)))
+    helper = next(item.helper for item in gc.get_objects() if isinstance(item, _Session) and "a.h5" in item.where)
+    assert helper is not None
+    assert first.read(ids).shape == (4, 1, 16, 16)
+    helper.process.kill()
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"^\S*a\.h5: damaged: the library for such files ends, hangs or takes"):
+            first.read(ids)
+    second = open_source(str(hdf5(tmp_path / "b.h5", images[::-1])))
+    assert first.values is not None
+    np.testing.assert_array_equal(first.values.to_pixels(images[::-1]), second.read(ids)[:, 0])
+
+
+def test_a_helper_that_never_answers_is_ended_and_one_that_is_free_serves_again(tmp_path: Path) -> None:
+    session = _Session("x")
+    helper = session.helper
+    assert helper is not None
+    with pytest.raises(ValueError, match="Is a directory"):
+        session.ask({"do": "open", "reader": "hdf5", "where": "x", "inside": "", "path": str(tmp_path)})
+    session.close()
+    again = _Session("y")
+    assert again.helper is helper
+    limit = "import signal; from ambient_train.data.readers import _aside as a; a._limit_time(0.2)\nwhile True: pass"
+    assert subprocess.run([sys.executable, "-c", limit]).returncode == -signal.SIGPROF
 
 
 # ------------------------------------------------------------------------------------------------------- the campaign
