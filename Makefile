@@ -12,6 +12,8 @@ pip_setting = $(shell $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/^[a-z
 LINKS := $(or $(PIP_FIND_LINKS),$(call pip_setting,find-links))
 CERT := $(or $(SSL_CERT_FILE),$(PIP_CERT),$(call pip_setting,cert))
 UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT)") $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+# CHECKED: glibc's own check of the heap, so that a library that writes where it may not is seen at once.
+CHECKED := LD_PRELOAD=libc_malloc_debug.so.0 MALLOC_CHECK_=3 MALLOC_PERTURB_=165
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test slow hosts slurm lint docs bench torture clean setup
@@ -54,7 +56,8 @@ docs: $(STAMP)
 	$(BIN)/python -m ambient_theory.compare.commands.document >> docs/options.md
 
 torture: $(STAMP)
-	$(BIN)/python tests/torture.py --kills 200 --out experiments/torture.json
+	$(BIN)/python tests/torture kills --out experiments/torture.json
+	$(CHECKED) $(BIN)/python tests/torture files --out experiments/torture_files.json
 
 bench: $(STAMP)
 	mkdir -p benchmarks

@@ -59,8 +59,16 @@ def main(outdir: Path, n: int = 1500, duration: str = "60k", samples: int = 9, s
 
     gained = []
     for name, data in (("counts", as_counts), ("white", str(outdir / "white.npz"))):
-        run = train(data=data, corruption=0.9, holdout=0.0, duration=duration, preset="digits", score=False,
-                    evaluation={"denoise": 0, "best": False}, outdir=outdir / name)
+        run = train(
+            data=data,
+            corruption=0.9,
+            holdout=0.0,
+            duration=duration,
+            preset="digits",
+            score=False,
+            evaluation={"denoise": 0, "best": False},
+            outdir=outdir / name,
+        )
         restore(run.directory, outdir / f"{name}-restored", samples=samples, max_images=200)
         with np.load(outdir / f"{name}-restored" / "restored.npz") as stored:
             noisy = stored["noise_before"] > 0
@@ -72,8 +80,10 @@ def main(outdir: Path, n: int = 1500, duration: str = "60k", samples: int = 9, s
         f"PSNR {before.mean():.2f} dB noisy, {gained[0].mean():.2f} restored as counts, {gained[1].mean():.2f} as white "
         f"noise of one level: counts gain {difference.mean():.2f} +- {difference.std() / len(ids) ** 0.5:.2f} dB"
     )
-    figure(outdir / "figure.png", {"noisy": counts[ids[:shown]], "restored": means_of(outdir, "counts", shown),
-                                   "truth": truth[ids[:shown]]})
+    figure(
+        outdir / "figure.png",
+        {"noisy": counts[ids[:shown]], "restored": means_of(outdir, "counts", shown), "truth": truth[ids[:shown]]},
+    )
     return difference
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,9 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         """The member of that name; its module is imported now. Raises UsageError for an unknown name."""
+        imported = sys.modules.get(f"{self.package}.{str(name).replace('-', '_')}")
+        if "_" not in str(name) and imported is not None and hasattr(imported, "MEMBER"):  # no look at the folder
+            return cast(T, imported.MEMBER)
         module = importlib.import_module(f"{self.package}.{self.check(name).replace('-', '_')}")
         return cast(T, module.MEMBER)
 

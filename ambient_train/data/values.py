@@ -65,11 +65,12 @@ class ValueMap:
         return (self._ends[1] - self._ends[0]) / 2
 
     def to_pixels(self, values: np.ndarray, *, clean: bool = False) -> np.ndarray:
-        """float32 x of values v, any shape. clean: they have no noise, which matters for counts alone."""
-        plain = values.astype(np.float64)
-        if self._transform is not None:
-            plain = self._transform.mean(plain) if clean else self._transform.forward(plain)
-        return ((plain - self._ends[0]) / self.unit - 1).astype(np.float32)
+        """float32 x of values v, any shape; infinite beyond what they hold. clean: they have no noise, which matters for counts alone."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            plain = values.astype(np.float64)
+            if self._transform is not None:
+                plain = self._transform.mean(plain) if clean else self._transform.forward(plain)
+            return ((plain - self._ends[0]) / self.unit - 1).astype(np.float32)
 
     def to_values(self, pixels: np.ndarray) -> np.ndarray:
         """float64 v of pixels x, any shape; of counts, the mean that they stand for."""
@@ -137,7 +138,8 @@ def find_range(
     parts = []
     for k in index:
         flat = read(int(k)).reshape(-1)
-        parts.append(flat[:: max(1, -(-flat.size // room))].astype(np.float64))
+        with np.errstate(invalid="ignore"):  # of a signalling NaN
+            parts.append(flat[:: max(1, -(-flat.size // room))].astype(np.float64))
     sample = np.concatenate(parts)
     sample = sample[np.isfinite(sample)]
     if not sample.size:

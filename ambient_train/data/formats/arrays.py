@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
@@ -20,10 +21,12 @@ _LAST_CHARACTER = 0x10FFFF
 def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     try:
         version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(stream)
-        if version == (2, 0):
-            return np.lib.format.read_array_header_2_0(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a header that is nearly Python
+            if version == (1, 0):
+                return np.lib.format.read_array_header_1_0(stream)
+            if version == (2, 0):
+                return np.lib.format.read_array_header_2_0(stream)
         raise DataError(f"{where}: .npy version {version} is not supported (1.0 and 2.0 are)")
     except DataError:
         raise

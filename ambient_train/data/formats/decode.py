@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
 import logging
 import warnings
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from ambient_theory.shared.errors import DataError, first_line
 from ambient_train.data.formats.limits import MAX_PIXELS
@@ -16,6 +18,8 @@ from ambient_train.data.formats.png import SIGNATURE, decode_png
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of damaged files names none of them
 logging.getLogger("PIL").addHandler(logging.NullHandler())
+with contextlib.suppress(OSError, AttributeError):  # libtiff itself says it on stderr, and its caller raises as well
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"))
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")  # nothing that starts a program, as EPS would

@@ -7,11 +7,13 @@ image k is `stack.tif/0007`; they are decoded to float32 pixels by one affine ma
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import threading
+import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -186,7 +188,8 @@ class FrameTree(Tree):
         with self._lock:
             opened = self.frames(file)
             try:
-                values = np.array(opened.read(frame))
+                with _unheard():
+                    values = np.array(opened.read(frame))
             except AmbientError:
                 raise
             except Exception as error:  # decoders of hostile bytes may raise anything
@@ -231,10 +234,19 @@ def recoloured(pixels: np.ndarray, colour: Colour) -> np.ndarray:
     return np.rint(grey).astype(np.uint8) if pixels.dtype == np.uint8 else grey.astype(np.float32)
 
 
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Without the warnings of libraries on damaged files, which name none of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def open_frames(stream: BinaryIO, format: Format, where: str, inside: str) -> Frames:
     """`format.open` of a stream, which is closed with the frames; every way of being damaged is a DataError."""
     try:
-        opened = format.open(stream, where, inside)
+        with _unheard():
+            opened = format.open(stream, where, inside)
     except AmbientError:
         stream.close()
         raise

@@ -8,7 +8,7 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from ambient_theory.shared.errors import DataError
 
@@ -59,6 +59,18 @@ class BoundedReader(io.RawIOBase):
             raise DataError(f"{self._where}: expands to more than {self._limit / 2**30:,.1f} GiB")
         buffer[: len(data)] = data
         return len(data)
+
+
+def unpacked(file: BinaryIO, where: str) -> tuple[BinaryIO, int]:
+    """An open file, or what is packed in it by gzip, at its beginning; and its size. Raises DataError for a bomb."""
+    magic = file.read(2)
+    size = file.seek(0, 2)
+    file.seek(0)
+    if magic != b"\x1f\x8b":
+        return file, size
+    with gzip.GzipFile(fileobj=file) as stream:
+        data = io.BufferedReader(BoundedReader(stream, size, where), 2**18).read()
+    return io.BytesIO(data), len(data)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.plain_text import printable_line
 from ambient_train.data.formats.trees import Tree, decode_threads
 
 
@@ -24,8 +25,8 @@ def stacked_reader(tree: Tree) -> Callable[[np.ndarray], np.ndarray]:
         reference, shape = first[0]
         if pixels.shape != shape:
             raise DataError(
-                f"{tree.where(name)}: {_describe(pixels.shape)}, but {reference} is {_describe(shape)}; "
-                "`ambient data prepare` brings images to one size and one colour mode"
+                f"{tree.where(name)}: {_describe(pixels.shape)}, but {printable_line(reference)} is "
+                f"{_describe(shape)}; `ambient data prepare` brings images to one size and one colour mode"
             )
         return pixels
 

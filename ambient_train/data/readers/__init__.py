@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.plain_text import printable_line
 from ambient_theory.shared.registry import Registry
 from ambient_train.data.builtin import BUILT_IN
@@ -40,8 +40,15 @@ READERS: Registry[Reader] = Registry(__name__, "kind of source")
 
 
 def open_source(spec: str) -> Source:
-    """The source that a built-in name or a path names, not decoded yet. Raises DataError or UsageError."""
-    spec = str(spec)
+    """The source that a built-in name or a path names, not decoded yet. Raises DataError or UsageError, in one line
+    whatever the names of files are."""
+    try:
+        return _opened(str(spec))
+    except (DataError, UsageError) as error:
+        raise type(error)(printable_line(str(error))) from None
+
+
+def _opened(spec: str) -> Source:
     readers = [READERS[name] for name in READERS]
     for reader in (r for r in readers if r.by_name):
         if reader.recognises(spec):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,7 +13,7 @@ import numpy as np
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_stored, check_shape, layout
-from ambient_train.data.formats.limits import check_array_size, check_expansion
+from ambient_train.data.formats.limits import check_array_size, check_expansion, unpacked
 from ambient_train.data.formats.noise_arrays import StatedNoise, as_noise
 from ambient_train.data.readers import Reader
 from ambient_train.data.readers._numbers import file_source, is_one
@@ -19,6 +21,9 @@ from ambient_train.data.readers._numbers import file_source, is_one
 _VARIANCE = ("VAR", "VARIANCE", "VARMAP")
 _DEVIATION = ("ERR", "ERROR", "STAT", "UNCERT", "UNCERTAINTY", "SIGMA", "STD", "STDDEV", "RMS", "NOISE")
 _WEIGHT = ("WHT", "WEIGHT", "WEIGHTS", "IVAR", "INVVAR", "INVVARIANCE")
+_PACKINGS = ("RICE_1", "GZIP_1", "GZIP_2", "NOCOMPRESS")
+_BLOCK, _CARD, _MOST = 2880, 80, 999
+_COUNT = re.compile(rb"(?:HIERARCH +)?(Z?NAXIS|TFIELDS) *= *([-+]?\d+)", re.IGNORECASE)
 
 
 class Fits:
@@ -32,24 +37,17 @@ class Fits:
 
     def open(self, file: BinaryIO, where: str, inside: str) -> Frames:
         fits: Any = import_extra("astropy.io.fits", "science", f"{where}: reading FITS")
-        size = file.seek(0, 2)
-        file.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            hdus = fits.open(file, memmap=False, lazy_load_hdus=False)
-            images = [h for h in hdus if h.is_image and h.header.get("NAXIS", 0) >= 2 and 0 not in h.shape]
+        file, size = unpacked(file, where)
+        hdus = _opened(fits, file, where)
+        images = _images(hdus)
         chosen = _chosen(images, inside, where)
         count, shape, at, _ = layout(chosen.shape, where)
         if shape[0] != 1 or len(chosen.shape) < 3:  # an axis of 3 counts images: FITS has no colours
             count, shape = int(np.prod(chosen.shape[:-2], dtype=np.int64)), (1, *chosen.shape[-2:])
-        expanded = check_array_size((count, *shape), abs(int(chosen.header["BITPIX"])) // 8, where)
-        check_expansion(size, expanded, where)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            values = np.asarray(chosen.data).reshape(count, *shape[1:])
+        values = _values(chosen, size, where).reshape(count, *shape[1:])
         shape = check_shape(count, shape, values.dtype, where)
         notes: list[str] = []
-        noise, used = _noise(images, chosen, count, where, notes)
+        noise, used = _noise(images, chosen, count, size, where, notes)
         others = [h.name or "(unnamed)" for h in images if h is not chosen and h is not used]
         if others:
             notes.append(
@@ -63,9 +61,8 @@ class Fits:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if like is not None:
-                with fits.open(like, memmap=False, lazy_load_hdus=False) as hdus:
-                    found = [h for h in hdus if h.is_image and h.header.get("NAXIS", 0) >= 2 and 0 not in h.shape]
-                    chosen = _chosen(found, inside, str(path))
+                with _opened(fits, unpacked(like, str(path))[0], str(path)) as hdus:
+                    chosen = _chosen(_images(hdus), inside, str(path))
                     header = chosen.header.copy(strip=True)
                     if int(np.prod(chosen.shape)) == stored.size:
                         stored = images.reshape(chosen.shape)
@@ -74,6 +71,44 @@ class Fits:
             elif images.shape[1] == 3:
                 stored = images[0] if len(images) == 1 else images
             fits.PrimaryHDU(stored, header).writeto(path, overwrite=True)
+
+
+def _opened(fits: Any, file: BinaryIO, where: str) -> Any:
+    """All units of a file, each looked at before astropy reads it. Raises DataError where one does not begin behind the
+    one before, and where its header counts beyond the standard: astropy never returns from either."""
+    if file.read(6) != b"SIMPLE":
+        raise DataError(f"{where}: not a FITS file")
+    _check_counts(file, 0, where)
+    file.seek(0)
+    hdus, end = fits.open(file, memmap=False, lazy_load_hdus=True), 0
+    try:
+        for hdu in hdus:  # reads one after the other
+            place = hdu.fileinfo()
+            if place["hdrLoc"] < end or place["datSpan"] < 0:
+                raise DataError(f"{where}: a damaged FITS file (its units follow each other in a circle)")
+            end = place["datLoc"] + place["datSpan"]
+            _check_counts(file, end, where)
+    except BaseException:
+        hdus.close()
+        raise
+    return hdus
+
+
+def _check_counts(file: BinaryIO, at: int, where: str) -> None:
+    """Raise DataError where the header at `at` has more axes or columns than FITS 4.0 allows (4.4.1, 7.2)."""
+    file.seek(at)
+    while block := file.read(_BLOCK):
+        for start in range(0, len(block), _CARD):
+            card = block[start : start + _CARD]
+            if card.rstrip() == b"END":
+                return
+            count = _COUNT.match(card)
+            if count is not None and not 0 <= int(count[2]) <= _MOST:
+                raise DataError(f"{where}: a damaged FITS file ({count[1].decode()} = {int(count[2])})")
+
+
+def _images(hdus: Any) -> list[Any]:
+    return [h for h in hdus if h.is_image and h.header.get("NAXIS", 0) >= 2 and 0 not in h.shape]
 
 
 def _chosen(images: list[Any], inside: str, where: str) -> Any:
@@ -90,7 +125,27 @@ def _chosen(images: list[Any], inside: str, where: str) -> Any:
     raise UsageError(f"{where}: no image extension {inside} in it; there are: {shown}")
 
 
-def _noise(images: list[Any], chosen: Any, count: int, where: str, notes: list[str]) -> tuple[StatedNoise, Any]:
+def _values(hdu: Any, size: int, where: str) -> np.ndarray:
+    """What an extension holds, in its shape, unpacked from its tiles (FITS 4.0, section 10) where it is packed.
+
+    Raises DataError for what expands too far, and for packings whose decoder in astropy writes where it may not when
+    the bytes are damaged: that would end the process, or spoil what it holds.
+    """
+    packing = getattr(hdu, "compression_type", None)
+    if packing not in (None, *_PACKINGS):
+        raise DataError(
+            f"{where}: packed by {packing}, which cannot be unpacked safely; unpack it with funpack, or pack it by "
+            "RICE_1 or GZIP_2"
+        )
+    itemsize = abs(int(hdu.header["BITPIX"])) // 8
+    tile = 0 if packing is None else math.prod(hdu.tile_shape)
+    check_expansion(size, max(check_array_size(hdu.shape, itemsize, where), tile * itemsize), where)
+    return np.asarray(hdu.data)
+
+
+def _noise(
+    images: list[Any], chosen: Any, count: int, size: int, where: str, notes: list[str]
+) -> tuple[StatedNoise, Any]:
     """The noise in the units of the image, from the extension that states that of each pixel."""
     for hdu in images:
         name = hdu.name.upper()
@@ -99,7 +154,7 @@ def _noise(images: list[Any], chosen: Any, count: int, where: str, notes: list[s
         if hdu.shape != chosen.shape:
             notes.append(f"the extension {name} is not read: its shape {list(hdu.shape)} is not the image's")
             continue
-        stated = np.asarray(hdu.data, np.float64).reshape(count, 1, *chosen.shape[-2:])
+        stated = _values(hdu, size, f"{where}:{name}").astype(np.float64).reshape(count, 1, *chosen.shape[-2:])
         missing = ~np.isfinite(stated) | (stated < 0) | ((stated == 0) & (name in _WEIGHT))
         if missing.any():
             raise DataError(

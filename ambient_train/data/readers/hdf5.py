@@ -15,6 +15,7 @@ from ambient_train.data.formats.frames import Frames, as_chw, as_stored, check_s
 from ambient_train.data.formats.limits import check_array_size, check_expansion
 from ambient_train.data.formats.noise_arrays import SPECTRUM, StatedNoise, as_noise, with_spectrum
 from ambient_train.data.readers import Reader
+from ambient_train.data.readers._aside import open_aside
 from ambient_train.data.readers._numbers import file_source, is_one
 
 _USUAL = ("images", "image", "data", "raw", "frames", "stack", "volume", "x", "exported_data")
@@ -30,12 +31,18 @@ class Hdf5:
     suffixes: tuple[str, ...] = (".h5", ".hdf5", ".hdf", ".he5")
 
     def open(self, file: BinaryIO, where: str, inside: str) -> Frames:
+        """The images, read by a process of its own: libhdf5 crashes or never returns on some damaged files."""
+        import_extra("h5py", "science", f"{where}: reading HDF5")
+        return open_aside("hdf5", file, where, inside)
+
+    def open_here(self, file: BinaryIO, where: str, inside: str) -> Frames:
+        """The images, read by this process."""
         h5py: Any = import_extra("h5py", "science", f"{where}: reading HDF5")
         size = file.seek(0, 2)
         file.seek(0)
         store = h5py.File(file, "r")
         sets = _datasets(h5py, store, where)
-        name = _chosen(sets, inside, where)
+        name = _chosen(sets, _met_as(h5py, store, sets, inside), where)
         dataset = sets[name]
         count, shape, at, last = layout(dataset.shape, f"{where}:/{name}")
         shape = check_shape(count, shape, dataset.dtype, f"{where}:/{name}")
@@ -74,7 +81,7 @@ class Hdf5:
         if like is not None:
             with h5py.File(like, "r") as store:
                 sets = _datasets(h5py, store, str(path))
-                name = _chosen(sets, inside, str(path))
+                name = _chosen(sets, _met_as(h5py, store, sets, inside), str(path))
                 if sets[name].size == stored.size:
                     _, _, _, last = layout(sets[name].shape, str(path))
                     arranged = images.transpose(0, 2, 3, 1) if last else images
@@ -84,7 +91,7 @@ class Hdf5:
 
 
 def _datasets(h5py: Any, store: Any, where: str) -> dict[str, Any]:
-    """Data sets by path, without following links out of the file; groups that hold themselves are met once."""
+    """Data sets by path, without following links out of the file; what has several names is met once."""
     found: dict[str, Any] = {}
 
     def note(name: str, item: Any) -> None:
@@ -95,6 +102,15 @@ def _datasets(h5py: Any, store: Any, where: str) -> dict[str, Any]:
 
     store.visititems(note)
     return found
+
+
+def _met_as(h5py: Any, store: Any, sets: dict[str, Any], inside: str) -> str:
+    """The name by which a data set was met, of one of its names; no soft link is followed, which may leave the file."""
+    parts = inside.strip("/").split("/")
+    paths = ["/".join(parts[: k + 1]) for k in range(len(parts))]
+    if paths[-1] in sets or not all(isinstance(store.get(path, getlink=True), h5py.HardLink) for path in paths):
+        return inside
+    return next((name for name, item in sets.items() if item == store[paths[-1]]), inside)
 
 
 def _chosen(sets: dict[str, Any], inside: str, where: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import logging
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +11,7 @@ import numpy as np
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, check_shape
-from ambient_train.data.formats.limits import BoundedReader, check_array_size, check_expansion
+from ambient_train.data.formats.limits import check_array_size, check_expansion, unpacked
 from ambient_train.data.readers import Reader
 from ambient_train.data.readers._numbers import file_source, is_one, no_inside
 
@@ -28,7 +26,7 @@ class Nifti:
 
     def open(self, file: BinaryIO, where: str, inside: str) -> Frames:
         no_inside(inside, where)
-        volume = _volume(_bytes(file, where), where)
+        volume = _volume(unpacked(file, where)[0].read(), where)
         header = volume.header
         spatial = tuple(int(n) for n in volume.shape)
         if not 2 <= len(spatial) <= 5 or min(spatial) < 1:
@@ -51,23 +49,13 @@ class Nifti:
         planes = images[:, 0].transpose(2, 1, 0)
         affine, header = np.eye(4), None
         if like is not None:
-            old = _volume(_bytes(like, str(path)), str(path))
+            old = _volume(unpacked(like, str(path))[0].read(), str(path))
             affine, header = old.affine, old.header.copy()
             if int(np.prod(old.shape)) == planes.size:
                 planes = planes.reshape(old.shape, order="F")
             header.set_slope_inter(1, 0)
             header.set_data_dtype(planes.dtype)
         nibabel.Nifti1Image(np.ascontiguousarray(planes), affine, header, dtype=planes.dtype).to_filename(path)
-
-
-def _bytes(file: BinaryIO, where: str) -> bytes:
-    magic = file.read(2)
-    size = file.seek(0, 2)
-    file.seek(0)
-    if magic != b"\x1f\x8b":
-        return file.read()
-    with gzip.GzipFile(fileobj=file) as stream:
-        return io.BufferedReader(BoundedReader(stream, size, where), 2**18).read()
 
 
 def _volume(data: bytes, where: str) -> Any:

@@ -31,13 +31,11 @@ class Tiff:
         size = file.seek(0, 2)
         file.seek(0)
         _check_chain(file, where)
-        with _complaints() as said:
+        with _complaints(where):
             tif = tifffile.TiffFile(file)
             series = tif.series[0]
             pages, others = series.pages, len(tif.series) - 1
             len(tif.pages)  # walks to the end of the file: a page that is cut off is found now
-        if said:
-            raise DataError(f"{where}: a damaged TIFF ({said[0]})")
         notes = [f"of a TIFF only the first of its series of images is read, {others} more are not"] * bool(others > 0)
         axes, sizes = str(series.axes), tuple(int(n) for n in series.shape)
         last = axes.endswith("S")
@@ -54,21 +52,26 @@ class Tiff:
         if len(pages) == count and pages[0] is not None and _is_image(pages[0].shape, chw):
 
             def read(k: int) -> np.ndarray:
-                with _complaints() as said:
+                with _complaints(where):
                     page = pages[k]
-                if said:
-                    raise DataError(f"{where}: a damaged TIFF ({said[0]})")
                 if page is None:
                     return np.zeros(chw, series.dtype)
+                _check_page(page, series.keyframe, size, where)
                 try:
-                    values = page.asarray()
+                    with _complaints(where):
+                        values = page.asarray()
                 except (ValueError, KeyError, ImportError) as error:
                     if "imagecodecs" not in str(error):
                         raise
                     values = _by_pillow(file, k, where, str(error))
                 return as_chw(values, values.ndim == 3 and values.shape != chw)
         else:  # one page that stands for a whole stack, as ImageJ writes beyond 4 GB
-            whole = series.asarray().reshape(count, *sizes[len(lead) :])
+            for page in pages:
+                if page is not None:
+                    _check_page(page, series.keyframe, size, where)
+            with _complaints(where):
+                whole = series.asarray()
+            whole = whole.reshape(count, *sizes[len(lead) :])
 
             def read(k: int) -> np.ndarray:
                 return as_chw(whole[k], last)
@@ -112,8 +115,8 @@ def _check_chain(file: BinaryIO, where: str) -> None:
 
 
 @contextlib.contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """What tifffile says of a file, which it would only log: pages that it leaves out, tags that it cannot read."""
+def _complaints(where: str) -> Iterator[None]:
+    """DataError for what tifffile would only log of a file: pages that it leaves out, tags that it cannot read."""
     said: list[str] = []
 
     class Listener(logging.Handler):
@@ -124,10 +127,22 @@ def _complaints() -> Iterator[list[str]]:
     logger.addHandler(listener)
     propagated, logger.propagate = logger.propagate, False
     try:
-        yield said
+        yield
     finally:
         logger.removeHandler(listener)
         logger.propagate = propagated
+    if said:
+        raise DataError(f"{where}: a damaged TIFF ({said[0]})")
+
+
+def _check_page(page: Any, first: Any, size: int, where: str) -> None:
+    """Raise DataError for a page unlike the first, and for strips or tiles larger than the file can fill."""
+    if page.shape != first.shape or page.dtype != first.dtype:
+        raise DataError(f"{where}: pages of different sizes or types of values; write them as files of their own")
+    if max(page.databytecounts, default=0) > size:
+        raise DataError(f"{where}: a damaged or truncated TIFF (a part of a page is longer than the file)")
+    if first.is_tiled:
+        check_expansion(size, math.prod(int(n) for n in page.chunks) * page.dtype.itemsize, where)
 
 
 def _is_image(page: tuple[int, ...], shape: tuple[int, int, int]) -> bool:
@@ -139,15 +154,14 @@ def _by_pillow(file: BinaryIO, page: int, where: str, reason: str) -> np.ndarray
     """A page whose compression tifffile cannot undo by itself."""
     from PIL import Image
 
-    file.seek(0)
-    try:
+    mode = None
+    with contextlib.suppress(Exception):  # decoders of hostile bytes may raise anything
+        file.seek(0)
         with Image.open(file, formats=("TIFF",)) as image:
             image.seek(page)
             mode, values = image.mode, np.array(image)
-    except Exception:
-        raise DataError(f"{where}: {reason}: pip install imagecodecs") from None
     if mode not in ("L", "RGB", "I;16", "I;16B", "I;16L", "F"):
-        raise DataError(f"{where}: {reason}: pip install imagecodecs")
+        raise DataError(f"{where}: page {page} is damaged, or {reason}: pip install imagecodecs")
     return values
 
 

@@ -1,4 +1,4 @@
-"""`make torture`: kill trainings at random, damage their files, fill their disk, and count what survives.
+"""Kill trainings at random, damage their files, fill their disk, and count what survives.
 
 A small training is run once undisturbed. Then, again and again, the same training is started in a forked process and
 harmed, until the asked number of kills is reached:
@@ -9,29 +9,24 @@ full disk  RLIMIT_FSIZE lets no file grow beyond a random size
 
 A training survives if the same command, started once more undisturbed, ends with bit-equal weights, averages,
 optimiser, V(sigma), metrics and scores. It is refused if damage left no checkpoint that holds and the command said so:
-that is the promise too. Anything else is a loss. Prints the counts as JSON; exit code 1 if anything was lost.
+that is the promise too. Anything else is a loss.
 """
 
 from __future__ import annotations
 
-import argparse
 import collections
 import contextlib
 import functools
-import json
 import os
 import resource
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent / "train"))
 import tiny_run
 
 from ambient_theory.shared.errors import DataError, UsageError
@@ -163,26 +158,3 @@ def torture(kills: int, seed: int, folder: Path) -> dict[str, Any]:
         else:
             shutil.rmtree(path)
     return {"kills": done, "trainings": trainings, "seed": seed, "counts": dict(sorted(counts.items()))}
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="kills to reach (default 200)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="also write the counts to this file")
-    options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="torture-"))
-    result = torture(options.kills, options.seed, folder)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
-    lost = result["counts"].get("lost", 0) + result["counts"].get("unexpected errors", 0)
-    if not lost:
-        shutil.rmtree(folder)
-    return 1 if lost else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,69 @@
+"""`make torture`: what the product survives. `kills`: harmed trainings. `files`: damaged files of numbers.
+
+Each prints its counts as JSON, and leaves with exit code 1 where a promise was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+
+
+def _kills(options: argparse.Namespace) -> bool:
+    import kills
+
+    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    result = kills.torture(options.count, options.seed, folder)
+    _written(result, options.out)
+    lost = result["counts"].get("lost", 0) + result["counts"].get("unexpected errors", 0)
+    if not lost:
+        shutil.rmtree(folder)
+    return not lost
+
+
+def _files(options: argparse.Namespace) -> bool:
+    import files
+
+    if options.case is not None:
+        found = files.one_case(options.seed, options.case)
+        print(json.dumps(found, indent=1))
+        return found["outcome"] in files.GOOD
+    result = files.torture(options.count, options.seed, options.out, lambda text: print(text, file=sys.stderr))
+    _written(result, options.out)
+    return not result["faults"]
+
+
+def _written(result: dict[str, object], out: Path | None) -> None:
+    text = json.dumps(result, indent=1)
+    print(text)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    campaigns = parser.add_subparsers(required=True)
+    for name, action, count, what in (
+        ("kills", _kills, 200, "kills to reach"),
+        ("files", _files, 20_000, "files to damage; an unfinished campaign in --out is continued"),
+    ):
+        one = campaigns.add_parser(name)
+        one.set_defaults(action=action)
+        one.add_argument("--count", type=int, default=count, help=f"{what} (default {count:,})")
+        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--out", type=Path, help="also write the counts to this file")
+        if name == "files":
+            one.add_argument("--case", type=int, help="only this one, and what became of it")
+    options = parser.parse_args()
+    return 0 if options.action(options) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,272 @@
+"""Small intact files of every kind that the readers of numbers know, as bytes: what the campaign on files damages."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from number_files import counts, fits, gzipped, hdf5, nifti, png16
+from PIL import Image
+
+from ambient_train.data.formats.png import SIGNATURE, chunk
+
+SIDE = 16
+_REFUSED = ("elsewhere.h5", "hcompress_1.fits", "plio_1.fits")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """files: by name, relative to a folder. spec: the source that they are, in that folder. damage: those to damage.
+    refused: whether even the intact ones are."""
+
+    reader: str
+    files: Mapping[str, bytes]
+    spec: str
+    damage: tuple[str, ...]
+    refused: bool = False
+
+
+def samples() -> dict[str, Sample]:
+    """Every sample by name, the same bytes each time but for the time of day in two HDF5 files."""
+    with tempfile.TemporaryDirectory() as name, mock.patch("time.time", return_value=1e9), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        root = Path(name)
+        alone = {**_tiffs(root), **_hdf5s(root), **_fits(root), **_niftis(root), **_pngs(root), **_arrays(root)}
+        made = {
+            name: Sample(reader, {name: data}, name + tail, (name,), refused=name in _REFUSED)
+            for name, (reader, tail, data) in alone.items()
+        }
+        return made | _folders({name: data for name, (_, _, data) in alone.items()})
+
+
+_Files = dict[str, tuple[str, str, bytes]]
+"""name -> (reader, what follows the name in the spec, bytes)"""
+
+
+def _written(root: Path, reader: str, name: str, write: Callable[[Path], object], tail: str = "") -> _Files:
+    write(root / name)
+    return {name: (reader, tail, (root / name).read_bytes())}
+
+
+def _tiffs(root: Path) -> _Files:
+    grey, rgb = counts(4, SIDE), counts(12, SIDE).reshape(3, 4, SIDE, SIDE).transpose(1, 2, 3, 0)
+    byte = (grey // 16).astype(np.uint8)
+    stacks: dict[str, tuple[np.ndarray, dict[str, object]]] = {
+        "plain.tif": (grey, {}),
+        "floats.tif": (grey.astype(np.float32), {"byteorder": ">"}),
+        "colour.tif": (rgb, {}),
+        "planar.tif": (rgb.transpose(0, 3, 1, 2), {"planarconfig": "separate", "photometric": "rgb"}),
+        "big.tif": (grey, {"bigtiff": True}),
+        "ome.tif": (grey, {"ome": True, "metadata": {"axes": "ZYX", "UUID": "0" * 32}}),
+        "imagej.tif": (grey, {"imagej": True}),
+        "whole.tif": (grey, {"imagej": True, "truncate": True}),
+        "deflate.tif": (grey, {"compression": "zlib", "predictor": False}),
+        "tiles.tif": (counts(2, 2 * SIDE), {"tile": (SIDE, SIDE)}),
+        "strips.tif": (grey.astype(np.int32), {"rowsperstrip": 3}),
+    }
+    found: _Files = {}
+    for name, (images, options) in stacks.items():
+        options = {"photometric": "rgb" if images.shape[-1] == 3 else "minisblack", **options}
+
+        def write(path: Path, images: np.ndarray = images, options: dict[str, object] = options) -> None:
+            import tifffile
+
+            tifffile.imwrite(path, images, **options)
+
+        found |= _written(root, "tiff", name, write)
+
+    def pyramid(path: Path) -> None:
+        import tifffile
+
+        with tifffile.TiffWriter(path) as writer:
+            writer.write(grey[0], subifds=1)
+            writer.write(grey[0, ::2, ::2], subfiletype=1)
+
+    found |= _written(root, "tiff", "pyramid.tif", pyramid)
+    for method in ("packbits", "tiff_lzw", "jpeg", "tiff_adobe_deflate"):  # tifffile leaves two of them to Pillow
+        found |= _written(
+            root, "tiff", f"{method}.tif", lambda path, m=method: Image.fromarray(byte[0]).save(path, compression=m)
+        )
+    return found
+
+
+def _hdf5s(root: Path) -> _Files:
+    import h5py
+
+    images = counts(6, SIDE)
+    levels, labels = np.linspace(0, 60, 6), np.arange(6)
+
+    def nested(path: Path) -> None:
+        with h5py.File(path, "w") as store:
+            store["scan/raw"] = images
+            store["scan/sigma"] = levels
+            store["scan/again"] = h5py.SoftLink("/scan/raw")
+            store["scan/elsewhere"] = h5py.ExternalLink("other.h5", "/x")
+            store["notes"] = ["a", "b"]
+            store["table"] = np.zeros(3, [("x", "f4"), ("y", "i2", (2,))])
+            store["scan"].attrs["unit"] = "counts"
+            store["back"] = store["scan"]
+
+    def chunked(path: Path) -> None:
+        with h5py.File(path, "w") as store:
+            store.create_dataset("images", data=images, chunks=(2, 8, 8), compression="gzip", shuffle=True)
+            store.create_dataset("labels", data=labels, maxshape=(None,))
+            store.create_dataset("sigma", data=levels, fletcher32=True, chunks=(3,))
+
+    def filtered(path: Path) -> None:
+        with h5py.File(path, "w") as store:
+            store.create_dataset("data", data=images.astype(np.int32), chunks=(3, 16, 16), scaleoffset=0)
+            store.create_dataset("packed", data=images[:, :1, :1], chunks=(3, 1, 1), compression="lzf")
+
+    def elsewhere(path: Path) -> None:
+        with h5py.File(path, "w") as store:
+            layout = h5py.VirtualLayout((6, SIDE, SIDE), "u2")
+            layout[:] = h5py.VirtualSource("other.h5", "raw", (6, SIDE, SIDE))
+            store.create_virtual_dataset("images", layout)
+            store.create_dataset("x", (2, 4), "u1", external=[("other.bin", 0, 8)])
+
+    def latest(path: Path) -> None:
+        with h5py.File(path, "w", libver="latest") as store:
+            store.create_dataset("images", data=images, chunks=(1, 16, 16), maxshape=(None, 16, 16))
+            store["group/sigma"] = levels
+
+    return {
+        **_written(root, "hdf5", "plain.h5", lambda path: hdf5(path, images, sigma=levels, labels=labels)),
+        **_written(root, "hdf5", "halves.h5", lambda path: hdf5(path, images.astype(">f2"), "frames")),
+        **_written(root, "hdf5", "nested.h5", nested, ":/scan/raw"),
+        **_written(root, "hdf5", "chunked.h5", chunked),
+        **_written(root, "hdf5", "filtered.h5", filtered, ":/data"),
+        **_written(root, "hdf5", "elsewhere.h5", elsewhere, ":/images"),
+        **_written(root, "hdf5", "latest.h5", latest),
+    }
+
+
+def _fits(root: Path) -> _Files:
+    from astropy.io import fits as format
+
+    images, variance = counts(3, SIDE), np.full((3, SIDE, SIDE), 3600, np.float32)
+
+    def table(path: Path) -> None:
+        column = format.Column("x", "3E", array=np.zeros((4, 3), np.float32))
+        hdus = [format.PrimaryHDU(), format.BinTableHDU.from_columns([column]), format.ImageHDU(images, name="SCI")]
+        format.HDUList([*hdus, format.ImageHDU(variance, name="VAR")]).writeto(path)
+
+    def packed(kind: str) -> Callable[[Path], object]:
+        values = images[0] if kind.startswith(("HCOMPRESS", "PLIO")) else images  # these know two axes
+        made = format.CompImageHDU(values.astype(np.int16), compression_type=kind, name="SCI")
+        return lambda path: format.HDUList([format.PrimaryHDU(), made]).writeto(path)
+
+    made = {
+        **_written(root, "fits", "plain.fits", lambda path: fits(path, images)),
+        **_written(root, "fits", "floats.fits", lambda path: fits(path, images.astype(np.float32), VAR=variance)),
+        **_written(root, "fits", "weights.fit", lambda path: fits(path, images.astype(float), IVAR=1 / variance)),
+        **_written(root, "fits", "table.fits", table, ":/SCI"),
+    }
+    for kind in ("RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "PLIO_1"):
+        made |= _written(root, "fits", f"{kind.lower()}.fits", packed(kind))
+    return made | _written(root, "fits", "packed.fits.gz", lambda path: gzipped(fits(path.with_suffix(""), images)))
+
+
+def _niftis(root: Path) -> _Files:
+    import nibabel
+
+    images = counts(5, SIDE)
+
+    def scaled(path: Path) -> None:
+        volume = nibabel.Nifti1Image(images.astype(np.int16).T, np.eye(4))
+        volume.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"a scan"))
+        volume.header.set_slope_inter(0.5, 10)
+        volume.to_filename(path)
+
+    def second(path: Path) -> None:
+        nibabel.Nifti2Image(images.astype(np.float32).T, np.eye(4)).to_filename(path)
+
+    def swapped(path: Path) -> None:
+        header = nibabel.Nifti1Header(endianness=">")
+        header.set_data_dtype(np.int16)
+        nibabel.Nifti1Image(images.reshape(5, 1, SIDE, SIDE).astype(np.int16).T, np.eye(4), header).to_filename(path)
+
+    return {
+        **_written(root, "nifti", "plain.nii", lambda path: nifti(path, images)),
+        **_written(root, "nifti", "scaled.nii", scaled),
+        **_written(root, "nifti", "second.nii", second),
+        **_written(root, "nifti", "swapped.nii", swapped),
+        **_written(root, "nifti", "packed.nii.gz", lambda path: nifti(path, images)),
+    }
+
+
+def _pngs(root: Path) -> _Files:
+    import struct
+    import zlib
+
+    grey = counts(1, SIDE)[0]
+    header = struct.pack(">IIBBBBB", SIDE, SIDE, 16, 0, 0, 0, 0)
+    rows = np.zeros((SIDE, 1 + 2 * SIDE), np.uint8)
+    rows[:, 0] = np.arange(SIDE) % 5  # every filter
+    body = zlib.compress(rows.tobytes())
+    parts = chunk(b"IDAT", body[:9]) + chunk(b"IDAT", body[9:])
+    filtered = SIGNATURE + chunk(b"IHDR", header) + chunk(b"tEXt", b"Title\0x") + parts + chunk(b"IEND", b"")
+    return {
+        **_written(root, "png16", "grey.png", lambda path: png16(path, grey)),
+        **_written(root, "png16", "colour.png", lambda path: png16(path, counts(3, SIDE).transpose(1, 2, 0))),
+        "filtered.png": ("png16", ":range=0..65535", filtered),
+    }
+
+
+def _arrays(root: Path) -> _Files:
+    images = counts(5, SIDE)
+    levels = np.linspace(0, 60, 5)
+    asked = ":range=0..4095"
+
+    def array(path: Path, values: np.ndarray) -> None:
+        np.save(path, values)
+
+    return {
+        **_written(root, "npz", "plain.npz", lambda path: np.savez(path, images=images, sigma=levels)),
+        **_written(root, "npz", "floats.npz", lambda path: np.savez(path, images=images.astype(float)), asked),
+        **_written(
+            root,
+            "npz",
+            "packed.npz",
+            lambda path: np.savez_compressed(path, images=images, labels=np.array(["a", "b", "c", "a", "b"])),
+            ":range=1%..99%",
+        ),
+        **_written(root, "npy", "plain.npy", lambda path: array(path, images)),
+        **_written(root, "npy", "floats.npy", lambda path: array(path, np.asfortranarray(images.astype("f4"))), asked),
+    }
+
+
+def _folders(alone: Mapping[str, bytes]) -> dict[str, Sample]:
+    """Folders and zips of files of one type of values, with the levels of `dataset.csv` beside them."""
+    each = b"file;noise_std\n# by frame\n" + b"".join(b"a.%s/%04d;%d,5\n" % (b"tif", k, k) for k in range(4))
+    kinds = {
+        "tif": ("plain.tif", "imagej.tif", "big.tif"),
+        "png": ("grey.png", "filtered.png", "grey.png"),
+        "fits": ("plain.fits", "plain.fits", "plain.fits"),
+        "h5": ("plain.h5", "plain.h5", "plain.h5"),
+        "nii.gz": ("packed.nii.gz", "packed.nii.gz", "packed.nii.gz"),
+    }
+    made: dict[str, Sample] = {}
+    for ending, names in kinds.items():
+        members = {f"{stem}.{ending}": alone[name] for stem, name in zip("abc", names, strict=True)}
+        rows = "".join(f"{name},{level},cat\n" for name, level in zip(members, (60, 0, 30), strict=True))
+        members |= {"dataset.csv": f"file,sigma,label\n{rows}".encode()}
+        inside = {f"d/{name}": data for name, data in members.items()}
+        made[f"folder of {ending}"] = Sample("folder", inside, "d", tuple(n for n in inside if n != "d/dataset.csv"))
+        made[f"levels of {ending}"] = Sample("dataset.csv", inside, "d", ("d/dataset.csv",))
+        for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)[: 2 if ending == "tif" else 1]:
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w", method) as archive:
+                for name, data in members.items():
+                    archive.writestr(name, data)
+            name = f"{ending.replace('.', '-')}{method}.zip"
+            made[name] = Sample("zip", {name: buffer.getvalue()}, name, (name,))
+    single = {"d/a.tif": alone["plain.tif"], "d/dataset.csv": each}
+    return made | {"levels by frame": Sample("dataset.csv", single, "d", ("d/dataset.csv",))}
