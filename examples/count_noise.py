@@ -6,12 +6,19 @@ a camera. A tenth of the images are long exposures, which count as clean.
 python examples/count_noise.py
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pictures import figure, gain_text, psnr
 
 from ambient_train import restore, train
+
+if TYPE_CHECKING:
+    from ambient_train.data.estimation.gain import Gain
 
 GAIN, READ, OFFSET = 2.2, 6.0, 100.0
 
@@ -32,85 +39,49 @@ def cells(n: int, side: int = 16, seed: int = 0) -> np.ndarray:
     return out
 
 
-def psnr(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Of each image in dB, for the range of the true ones."""
-    return np.asarray(20 * np.log10(np.ptp(truth)) - 10 * np.log10(((images - truth) ** 2).mean(axis=(1, 2))))
-
-
-def main(outdir: Path, n: int = 1500, duration: str = "60k", samples: int = 9, shown: int = 6) -> np.ndarray:
+def main(outdir: Path, n: int = 1500, duration: str = "60k", samples: int = 9, most: int = 100) -> np.ndarray:
+    """Returns what each restored image gains in dB as counts over white noise of one level."""
     from ambient_train.data.estimation.report import noise_of
 
     outdir.mkdir(parents=True, exist_ok=True)
-    photons, rng = cells(n), np.random.default_rng(1)
-    truth = GAIN * photons + OFFSET
-    counts = np.rint(GAIN * rng.poisson(photons) + OFFSET + READ * rng.normal(size=photons.shape))
-    sigma = np.ones(n, np.float32)  # of counts only 0 (clean) or not is read
+    rng = np.random.default_rng(1)
+
+    def camera(photons: np.ndarray) -> np.ndarray:
+        noisy = GAIN * rng.poisson(photons) + OFFSET + READ * rng.normal(size=photons.shape)
+        return np.rint(noisy).clip(0, 65535).astype(np.uint16)
+
+    # flat fields at many exposures show the line variance = gain v + intercept
+    np.save(outdir / "flat.npy", camera(np.repeat(np.geomspace(5, 500, 400), 256).reshape(400, 16, 16)))
+    line = noise_of(str(outdir / "flat.npy")).sets[0].gain
+    assert line is not None
+    print(f"{line.sentence()}; true gain {GAIN}, intercept {READ**2 - GAIN * OFFSET:.0f}")
+
+    photons = cells(n)
+    truth, images = GAIN * photons + OFFSET, camera(photons)
+    sigma = np.full(n, noise_of_mean(line, truth), np.float32)
     sigma[: n // 10] = 0
-    counts[sigma == 0] = np.rint(truth[sigma == 0])
-    np.save(outdir / "cells.npy", counts.clip(0, 65535).astype(np.uint16))
-    np.save(outdir / "noisy.npy", counts[sigma > 0].clip(0, 65535).astype(np.uint16))
-
-    line = next(s.gain for s in noise_of(str(outdir / "noisy.npy")).sets if s.gain is not None)
-    print(f"found: {line.sentence()}; true gain {GAIN}, intercept {READ**2 - GAIN * OFFSET:.1f}")
-    np.save(outdir / "cells.sigma.npy", sigma)
-    as_counts = f"{outdir / 'cells.npy'}:gain={line.gain:.4f},{line.intercept:.2f}"
-    white = noise_of(str(outdir / "noisy.npy")).sets[0].level.value
-    np.savez(outdir / "white.npz", images=counts.clip(0, 65535).astype(np.uint16), sigma=white * sigma)
-
-    gained = []
-    for name, data in (("counts", as_counts), ("white", str(outdir / "white.npz"))):
-        run = train(
-            data=data,
-            corruption=0.9,
-            holdout=0.0,
-            duration=duration,
-            preset="digits",
-            score=False,
-            evaluation={"denoise": 0, "best": False},
-            outdir=outdir / name,
-        )
-        restore(run.directory, outdir / f"{name}-restored", samples=samples, max_images=200)
+    images[sigma == 0] = np.rint(truth[sigma == 0])
+    np.save(outdir / "cells.npy", images)
+    np.save(outdir / "cells.sigma.npy", sigma)  # read as counts, all that matters is what is 0
+    gained, common = [], {"corruption": 0.9, "holdout": 0.0, "duration": duration, "preset": "digits", "score": False}
+    for name, data in (("counts", f"cells.npy:gain={line.gain:.4f},{line.intercept:.2f}"), ("white", "cells.npy")):
+        run = train(data=f"{outdir}/{data}", **common, outdir=outdir / name)
+        restore(run.directory, outdir / f"{name}-restored", samples=samples, max_images=most)
         with np.load(outdir / f"{name}-restored" / "restored.npz") as stored:
             noisy = stored["noise_before"] > 0
             ids, means = stored["ids"][noisy], stored["images"][noisy][:, 0]
         gained.append(psnr(means, truth[ids]))
-    before = psnr(counts[ids], truth[ids])
+        if name == "counts":
+            rows = {"noisy": images[ids[:8]], "restored": means[:8], "true": truth[ids[:8]]}
+            figure(outdir / "figure.png", rows)
     difference = gained[0] - gained[1]
-    print(
-        f"PSNR {before.mean():.2f} dB noisy, {gained[0].mean():.2f} restored as counts, {gained[1].mean():.2f} as white "
-        f"noise of one level: counts gain {difference.mean():.2f} +- {difference.std() / len(ids) ** 0.5:.2f} dB"
-    )
-    figure(
-        outdir / "figure.png",
-        {"noisy": counts[ids[:shown]], "restored": means_of(outdir, "counts", shown), "truth": truth[ids[:shown]]},
-    )
-    return difference
+    print(gain_text(psnr(images[ids], truth[ids]), gained, "as counts"))
+    return np.asarray(difference)
 
 
-def means_of(outdir: Path, name: str, shown: int) -> np.ndarray:
-    with np.load(outdir / f"{name}-restored" / "restored.npz") as stored:
-        return np.asarray(stored["images"][stored["noise_before"] > 0][:shown, 0])
-
-
-def figure(path: Path, rows: dict[str, np.ndarray]) -> None:
-    """Rows of images, each row of one kind, on one scale of grey."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    low, high = min(r.min() for r in rows.values()), max(np.percentile(r, 99.8) for r in rows.values())
-    columns = len(next(iter(rows.values())))
-    drawn, axes = plt.subplots(len(rows), columns, figsize=(1.1 * columns + 0.8, 1.15 * len(rows)), squeeze=False)
-    for (name, images), line in zip(rows.items(), axes, strict=True):
-        for image, place in zip(images, line, strict=True):
-            place.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-            place.set_xticks([])
-            place.set_yticks([])
-        line[0].set_ylabel(name)
-    drawn.tight_layout(pad=0.3)
-    drawn.savefig(path, dpi=110)
-    plt.close(drawn)
+def noise_of_mean(line: Gain, truth: np.ndarray) -> float:
+    """The level of white noise with the mean variance of these brightnesses."""
+    return float(np.sqrt(line.variance(truth).mean()))
 
 
 if __name__ == "__main__":

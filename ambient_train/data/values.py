@@ -65,7 +65,10 @@ class ValueMap:
         return (self._ends[1] - self._ends[0]) / 2
 
     def to_pixels(self, values: np.ndarray, *, clean: bool = False) -> np.ndarray:
-        """float32 x of values v, any shape; infinite beyond what they hold. clean: they have no noise, which matters for counts alone."""
+        """float32 x of values v, any shape; infinite beyond what they hold.
+
+        clean: the values have no noise, which matters for counts alone.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             plain = values.astype(np.float64)
             if self._transform is not None:
