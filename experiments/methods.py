@@ -28,8 +28,14 @@ ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "experiments/results", ROOT / "docs/methods.md"
 LEARNING = "learning_screen.jsonl.gz"
 SCREENS = (
-    ("methods_fashion.jsonl.gz", "Confirmation, 8x8 Fashion-MNIST (experiments/methods_fashion.toml)"),
-    ("methods_digits.jsonl.gz", "Confirmation, digits (experiments/methods_digits.toml)"),
+    (
+        "methods_fashion.jsonl.gz",
+        "Confirmation, 8x8 Fashion-MNIST, two of five seeds of today's default (experiments/methods_fashion.toml)",
+    ),
+    (
+        "methods_digits.jsonl.gz",
+        "Confirmation, digits, two of five seeds of today's default (experiments/methods_digits.toml)",
+    ),
     ("methods_screen_muon.jsonl.gz", "Screen with Muon, the first of two seeds (experiments/methods_screen_muon.toml)"),
     ("methods_screen.jsonl.gz", "First screen, with Adam, stopped after 15 of 40 trainings (methods_screen.toml)"),
 )
