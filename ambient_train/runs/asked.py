@@ -37,7 +37,11 @@ class Request:
 def request_of(settings: TrainSettings) -> Request:
     """name: hash of everything asked that decides the weights, the data's spelling included."""
     asked = {"train": settings.train.to_dict(), "amounts": settings.amounts.to_dict()}
-    return Request(content_hash(asked, 16), fingerprint(settings.train.data))
+    files = fingerprint(settings.train.data)
+    noise = settings.train.noise.partition(":")[2]
+    if noise and is_there(noise):
+        files = content_hash([files, fingerprint(noise)], 16)
+    return Request(content_hash(asked, 16), files)
 
 
 def asked_details(settings: TrainSettings) -> dict[str, Any]:
@@ -49,14 +53,19 @@ def asked_details(settings: TrainSettings) -> dict[str, Any]:
 def fingerprint(data: str) -> str:
     """Sizes and times of change of a data set's files; the name itself for a built-in set.
 
-    Three levels of folders are looked at, each file by name, size and time.
+    Three levels of folders are looked at, each file by name, size and time; beside one file, what states its labels and
+    noise.
     """
     if not is_there(data):
         return data
     asked = place(data)
     files: list[Any] = [[name, size, at] for name, size, at in _files(asked.path, "", _DEEPEST)]
-    if asked.inside or asked.range is not None:
-        files.append([asked.inside, str(asked.range)])
+    beside = (asked.path.with_name(f"{asked.path.stem}.{what}.npy") for what in ("labels", "sigma", "spectrum"))
+    files += [
+        f for path in beside if path.is_file() and not asked.path.is_dir() for f in map(list, _files(path, "", 0))
+    ]
+    if asked.inside or asked.mapped:
+        files.append([asked.inside, str(asked.range), *([str(asked.counts)] if asked.counts else [])])
     return content_hash(files, 16)
 
 

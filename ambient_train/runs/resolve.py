@@ -16,7 +16,7 @@ import torch
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import ImageSet, load_images
 from ambient_train.data.mixture import TrainingSet, corrupt
-from ambient_train.data.noise_models import TABLE as NOISE_MODELS
+from ambient_train.data.noise_models import added_noise, noise_content, noise_name
 from ambient_train.data.place import absolute
 from ambient_train.diffusion.losses import TABLE as WEIGHTS
 from ambient_train.evaluation.features import default_extractors
@@ -99,9 +99,9 @@ class Job:
         mixture = self.training_set()
         if mixture.noise.white:
             return {}
-        kind = self.config.noise or next(name for name in NOISE_MODELS if NOISE_MODELS[name].of_images(self.source))
         lowest = float(mixture.levels[mixture.sigma_n > 0].min())
-        return {"noise": kind, "lowest_level": float(f"{lowest:.6g}")}
+        name = noise_name(mixture.noise, self.config.noise)
+        return {"noise": name, "lowest_level": float(f"{lowest:.6g}")}
 
     def training_set(self) -> TrainingSet:
         """The mixture. Raises DataError if the images are not those of the config's data hash."""
@@ -125,6 +125,10 @@ def resolve(settings: TrainSettings, *, load: Loader | None = None) -> Job:
         raise UsageError("--told-sigma is what the training is told of noisy images: there is none; leave it out")
     if asked.noise and n_noisy == 0:
         raise UsageError("--noise is the kind of the noise of noisy images: there is none; leave it out")
+    noise_hash = ""
+    if asked.noise:
+        noise_hash = noise_content(added_noise(asked.noise, (source.channels, source.resolution, source.resolution)))
+    asked = replace(asked, noise_hash=noise_hash)
     config = replace(asked, n_clean=n_clean, n_noisy=n_noisy, data_hash=source.content_hash[:16])
     evaluation = settings.evaluation
     if not evaluation.extractors:
@@ -154,6 +158,8 @@ def make_training_set(config: TrainConfig, source: ImageSet) -> TrainingSet:
         noise=config.noise,
         told_sigma=config.told_sigma,
     )
+    if config.noise and noise_content(mixture.noise) != config.noise_hash:
+        raise DataError(f"--noise {config.noise}: the file has changed (it is not the noise of this run)")
     check_noise(config, mixture)
     return mixture
 

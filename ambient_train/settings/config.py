@@ -27,7 +27,18 @@ FORMS = ("unbiased", "paper")
 """Of the consistency loss; see `diffusion.consistency`."""
 BY_PRESET = "by preset"
 _OF_THE_DATA = {
-    *("resolution", "holdout", "max_images", "data_hash", "n_clean", "n_noisy", "sigma", "noise", "seed", "teacher")
+    *(
+        "resolution",
+        "holdout",
+        "max_images",
+        "data_hash",
+        "n_clean",
+        "n_noisy",
+        "sigma",
+        "noise_hash",
+        "seed",
+        "teacher",
+    )
 }
 
 
@@ -75,8 +86,16 @@ class TrainConfig(Checked):
         "",
         f"Kind of the noise that is added to the noisy images: {help_for_added()}",
         shown_default="that of the images that came noisy, else white",
+        hashed=False,
         added_later=True,
         panel=_DATA,
+    )
+    noise_hash: str = option(
+        "",
+        "Content of the noise that is added, empty for white; found, not asked for",
+        on_command_line=False,
+        in_files=False,
+        added_later=True,
     )
     told_sigma: float | None = option(
         None,

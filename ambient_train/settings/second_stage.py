@@ -31,7 +31,7 @@ OPTIMISATION = (
 """What the second stage may have otherwise than the first."""
 
 LR, EDM_LR = 1e-4, 1e-5
-_FOUND = ("data_hash", "n_clean", "n_noisy", "teacher")
+_FOUND = ("data_hash", "n_clean", "n_noisy", "noise_hash", "teacher")
 ONLY_DENOISERS = ("sampler", "denoise", "best")
 _AMOUNTS = ("keep", "corruption", "n_clean", "n_noisy")
 

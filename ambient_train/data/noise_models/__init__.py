@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from ambient_theory.shared.registry import Registry
@@ -27,6 +28,34 @@ def noise_of_images(images: ImageSet) -> NoiseModel:
     """The model of the noise that images came with, in their order; white where nothing else is stated."""
     found = (TABLE[name].of_images(images) for name in TABLE)
     return next(model for model in found if model is not None)
+
+
+def noise_content(model: NoiseModel) -> str:
+    """16 hex digits of what a model is beside the strengths of its images; empty for white noise."""
+    arrays = model.describe()
+    if not arrays:
+        return ""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def noise_name(model: NoiseModel, spec: str) -> str:
+    """A model in a word for records: `correlated:0.6`, or the kind and six digits of its content; never a path.
+
+    spec: how it was asked for, "" where it came with the images. Maps that differ from image to image are named by
+    their kind alone.
+    """
+    kind = next(iter(model.describe()))
+    name = {"pattern": "variance-map", "spectrum": "correlated"}[kind]
+    argument = spec.partition(":")[2]
+    if argument.replace(".", "", 1).isdigit():
+        return f"{name}:{argument}"
+    if len(model.describe()[kind]) > 1 and kind == "pattern":
+        return name
+    return f"{name} {noise_content(model)[:6]}"
 
 
 def help_for_added() -> str:

@@ -198,13 +198,41 @@ def test_noise_that_is_written_down_is_that_of_training(tmp_path: Path, noise: s
     white = resolve(settings_from({**common, "data": "digits", "sigma": 0.25}))
     assert white.config.hash != fresh_job.config.hash
     assert [end.loss for end in train(_state(white), white.training_set(), 48)] != pytest.approx(losses[0], rel=1e-2)
-    for j, kind in ((fresh_job, noise), (job, noise.partition(":")[0])):
+    for j in (fresh_job, job):
         described = j.describe_data()
-        assert described["noise"] == kind
+        kind = described["noise"]
+        assert kind.startswith(noise.partition(":")[0])
+        assert str(tmp_path) not in kind
         assert described["lowest_level"] == pytest.approx(float(fresh.levels.max()), rel=1e-5)
         assert Subject.of_job(j).method["noise"] == kind
+    assert job.config.noise_hash == ""
+    assert len(fresh_job.config.noise_hash) == 16
+    assert fresh_job.describe_data()["noise"] == (
+        noise if "0.6" in noise else f"variance-map {_content(fresh_job)[:6]}"
+    )
     assert "noise" not in Subject.of_job(white).method
     assert "noise" not in white.describe_data()
+
+
+def _content(job: Any) -> str:
+    return str(job.config.noise_hash)
+
+
+def test_a_noise_file_counts_by_its_content(tmp_path: Path) -> None:
+    base = {**TINY, "data": "digits", "sigma": 0.25, "corruption": 0.9}
+    maps = some_maps(2)[1, 0]
+    hashes = []
+    for name, array in (("a", maps), ("b", 2 * maps), ("c", maps.T)):
+        np.save(tmp_path / f"{name}.npy", array)
+        job = resolve(settings_from({**base, "noise": f"variance-map:{tmp_path / name}.npy"}))
+        hashes.append(job.config.hash)
+    assert hashes[0] == hashes[1]  # a map is relative to sigma
+    assert hashes[0] != hashes[2]
+    np.save(tmp_path / "c.npy", maps)
+    with pytest.raises(DataError, match="the file has changed"):
+        job.training_set()
+    plain = resolve(settings_from(base)).config
+    assert resolve(settings_from({**base, "noise": "white"})).config.hash == plain.hash
 
 
 def _state(job: Any) -> TrainState:

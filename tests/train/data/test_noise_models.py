@@ -279,7 +279,7 @@ def test_what_cannot_be_a_kind_of_noise_is_refused(tmp_path: Path) -> None:
     holes = tmp_path / "holes.npy"
     np.save(holes, np.where(np.eye(8) > 0, 0.0, 1.0))
     for spec, kind, text in (
-        ("pink", UsageError, "noise 'pink' is not one of correlated, variance-map, white"),
+        ("pink", UsageError, "noise 'pink' is not one of correlated, poisson-gaussian, variance-map, white"),
         ("white:3", UsageError, "no parameters"),
         ("correlated", UsageError, "needs parameters"),
         ("correlated:0", UsageError, "above 0 and below a quarter of the image"),
