@@ -297,7 +297,7 @@ def _changes_what_it_reads(folder: Path) -> None:
     ("kind", "act"),
     [
         ("read", lambda folder: None),
-        ("crash", lambda folder: os.kill(os.getpid(), signal.SIGSEGV)),
+        ("crash", lambda folder: os.kill(os.getpid(), signal.SIGKILL)),
         ("slow", lambda folder: signal.pause()),
         ("memory", lambda folder: bytearray(3 * 2**30)),
         ("unexpected", lambda folder: {}["x"]),
