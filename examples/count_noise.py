@@ -39,7 +39,7 @@ def cells(n: int, side: int = 16, seed: int = 0) -> np.ndarray:
     return out
 
 
-def main(outdir: Path, n: int = 1500, duration: str = "60k", samples: int = 9, most: int = 100) -> np.ndarray:
+def main(outdir: Path, n: int = 1500, duration: str = "24k", samples: int = 5, most: int = 60) -> np.ndarray:
     """Returns what each restored image gains in dB as counts over white noise of one level."""
     from ambient_train.data.estimation.report import noise_of
 

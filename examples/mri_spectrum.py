@@ -49,7 +49,7 @@ def filtered(n: int, level: float, side: int = 16, seed: int = 1) -> np.ndarray:
     return level * np.fft.ifft2(np.sqrt(power / power.mean()) * np.fft.fft2(z))
 
 
-def main(outdir: Path, n: int = 1500, duration: str = "60k", samples: int = 9, most: int = 100) -> np.ndarray:
+def main(outdir: Path, n: int = 1500, duration: str = "24k", samples: int = 5, most: int = 60) -> np.ndarray:
     """Returns what each restored image gains in dB by the spectrum over white noise of its level."""
     from ambient_train.data.estimation.report import noise_of
 

@@ -50,7 +50,7 @@ def exposures(n: int, side: int = 16, seed: int = 1) -> np.ndarray:
     return 120 / np.sqrt(np.maximum(seen, 0.4))
 
 
-def main(outdir: Path, n: int = 1500, duration: str = "60k", samples: int = 9, most: int = 100) -> np.ndarray:
+def main(outdir: Path, n: int = 1500, duration: str = "24k", samples: int = 5, most: int = 60) -> np.ndarray:
     """Returns what each restored field gains in dB by its map over white noise of its mean variance."""
     outdir.mkdir(parents=True, exist_ok=True)
     truth, deviation = sky(n), exposures(n)
