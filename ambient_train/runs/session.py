@@ -148,12 +148,13 @@ class Session:
             self.talk(f"continuing at {found[0].nimg:,} images")
             self.directory.log(f"resumed at {found[0].nimg}")
         reached = found[0].nimg if found else nimg
-        if reached < target:  # else nothing is trained here, and the lines beyond belong to later checkpoints
-            lost = self.directory.rewind_metrics(reached)
-            if lost and found:
-                what = "is gone" if lost < 0 else f"had {lost} lines that cannot be read, which are left out"
-                self.talk(f"metrics.jsonl {what}: no weights or scores depend on it")
-                self.directory.log(f"metrics.jsonl {what}")
+        if reached >= target:  # nothing is trained here, and the lines beyond belong to later checkpoints
+            reached = max([reached, *(int(p.name) for p in checkpoints.available(self.directory.checkpoints))])
+        lost = self.directory.rewind_metrics(reached)
+        if lost and found:
+            what = "is gone" if lost < 0 else f"had {lost} lines that cannot be read, which are left out"
+            self.talk(f"metrics.jsonl {what}: no weights or scores depend on it")
+            self.directory.log(f"metrics.jsonl {what}")
         return {"meta": dict(found[0].meta) if found else None, "skipped": sorted(skipped)}
 
     def _roll_back(self, error: BatchDivergedError) -> None:

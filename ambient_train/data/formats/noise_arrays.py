@@ -76,7 +76,7 @@ def as_noise(array: np.ndarray, shape: tuple[int, int, int, int], where: str) ->
     Maps that are flat in every image are levels. Raises DataError for other shapes, and for pixels of a noisy image
     without finite positive noise.
     """
-    from ambient_train.data.noise_models.variance_map import relative_map
+    from ambient_train.data.noise_models._numbers import relative_map
 
     count, channels, height, width = shape
     if array.ndim < 3 or array.size <= count or array.shape[0] != count:
@@ -95,7 +95,7 @@ def with_spectrum(
     noise: StatedNoise, array: np.ndarray | None, shape: tuple[int, int, int, int], where: str
 ) -> StatedNoise:
     """The noise with its power spectrum. Raises DataError for one that does not fit, or beside maps or no levels."""
-    from ambient_train.data.noise_models.correlated import relative_spectrum
+    from ambient_train.data.noise_models._numbers import relative_spectrum
 
     if array is None:
         return noise

@@ -13,8 +13,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ambient_theory.shared.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,22 +34,6 @@ def counts_of(argument: str, sigma: float) -> tuple[float, float]:
             "the noise of both at mid grey"
         )
     return sigma**2 - read**2, read
-
-
-def add_counts(x: np.ndarray, ids: np.ndarray, seed: int, gain: float, read: float) -> np.ndarray:
-    """v' float32 of images x [n, C, H, W]: a function of (seed, id) alone, by the inverse of the Poisson law."""
-    import torch
-    from scipy.special import pdtrik
-
-    from ambient_train import stateless
-
-    keys, size = torch.from_numpy(ids), math.prod(x.shape[1:])
-    u = stateless.uniform(seed, "counts", keys, size).numpy().reshape(x.shape)
-    z = stateless.normal(seed, "read-noise", keys, x.shape[1:], torch.float64).numpy()
-    mean = np.maximum(x.astype(np.float64) + 1, 0) / gain
-    photons = np.ceil(np.nan_to_num(pdtrik(u, np.maximum(mean, 1e-300)), nan=0.0))  # the least k with P(K <= k) >= u
-    photons = np.where(u <= np.exp(-mean), 0.0, photons)
-    return (gain * photons + read * z).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ from ambient_train.data.formats.mapped import IN_DATA
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images
 from ambient_train.data.mixture import TrainingSet, corrupt
+from ambient_train.data.noise_models._numbers import add_counts
 from ambient_train.data.noise_models.poisson_gaussian import NAME as COUNTS
-from ambient_train.data.noise_models.poisson_gaussian import add_counts, counts_of
+from ambient_train.data.noise_models.poisson_gaussian import counts_of
 from ambient_train.data.place import Counts
 from ambient_train.data.prepare.archives import npy_stream, write_npy
 from ambient_train.data.prepare.options import CorruptOptions

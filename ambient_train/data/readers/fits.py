@@ -163,7 +163,7 @@ def _noise(
             )
         deviation = 1 / np.sqrt(stated) if name in _WEIGHT else stated if name in _DEVIATION else np.sqrt(stated)
         notes.append(f"noise levels are read from the extension {name}")
-        return as_noise(deviation, (count, 1, *chosen.shape[-2:]), f"{where}:/{name}"), hdu
+        return as_noise(deviation, (count, 1, *chosen.shape[-2:]), f"{where}:{name}"), hdu
     return StatedNoise(), None
 
 

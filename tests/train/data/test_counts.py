@@ -13,7 +13,7 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.anscombe import Anscombe
 from ambient_train.data.load import in_values, load_images
 from ambient_train.data.noise_models import added_noise
-from ambient_train.data.noise_models.poisson_gaussian import add_counts
+from ambient_train.data.noise_models._numbers import add_counts
 from ambient_train.data.place import Counts, absolute, place
 from ambient_train.data.prepare.corrupt import write_corrupted
 from ambient_train.data.prepare.options import CorruptOptions

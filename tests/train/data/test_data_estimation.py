@@ -296,7 +296,7 @@ def test_correlated_noise_in_200_images_is_flagged_in_95_percent_and_white_noise
 
 def test_the_spectrum_of_empty_frames_is_that_of_their_noise_and_a_fixed_pattern_is_left_out(tmp_path: Path) -> None:
     from ambient_train.data.estimation.spectrum import noise_spectrum
-    from ambient_train.data.noise_models.correlated import smoothed
+    from ambient_train.data.noise_models._numbers import smoothed
 
     rng, n, side, sigma = np.random.default_rng(0), 400, 16, 0.3
     truth = smoothed(0.6, (side, side))[0].astype(float) * sigma**2

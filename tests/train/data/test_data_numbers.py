@@ -18,7 +18,7 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.formats.frames import FrameTree
 from ambient_train.data.formats.png16 import decode_png16, encode_png16
 from ambient_train.data.load import load_images
-from ambient_train.data.place import absolute, place, with_range
+from ambient_train.data.place import absolute, place, with_map
 from ambient_train.data.prepare.check import check
 from ambient_train.data.prepare.prepare import PrepareConfig, prepare
 from ambient_train.data.readers import open_source
@@ -114,7 +114,7 @@ def test_a_place_is_a_path_a_data_set_and_a_range(tmp_path: Path) -> None:
         assert place(str(found)) == found
     (tmp_path / "odd:range=1..2").mkdir()  # what exists is a path
     assert place(str(tmp_path / "odd:range=1..2")).range is None
-    assert place(with_range(f"{path}:/x:range=0..1", 2.5, 1e6)).range == place(f"{path}:range=2.5..1e6").range
+    assert place(with_map(f"{path}:/x:range=0..1", 2.5, 1e6, None)).range == place(f"{path}:range=2.5..1e6").range
     assert absolute(str(tmp_path / "none")) is None
     assert absolute(f"{path}:/x") == f"{path.resolve()}:/x"
 

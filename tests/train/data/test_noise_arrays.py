@@ -15,7 +15,7 @@ from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images
 from ambient_train.data.mixture import corrupt
 from ambient_train.data.noise_models import noise_of_images
-from ambient_train.data.noise_models.correlated import smoothed
+from ambient_train.data.noise_models._numbers import smoothed
 from ambient_train.data.prepare.corrupt import write_corrupted
 from ambient_train.data.prepare.options import CorruptOptions
 from ambient_train.diffusion.noise_levels import LevelTable

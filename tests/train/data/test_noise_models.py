@@ -14,7 +14,7 @@ from ambient_train import stateless
 from ambient_train.data.noise_models import TABLE, added_noise, help_for_added
 from ambient_train.data.noise_models._base import NoiseModel
 from ambient_train.data.noise_models._gaussian import Mapped
-from ambient_train.data.noise_models.correlated import relative_spectrum, smoothed
+from ambient_train.data.noise_models._numbers import relative_spectrum, smoothed
 from ambient_train.diffusion.losses import TABLE as LOSSES
 from ambient_train.diffusion.losses._base import LossInputs
 

@@ -426,7 +426,7 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
     np.savez(folder / "far.npz", images=held["images"] * 100, sigma=held["sigma"])
     np.savez(folder / "unstated.npz", images=held["images"])
     np.savez(folder / "clean.npz", images=held["clean"], sigma=np.zeros(6))
-    np.savez(folder / "maps.npz", images=held["images"], sigma=np.ones_like(held["images"]))
+    np.savez(folder / "maps.npz", images=held["images"], sigma=np.eye(8)[None].repeat(len(held["images"]), 0))
     np.savez(folder / "negative.npz", images=held["images"], sigma=-held["sigma"])
     np.save(folder / "few.npy", held["clean"][:4])
 
@@ -441,7 +441,7 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
         "range": (data("far.npz"), 3, "beyond what their noise explains"),
         "levels missing": (data("unstated.npz"), 2, "give --sigma"),
         "nothing noisy": (data("clean.npz"), 2, "nothing to restore"),
-        "maps": (data("maps.npz"), 3, "one level an image"),
+        "maps": (data("maps.npz"), 3, "a missing pixel has no noise level"),
         "negative levels": (data("negative.npz"), 3, ">= 0"),
         "levels twice": (data("good.npz", "--sigma", 0.2), 2, "leave it out"),
         "originals of other images": (data("good.npz", "--originals", folder / "few.npy"), 3, "one each, in order"),
