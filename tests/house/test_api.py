@@ -212,6 +212,7 @@ def test_example_bound_and_simulation(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "rate of W1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["count_noise", "sky_maps", "mri_spectrum"])
 def test_example_of_noise(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At toy size: every step runs, and says what the noise model gains; the gain itself needs the real size."""

@@ -103,7 +103,7 @@ def test_the_range_is_that_of_percentiles_or_the_one_that_is_given(tmp_path: Pat
         load_images(flat)
     assert load_images(f"{flat}:range=0..14", holdout=0.0).images.max() == 0
     with pytest.raises(DataError, match="finite"):
-        find_range(lambda k: np.full((1, 2, 2), np.nan), 1, None, "float32", "x", "x")
+        find_range(lambda k: np.full((1, 2, 2), np.nan), 1, place("x"), "float32", "x", "x")
 
 
 def test_a_place_is_a_path_a_data_set_and_a_range(tmp_path: Path) -> None:
