@@ -16,6 +16,7 @@ from typing import Any
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.records import Record
+from ambient_train.data.formats.passed_over import suffix
 from ambient_train.data.place import is_there, place
 from ambient_train.runs.directory import RunDirectory
 from ambient_train.settings.config import TrainConfig
@@ -60,7 +61,8 @@ def fingerprint(data: str) -> str:
         return data
     asked = place(data)
     files: list[Any] = [[name, size, at] for name, size, at in _files(asked.path, "", _DEEPEST)]
-    beside = (asked.path.with_name(f"{asked.path.stem}.{what}.npy") for what in ("labels", "sigma", "spectrum"))
+    stem = asked.path.name[: len(asked.path.name) - len(suffix(asked.path.name))]
+    beside = (asked.path.with_name(f"{stem}.{what}.npy") for what in ("labels", "sigma", "spectrum"))
     files += [
         f for path in beside if path.is_file() and not asked.path.is_dir() for f in map(list, _files(path, "", 0))
     ]

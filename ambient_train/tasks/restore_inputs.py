@@ -233,6 +233,11 @@ def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
     if options.originals is None:
         return Noisy(images, heldout=heldout, tree=tree, noise=noise)
     originals, _, _ = _whole(in_values(options.originals, values), options.resolution)
+    if values is not None and values.counts is not None and originals.already_noisy == len(originals):
+        raise DataError(
+            f"{options.originals}: counts without stated levels count as noisy: say that these are clean, by zeros in "
+            "<stem>.sigma.npy beside them or an array `sigma`"
+        )
     if originals.images.shape != images.images.shape:
         raise DataError(
             f"{options.originals}: {len(originals):,} images {originals.images.shape[1:]}, but {data} has "

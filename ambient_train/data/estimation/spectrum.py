@@ -3,7 +3,7 @@
     P(f) = 1/(H W (N - 1)) sum_i |F(n_i - mean_j n_j)(f)|^2
 
 over N images; taking the mean image out removes what they share (a fixed pattern), and N - 1 makes up for it. Each
-value scatters by 1/sqrt(N - 1) of itself, half of that where f and -f are both counted.
+value scatters by 1/sqrt(N - 1) of itself, sqrt(2) times that where f = -f.
 """
 
 from __future__ import annotations

@@ -56,11 +56,14 @@ def notes_on_floats(images: np.ndarray, sigma: np.ndarray | None, values: ValueM
 def clean_again(
     pixels: np.ndarray, array: np.ndarray, where: str, values: ValueMap | None, sigma: np.ndarray | None
 ) -> np.ndarray:
-    """Pixels of `mapped_images`, where clean counts are read as such; as they are for all other values."""
-    if values is None or values.counts is None or sigma is None:
+    """Pixels of `mapped_images`, where clean counts are read as such; as they are for all other values.
+
+    sigma: levels [N], None where all are clean.
+    """
+    if values is None or values.counts is None:
         return pixels
     raw = arranged(array, where)
-    for k in np.flatnonzero(sigma == 0):
+    for k in range(len(raw)) if sigma is None else np.flatnonzero(sigma == 0):
         pixels[k] = values.to_pixels(raw[k], clean=True)
     return pixels
 

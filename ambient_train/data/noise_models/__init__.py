@@ -48,14 +48,12 @@ def noise_name(model: NoiseModel, spec: str) -> str:
     spec: how it was asked for, "" where it came with the images. Maps that differ from image to image are named by
     their kind alone.
     """
-    kind = next(iter(model.describe()))
-    name = {"pattern": "variance-map", "spectrum": "correlated"}[kind]
     argument = spec.partition(":")[2]
     if argument.replace(".", "", 1).isdigit():
-        return f"{name}:{argument}"
-    if len(model.describe()[kind]) > 1 and kind == "pattern":
-        return name
-    return f"{name} {noise_content(model)[:6]}"
+        return f"{model.kind}:{argument}"
+    if len(model.describe().get("pattern", ())) > 1:
+        return model.kind
+    return f"{model.kind} {noise_content(model)[:6]}"
 
 
 def help_for_added() -> str:

@@ -47,6 +47,11 @@ class NoiseModel(Protocol):
     """The noise of a set of images, or, after `at`, of a batch of them."""
 
     @property
+    def kind(self) -> str:
+        """The name of its kind in the table."""
+        ...
+
+    @property
     def white(self) -> bool:
         """Whether S is sigma_n^2 I."""
         ...

@@ -6,6 +6,7 @@ I) or for each frequency. Every function of S that `_base` names is one of lambd
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Diagonal:
+class Diagonal(ABC):
     """relative: lambda, float32 [N or 1, C or 1, H, W or W//2 + 1]; one for all images where the first axis is 1.
 
     A member of the family says what its basis is.
@@ -40,13 +41,13 @@ class Diagonal:
         chosen = self.relative if len(self.relative) == 1 else self.relative[index.to(self.relative.device)]
         return replace(self, relative=chosen.to(index.device))
 
+    @abstractmethod
     def _into(self, images: Tensor) -> Tensor:
         """U^T."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _back(self, coefficients: Tensor) -> Tensor:
         """U."""
-        raise NotImplementedError
 
     def noise(self, seed: int, ids: Tensor, shape: Sequence[int]) -> Tensor:
         return stateless.normal(seed, "image-noise", ids, shape)
@@ -112,6 +113,8 @@ class Diagonal:
 class Mapped(Diagonal):
     """A variance for each pixel, relative [N or 1, C or 1, H, W]: U = I."""
 
+    kind = "variance-map"
+
     def moved(self, move: Callable[[Tensor], Tensor]) -> Mapped:
         return replace(self, relative=move(self.relative))
 
@@ -132,6 +135,8 @@ class Mapped(Diagonal):
 class Stationary(Diagonal):
     """A variance for each frequency, relative [1, C or 1, H, W//2 + 1]: U is the discrete Fourier transform, so the
     noise goes round the edges (periodic)."""
+
+    kind = "correlated"
 
     width: int
     """W: a half spectrum does not say whether it is even."""

@@ -29,6 +29,7 @@ class White:
     """Kind and model in one, since nothing but the strength belongs to an image; methods as in `_base`."""
 
     parameters = ""
+    kind = "white"
     white = True
 
     def added(self, argument: str, shape: tuple[int, int, int]) -> White:

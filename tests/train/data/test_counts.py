@@ -158,6 +158,16 @@ def test_counts_written_down_are_read_as_white_noise_of_one_level(tmp_path: Path
     assert added.std() == pytest.approx(0.25, rel=0.06)
 
 
+def test_counts_that_a_restoration_wrote_are_clean_when_they_are_read_again(tmp_path: Path) -> None:
+    made = ValueMap(0.0, 400.0, "uint16", "tiff", Counts(2.0))
+    brightness = np.random.default_rng(0).uniform(10, 400, (12, 1, 8, 8))
+    np.savez(tmp_path / "restored.npz", images=brightness, values=made.to_bytes(in_units_of_the_data=True))
+    found = load_images(str(tmp_path / "restored.npz"))
+    assert not found.already_noisy
+    assert found.values is not None
+    np.testing.assert_allclose(found.values.to_values(found.pixels()), brightness, rtol=1e-4)
+
+
 def test_places_name_counts() -> None:
     found = place("a.tif:range=0..4095:gain=2.1,-180")
     assert (found.counts, str(found.path)) == (Counts(2.1, -180.0), "a.tif")
