@@ -15,10 +15,13 @@ from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images
 from ambient_train.data.mixture import corrupt
 from ambient_train.data.noise_models import noise_of_images
+from ambient_train.data.noise_models._gaussian import Mapped
 from ambient_train.data.noise_models._numbers import smoothed
 from ambient_train.data.prepare.corrupt import write_corrupted
 from ambient_train.data.prepare.options import CorruptOptions
 from ambient_train.diffusion.noise_levels import LevelTable
+from ambient_train.evaluation.proximal import corrupt_like
+from ambient_train.runs.asked import request_of
 from ambient_train.runs.resolve import make_training_set, resolve
 from ambient_train.runs.score import Subject
 from ambient_train.settings.layers import settings_from
@@ -303,3 +306,24 @@ def test_what_would_take_the_noise_for_another_is_refused(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="one set has one kind of noise"):
         resolve(settings_from({**base, "data": str(tmp_path / "c.npz"), "noise": "correlated:0.7"})).training_set()
     resolve(settings_from({**base, "data": str(tmp_path / "c.npz")})).training_set()  # of the same kind
+
+
+def test_a_changed_noise_file_is_another_request(tmp_path: Path) -> None:
+    np.save(tmp_path / "map.npy", some_maps(2)[1, 0])
+    settings = settings_from({**TINY, "sigma": 0.2, "corruption": 0.5, "noise": f"variance-map:{tmp_path}/map.npy"})
+    before = request_of(settings)
+    assert request_of(settings) == before
+    np.save(tmp_path / "map.npy", np.ones((8, 9)))
+    assert request_of(settings).name == before.name
+    assert request_of(settings).fingerprint != before.fingerprint
+
+
+def test_generated_images_are_noised_by_the_map_that_goes_with_the_level() -> None:
+    """Strengths out of order, each with a map of its own: zero where the other has its noise."""
+    relative = torch.full((2, 1, 8, 8), 1e-12)
+    relative[0, :, :4], relative[1, :, 4:] = 2.0, 2.0
+    found = corrupt_like(np.zeros((400, 1, 8, 8), np.float32), [0.8, 0.1], seed=0, noise=Mapped(relative))
+    upper, lower = found[:, 0, :4].std(axis=(1, 2)), found[:, 0, 4:].std(axis=(1, 2))
+    assert (np.minimum(upper, lower) < 1e-5).all()
+    assert upper[upper > 1e-3].mean() == pytest.approx(0.8 * 2**0.5, rel=0.05)
+    assert lower[lower > 1e-3].mean() == pytest.approx(0.1 * 2**0.5, rel=0.05)

@@ -79,3 +79,16 @@ def test_scores_of_models_that_were_told_another_noise_form_a_group_with_the_cle
     assert other.noise_levels == (SIGMA,)
     by_mixture = {(c.n_clean, c.n_noisy): c.values for c in truth.cells if c.n_noisy}
     assert all(by_mixture[c.n_clean, c.n_noisy] != c.values for c in other.cells if c.n_noisy)
+
+
+def test_kinds_of_noise_are_kept_apart_and_share_the_models_of_clean_images():
+    rows = sweep(KNOWN, 0)
+    other = [r for r in sweep(UNKNOWN, 1, method={**METHOD, "noise": "correlated:0.6"}) if r.n_noisy]
+    by_noise = {t.key.noise: t for t in level_tables(rows + other, level_best=False)}
+    assert set(by_noise) == {"", "correlated:0.6"}
+    white, correlated = by_noise[""], by_noise["correlated:0.6"]
+    assert len(white.clean) == len(correlated.clean) > 0
+    assert [c.name for c in white.clean] == [c.name for c in correlated.clean]
+    mixed = {c.name: c for c in white.cells if c.n_noisy}
+    assert all(not np.array_equal(c.log_error, mixed[c.name].log_error) for c in correlated.cells if c.n_noisy)
+    assert "noise correlated:0.6" in correlated.key.label()
