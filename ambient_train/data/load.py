@@ -79,11 +79,15 @@ def in_values(spec: str, values: ValueMap | None) -> str:
     """
     if values is None or not is_there(spec):
         return spec
+    there = with_map(spec, values.low, values.high, values.counts)
     try:
-        mapped = open_source(spec).values is not None
-    except DataError:  # whoever reads it says what is wrong; a file of statistics holds no images
-        return spec
-    return with_map(spec, values.low, values.high, values.counts) if mapped else spec
+        return there if open_source(spec).values is not None else spec
+    except DataError:  # floats beyond [-1, 1] are numbers that only a map makes pixels
+        try:
+            open_source(there)
+        except (DataError, UsageError):  # whoever reads it says what is wrong; a file of statistics holds no images
+            return spec
+        return there
 
 
 def _geometry(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int, int]:

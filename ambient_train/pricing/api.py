@@ -30,8 +30,8 @@ def worth(
 
     sigma: noise of the noisy images, in units of [-1, 1], at the size that the images have. adviser: what chooses
     trainings and prices them, `ambient_theory.compare.adviser()`. time: seconds, or text such as `45m`. settings:
-    `resolution`, `price_clean`, `price_noisy`, `budget`, `workers`, `device`. The same call again continues. Raises
-    UsageError, DataError, StoppedError.
+    `noise`, `resolution`, `price_clean`, `price_noisy`, `budget`, `workers`, `device`. The same call again continues.
+    Raises UsageError, DataError, StoppedError.
     """
     levels = (sigma,) if isinstance(sigma, int | float) else tuple(sigma)
     given: dict[str, Any] = {"sigma": tuple(float(s) for s in levels), "time_s": time, **settings}

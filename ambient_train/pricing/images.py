@@ -1,10 +1,6 @@
 """The clean images of any source, small enough for networks that train in seconds, with a part held out.
 
-Noise is what the user's noisy images would show at that size: y = x + sigma z before resizing. An area average over r x
-r pixels divides the deviation of white noise by r. Where the sides do not divide, an output pixel averages with weights
-w, a pixel cut in two belongs to two neighbours, and the deviation is multiplied by the mean of `sum w^2` (of one axis;
-the root of the product over both), which is 1/r for whole r. Neighbours then share a little noise, and that correlation
-is left out: the note says how much.
+Noise is what the user's noisy images would show at that size: y = x + n before resizing (`pricing.noise`).
 """
 
 from __future__ import annotations
@@ -21,8 +17,9 @@ from ambient_train.data.images import ImageSet
 from ambient_train.data.load import split_ids, subset_ids
 from ambient_train.data.prepare.archives import write_npy
 from ambient_train.data.readers import open_source
-from ambient_train.data.resize import area_resize, area_weights
+from ambient_train.data.resize import area_resize
 from ambient_train.data.source import Source
+from ambient_train.pricing.noise import SmallNoise, small_noise
 from ambient_train.settings.worth import SIDES
 
 MOST_TRAINING, MOST_HELDOUT = 6_000, 1_024
@@ -38,16 +35,14 @@ _CHUNK_BYTES = 2**26
 class SmallImages:
     """images uint8 or float32 [N, C, S, S], the held-out ones marked; side: in pixels, in the source.
 
-    noise_scale: what resizing multiplies the deviation of white noise by; correlation: of neighbouring pixels' noise
-    afterwards, which is left out. passed_over: images that came with noise.
+    noise: that is priced, at this size. passed_over: images that came with noise.
     """
 
     name: str
     images: np.ndarray
     heldout: np.ndarray
     side: int
-    noise_scale: float
-    correlation: float
+    noise: SmallNoise
     passed_over: int
     notes: tuple[str, ...]
 
@@ -71,26 +66,32 @@ class SmallImages:
 
     def sigma_n(self, sigma: float) -> float:
         """The noise at this size of images that had `sigma` at theirs."""
-        return float(f"{sigma * self.noise_scale:.6g}")
+        return float(f"{sigma * self.noise.scale:.6g}")
 
     def sentences(self) -> list[str]:
         """What was done, for people."""
         out = [f"{self.name}: {self.n_train:,} clean images to train on, {self.n_heldout:,} held out"]
         if self.passed_over:
             out.append(f"{self.passed_over:,} images came with noise and are left out: it is added to clean ones here")
+        noise = self.noise
+        if noise.array is not None:
+            out.append(f"the noise that is priced is not white: {noise.asked}; --sigma is the deviation of a pixel")
         if self.side != self.resolution:
-            text = f"{self.side} pixels are averaged to {self.resolution}: {self.noise_scale:.3g} of the noise is left"
-            if self.correlation > 0:
-                text += f"; its correlation of {self.correlation:.2g} between neighbouring pixels is left out"
+            text = f"{self.side} pixels are averaged to {self.resolution}: {noise.scale:.3g} of the noise is left"
+            if noise.correlation > 0:
+                text += f"; its correlation of {noise.correlation:.2g} between neighbouring pixels is left out"
             out.append(text)
         return out + [f"note: {note}" for note in self.notes]
 
 
-def small_images(spec: str, resolution: int | None) -> SmallImages:
+def small_images(spec: str, resolution: int | None, noise: str = "") -> SmallImages:
     """Read the clean images of a source and bring them to a small size. resolution None: as they are up to the largest
-    of `SIDES`, else the smallest. Raises DataError for no clean images (`NoCleanImages`), too few, or not square ones.
+    of `SIDES`, else the smallest. noise: kind of the noise that is priced, as `--noise` names it. Raises DataError for
+    no clean images (`NoCleanImages`), too few, or not square ones.
     """
     source = open_source(spec)
+    if source.question:
+        raise DataError(f"{spec}: {source.question}")
     clean, passed_over = _clean_parts(source)
     total = sum(map(len, clean))
     if total == 0:
@@ -101,21 +102,20 @@ def small_images(spec: str, resolution: int | None) -> SmallImages:
         )
     train, heldout = subset_ids(clean[0], MOST_TRAINING), subset_ids(clean[1], MOST_HELDOUT)
     ids = np.sort(np.concatenate([train, heldout]))
-    height, width = source.read(ids[:1]).shape[2:]
+    channels, height, width = source.read(ids[:1]).shape[1:]
     if height != width:
         raise DataError(f"{spec}: images of {width} x {height} are not square; `ambient data prepare` crops them")
     as_is = width <= SIDES[-1] and width % 2 == 0
     side = resolution or (width if as_is else SIDES[0])
     if width < side or width < SIDES[0]:
         raise DataError(f"{spec}: images of {width} pixels are smaller than {max(side, SIDES[0])}: nothing to ask them")
-    scale, correlation = noise_after_resizing(width, side)
+    priced = small_noise(noise, source, int(channels), int(width), side, spec)
     return SmallImages(
         source.name,
         _read(source, ids, side),
         np.isin(ids, heldout),
         int(width),
-        scale,
-        correlation,
+        priced,
         passed_over,
         tuple(source.notes),
     )
@@ -123,16 +123,6 @@ def small_images(spec: str, resolution: int | None) -> SmallImages:
 
 class NoCleanImages(DataError):
     """The data hold no clean image."""
-
-
-def noise_after_resizing(side: int, resolution: int) -> tuple[float, float]:
-    """(factor on the deviation of white noise, greatest correlation of two neighbours) of an area average."""
-    overlap, total = area_weights(side, resolution)
-    weights = overlap / total
-    covariance = weights @ weights.T
-    own = np.diag(covariance)
-    beside = np.diag(covariance, 1) / np.sqrt(own[:-1] * own[1:])
-    return float(own.mean()), float(max(beside.max(initial=0.0), 0.0))
 
 
 def write_images(small: SmallImages, path: Path) -> None:

@@ -56,6 +56,7 @@ class Plan:
             "n_train": self.small.n_train,
             "n_heldout": self.small.n_heldout,
             "sigmas": [{"asked": a, "at_this_size": b} for a, b in self.sigmas.items()],
+            "noise": self.small.noise.asked or "white",
             "stages": [
                 {**s.to_dict(), "score_at": list(s.score_at), "seconds_a_training": round(c, 1)}
                 for s, c in zip(self.stages, self.cell_s, strict=True)
@@ -80,8 +81,10 @@ class Plan:
 
 
 def _where(sigma: float, scaled: float, small: SmallImages) -> str:
-    """A noise level as it was asked for, and what it is at the size of the small images."""
-    return f"σ {sigma:g}" if scaled == sigma else f"σ {sigma:g} (σ {scaled:.3g} at {small.resolution} pixels)"
+    """Noise as it was asked for, and what its level is at the size of the small images."""
+    kind = f"{small.noise.kind} noise of " if small.noise.kind else ""
+    at_size = "" if scaled == sigma else f" (σ {scaled:.3g} at {small.resolution} pixels)"
+    return f"{kind}σ {sigma:g}{at_size}"
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ class WorthAnswer:
             "schema": "ambient.worth/1",
             "dataset": self.small.name,
             "resolution": self.small.resolution,
+            "noise": self.small.noise.asked or "white",
             "trainings": self.trainings,
             "duration_nimg": self.stage.duration_nimg,
             "spent_s": round(self.spent_s, 1),
@@ -212,17 +216,19 @@ def worth(
     begun = time.monotonic()
     device = choose_device(options.device).type
     try:
-        small = small_images(data, options.resolution)
+        small = small_images(data, options.resolution, options.noise)
     except NoCleanImages as error:
         guesses = "; ".join(adviser.guess(sigma) for sigma in options.sigmas)
         raise NoCleanImages(f"{error}; {guesses}") from None
     sigmas = {sigma: small.sigma_n(sigma) for sigma in options.sigmas}
-    folder = outdir or runs / f"worth-{small.name}-{small.resolution}px-s{'-'.join(f'{s:g}' for s in options.sigmas)}"
-    images = folder / "images" / f"{small.name}.npz"
+    levels = "-".join(f"{s:g}" for s in options.sigmas)
+    kind = f"-{small.noise.kind}-{small.noise.content}" if small.noise.kind else ""
+    folder = outdir or runs / f"worth-{small.name}-{small.resolution}px-s{levels}{kind}"
     question = {
         "images": small.content_hash[:16],
         "resolution": small.resolution,
         "sigmas": list(sigmas.values()),
+        **({"noise": small.noise.content} if small.noise.kind else {}),
     }
     stored = stored_state(folder)
     if stored is None:
@@ -258,9 +264,9 @@ def worth(
         return _plan(campaign, small, sigmas, adviser)
     for sentence in small.sentences():
         talk(sentence, quiet=quiet)
-    write_images(small, images)
+    used = Used.written(small, folder / "images")
     campaign.save()
-    outcomes = _train(campaign, images, adviser, sigmas, runs, device, quiet)
+    outcomes = _train(campaign, used, adviser, sigmas, runs, device, quiet)
     stopped = [o for o in outcomes if o.state == "stopped"]
     campaign.save()
     if stopped:
@@ -275,12 +281,34 @@ def worth(
             "the same command with a longer --time goes on"
         )
     talk("working out the answer and the page", quiet=quiet)
-    return _answer(campaign, small, sigmas, options, adviser, answered, images)
+    return _answer(campaign, small, sigmas, options, adviser, answered, used)
+
+
+@dataclass(frozen=True)
+class Used:
+    """What the trainings read: data, noise: as `--data` and `--noise` take them."""
+
+    data: str
+    noise: str = ""
+
+    @classmethod
+    def written(cls, small: SmallImages, folder: Path) -> Used:
+        """Images and noise as files of the folder."""
+        path = folder / f"{small.name}.npz"
+        write_images(small, path)
+        return cls(str(path), small.noise.write(folder))
+
+    def of(self, mixture: Mixture) -> dict[str, Any]:
+        """The amounts of a mixture and its noise, as a grid has them."""
+        if not mixture.n_noisy:
+            return {"n_clean": mixture.n_clean}
+        noise = {"noise": self.noise} if self.noise else {}
+        return {"n_clean": mixture.n_clean, "n_noisy": mixture.n_noisy, "sigma": mixture.sigma_n, **noise}
 
 
 def _train(
     campaign: Campaign,
-    images: Path,
+    used: Used,
     adviser: Adviser,
     sigmas: Mapping[float, float],
     runs: Path,
@@ -291,7 +319,7 @@ def _train(
     by_label: dict[str, Asked] = {}
 
     def cell_of(asked: Asked) -> SweepCell:
-        made = _cell(campaign, images, asked)
+        made = _cell(campaign, used, asked)
         by_label[made.label] = asked
         return made
 
@@ -313,18 +341,18 @@ def _train(
     return run_sweep(grid, runs, workers=campaign.workers, device=device, more=more)
 
 
-def _cell(campaign: Campaign, images: Path, asked: Asked) -> SweepCell:
+def _cell(campaign: Campaign, used: Used, asked: Asked) -> SweepCell:
     chosen = campaign.stages[asked.stage]
     return SweepCell(
         f"{asked.mixture.name} {chosen.duration_nimg}",
         asked.seed,
-        settings_for(str(images), asked.mixture, asked.seed, chosen, campaign.denoise),
+        settings_for(used, asked.mixture, asked.seed, chosen, campaign.denoise),
     )
 
 
-def settings_for(data: str, mixture: Mixture, seed: int, chosen: Stage, denoise: int) -> TrainSettings:
+def settings_for(used: Used, mixture: Mixture, seed: int, chosen: Stage, denoise: int) -> TrainSettings:
     """The settings of one training: those of the preset, judged by denoising error."""
-    return settings_from({**table_for(data, chosen, denoise), **_amounts(mixture), "seed": seed})
+    return settings_from({**table_for(used.data, chosen, denoise), **used.of(mixture), "seed": seed})
 
 
 def table_for(data: str, chosen: Stage, denoise: int) -> dict[str, Any]:
@@ -339,18 +367,12 @@ def table_for(data: str, chosen: Stage, denoise: int) -> dict[str, Any]:
     }
 
 
-def _amounts(mixture: Mixture) -> dict[str, Any]:
-    if not mixture.n_noisy:
-        return {"n_clean": mixture.n_clean}
-    return {"n_clean": mixture.n_clean, "n_noisy": mixture.n_noisy, "sigma": mixture.sigma_n}
-
-
 def _rates(small: SmallImages, sigmas: Mapping[float, float], denoise: int, device: str) -> Rates:
     """Measured here, with the network and the images that will be trained."""
     train = np.flatnonzero(~small.heldout).astype(np.int64)
     source = ImageSet(small.name, small.images[train], None, train)
     mixture = Mixture(8, 8, next(iter(sigmas.values())))
-    settings = settings_for("digits", mixture, 0, stage(8192, small.n_train), denoise)
+    settings = settings_for(Used("digits"), mixture, 0, stage(8192, small.n_train), denoise)
     job = resolve(settings, load=lambda *_: source)
     one_thread_for_small(job.config.arch, device)
     begun, computed = time.perf_counter(), time.process_time()
@@ -412,7 +434,7 @@ def _answer(
     options: WorthOptions,
     adviser: Adviser,
     number: int,
-    images: Path,
+    used: Used,
 ) -> WorthAnswer:
     records = campaign.records(number)
     worths: dict[float, list[Worth]] = {}
@@ -436,7 +458,7 @@ def _answer(
         page = adviser.page(records, campaign.folder)
     except DataError as error:
         notes.append(f"no page: {error}")
-    _write_grid(campaign, number, images)
+    _write_grid(campaign, number, used)
     if campaign.failed:
         notes.append(f"{len(campaign.failed)} trainings failed and are left out")
     done = [a for a in campaign.done if a.stage == number]
@@ -457,15 +479,15 @@ def _answer(
     )
 
 
-def _write_grid(campaign: Campaign, number: int, images: Path) -> None:
+def _write_grid(campaign: Campaign, number: int, used: Used) -> None:
     """The trainings of the answer as a grid that `ambient sweep` takes."""
     seeds: dict[Mixture, list[int]] = {}
     for a in campaign.asked:
         if a.stage == number:
             seeds.setdefault(a.mixture, []).append(a.seed)
     chosen = campaign.stages[number]
-    cells = [{"name": f"{m.name} {chosen.duration_nimg}", **_amounts(m), "seeds": own} for m, own in seeds.items()]
-    base = table_for(str(images), chosen, campaign.denoise)
+    cells = [{"name": f"{m.name} {chosen.duration_nimg}", **used.of(m), "seeds": own} for m, own in seeds.items()]
+    base = table_for(used.data, chosen, campaign.denoise)
     table = {"name": "worth", "description": "the trainings of this answer", "base": base, "cell": cells}
     write_grid(campaign.folder / "grid.toml", table)
 

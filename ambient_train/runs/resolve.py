@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ambient_theory.shared.eigenvalues import EIGENVALUES
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import ImageSet, load_images
 from ambient_train.data.mixture import TrainingSet, corrupt
@@ -92,16 +93,19 @@ class Job:
         }
 
     def _describe_noise(self) -> dict[str, Any]:
-        """Kind of the noise, and the diffusion level above which the least noisy image is used; {} if white."""
+        """Kind of the noise, the diffusion level above which the least noisy image is used, and the eigenvalues of its
+        covariance relative to their mean; {} if white."""
         came_white = self.source.pattern is None and self.source.spectrum is None
         if not self.config.n_noisy or (came_white and not self.config.noise):
             return {}
         mixture = self.training_set()
         if mixture.noise.white:
             return {}
-        lowest = float(mixture.levels[mixture.sigma_n > 0].min())
+        noisy = torch.nonzero(mixture.sigma_n > 0)[:, 0]
+        lowest = float(mixture.levels[noisy].min())
         name = noise_name(mixture.noise, self.config.noise)
-        return {"noise": name, "lowest_level": float(f"{lowest:.6g}")}
+        eigenvalues = mixture.noise.at(noisy).eigenvalues().to_lists()
+        return {"noise": name, "lowest_level": float(f"{lowest:.6g}"), EIGENVALUES: eigenvalues}
 
     def training_set(self) -> TrainingSet:
         """The mixture. Raises DataError if the images are not those of the config's data hash."""

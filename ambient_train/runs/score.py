@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ambient_theory.shared.eigenvalues import EIGENVALUES
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.records import NATS, Record, library_versions
@@ -34,7 +35,8 @@ Floors = Mapping[tuple[str, str, str], float]
 
 @dataclass(frozen=True)
 class Subject:
-    """What every record of a run says of the run. levels: distinct noise levels of its noisy images, ascending."""
+    """What every record of a run says of the run. levels: distinct noise levels of its noisy images, ascending.
+    eigenvalues: of the covariance of noise that is not white, as `shared.eigenvalues` lists them."""
 
     dataset: str
     n_clean: int
@@ -43,6 +45,7 @@ class Subject:
     seed: int
     config_hash: str
     method: Mapping[str, Any]
+    eigenvalues: list[list[float]] | None = None
 
     @classmethod
     def of_job(cls, job: Job) -> Subject:
@@ -61,6 +64,7 @@ class Subject:
             config.seed,
             config.hash,
             method_of(config, data.get("noise")),
+            data.get(EIGENVALUES),
         )
 
     @property
@@ -206,6 +210,8 @@ def denoise_records(
     about = {"bits_per_dim": total.bits_per_dim, "sigma_min": total.sigma_min, "sigma_max": total.sigma_max}
     rows.append((NATS, None, total.value, total.stderr, about))
     common = {"dim": error.dim, "images": error.images, "corruption": subject.share}
+    if subject.eigenvalues is not None:
+        common[EIGENVALUES] = subject.eigenvalues
     versions = library_versions("torch", "numpy", "scipy")
     return [
         Record(

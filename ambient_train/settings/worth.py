@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Checked, option
+from ambient_train.data.noise_models import help_for_added, kind_of
 
 _PANEL, _MACHINE = "Question", "Machine and processes"
 SIDES = (8, 16)
@@ -20,6 +21,12 @@ class WorthOptions(Checked):
         (),
         "Noise of the noisy images, in units of [-1, 1], at the size that the images have; several times",
         key="sigma",
+        panel=_PANEL,
+    )
+    noise: str = option(
+        "",
+        f"Kind of the noise of the noisy images: {help_for_added()}",
+        shown_default="that of the images that came noisy, else white",
         panel=_PANEL,
     )
     time_s: float = option(
@@ -58,6 +65,8 @@ class WorthOptions(Checked):
         super().__post_init__()
         if not self.sigmas:
             raise UsageError("--sigma is missing: give the noise of the noisy images, in units of [-1, 1]")
+        if self.noise:
+            kind_of(self.noise)
         for sigma in self.sigmas:
             if not 0 < sigma < 80:
                 raise UsageError(f"--sigma {sigma:g} is no noise to price: give a level above 0 and below 80")

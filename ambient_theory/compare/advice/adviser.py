@@ -65,7 +65,7 @@ class RecordAdviser:
                 rule=a.key.rule,
                 above=_ends(a.judgement.coarse),
                 below=_ends(a.judgement.fine),
-                sentence=a.judgement.sentence(),
+                sentence=a.judged(),
                 columns=tuple(a.columns),
                 rows=tuple(tuple(row) for row in a.rows()),
                 details=a.to_dict(),
@@ -122,7 +122,11 @@ def judged_table(records: Iterable[Record], duration_nimg: int | None = None) ->
         return None
     tables = level_tables(rows, level_best=False)
     longest = max(t.key.duration_nimg for t in tables)
-    return min((t for t in tables if t.key.duration_nimg == longest), key=lambda t: _ORDER.get(t.key.checkpoint, 9))
+    return min(
+        (t for t in tables if t.key.duration_nimg == longest),
+        # noise that is not white has a table of its own, beside that of the clean-only models
+        key=lambda t: (not t.mixtures, _ORDER.get(t.key.checkpoint, 9)),
+    )
 
 
 def _levels(records: Iterable[Record]) -> list[Record]:

@@ -11,9 +11,11 @@ Least squares weighs targets by the inverse of their scatter, so a noisy image c
 
     c(sigma_n, s) = V / (V + v),        1/(1 + sigma_n^2/V) for large s,        0 at s <= sigma_n,
 
-with nothing fitted. It is the law m = 1 of `bounds.laws` with s0^2 = V and sigma^2 = v, level by level. The bound's two
-terms weigh by higher powers of the same ratio: (V/(V+v))^2 where directions are found, (V/(V+v))^(2k-1) where k atoms
-are told apart.
+with nothing fitted. Noise that is not white has a v along each eigenvector of its covariance; what counts is their mean
+over the pixels, at levels above the root of the largest eigenvalue (`shared.eigenvalues`).
+
+It is the law m = 1 of `bounds.laws` with s0^2 = V and sigma^2 = v, level by level. The bound's two terms weigh by
+higher powers of the same ratio: (V/(V+v))^2 where directions are found, (V/(V+v))^(2k-1) where k atoms are told apart.
 
 V is taken as the error of the largest clean-only model. Its error over the best denoiser's inflates V, hence c; the
 second largest, inflated more, brackets how much that matters.
@@ -34,6 +36,7 @@ from ambient_theory.bounds.laws import Law, law_named
 from ambient_theory.compare.by_level.bands import Bands, MixtureBands
 from ambient_theory.compare.by_level.levels import LevelTable, check_priceable
 from ambient_theory.compare.fitting.fits import Interval
+from ambient_theory.shared.eigenvalues import WHITE, Eigenvalues
 from ambient_theory.shared.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -42,22 +45,19 @@ BOUND_TERMS = ("subspace", "lowdim-k2")
 """Laws of the bound's two terms, drawn on the same axes."""
 
 
-def excess_scatter(sigma_n: float, levels: ArrayLike) -> Floats:
+def excess_scatter(sigma_n: float, levels: ArrayLike, noise: Eigenvalues = WHITE) -> Floats:
     """v(sigma_n, s), per pixel; infinite at s <= sigma_n, 0 for sigma_n = 0. Raises UsageError for sigma_n < 0."""
     if not (math.isfinite(sigma_n) and sigma_n >= 0):
         raise UsageError(f"the noise in the data must be finite and >= 0, not {sigma_n!r}")
-    s = np.asarray(levels, dtype=float)
-    if sigma_n == 0:
-        return np.zeros_like(s)
-    above = s > sigma_n
-    gap = np.where(above, s**2 - sigma_n**2, 1.0)
-    return np.where(above, sigma_n**2 * s**2 / gap, np.inf)
+    return noise.excess_scatter(sigma_n, levels)
 
 
-def predicted_worth(v_clean: ArrayLike, sigma_n: float, levels: ArrayLike, law: Law | None = None) -> Floats:
+def predicted_worth(
+    v_clean: ArrayLike, sigma_n: float, levels: ArrayLike, law: Law | None = None, noise: Eigenvalues = WHITE
+) -> Floats:
     """c by level: `V/(V + v)`, or another law of the bound on the same ratio. v_clean: V(s) > 0, per pixel."""
     chosen = law_named("strong") if law is None else law
-    v, big = excess_scatter(sigma_n, levels), np.asarray(v_clean, dtype=float)
+    v, big = excess_scatter(sigma_n, levels, noise), np.asarray(v_clean, dtype=float)
     ratio = np.where(np.isinf(v), 0.0, v) / big
     worth = np.exp(-ratio) if math.isinf(chosen.m) else (1 + ratio) ** -chosen.m
     return np.where(np.isinf(v), 0.0, worth)
@@ -65,11 +65,13 @@ def predicted_worth(v_clean: ArrayLike, sigma_n: float, levels: ArrayLike, law: 
 
 @dataclass(frozen=True, eq=False)
 class Scatters:
-    """V(s) [L] by the largest clean-only model, and by the second largest, which is inflated more."""
+    """V(s) [L] by the largest clean-only model, and by the second largest, which is inflated more; noise: the kind of
+    the noisy images."""
 
     sizes: tuple[int, int]
     largest: Floats
     second: Floats
+    noise: Eigenvalues = WHITE
 
     @classmethod
     def of(cls, table: LevelTable) -> Scatters:
@@ -77,16 +79,17 @@ class Scatters:
         check_priceable(table)
         second, largest = table.clean[-2:]
         errors = [np.exp(c.log_error.mean(axis=0)) for c in (largest, second)]
-        return cls((largest.n_clean, second.n_clean), errors[0], np.maximum(errors[0], errors[1]))
+        return cls((largest.n_clean, second.n_clean), errors[0], np.maximum(errors[0], errors[1]), table.noise)
 
     def worth(self, sigma_n: float, levels: Floats) -> tuple[Floats, Floats]:
         """V/(V + v) by both [L]: from the largest (the prediction), and from the second (how far V may move it)."""
-        return predicted_worth(self.largest, sigma_n, levels), predicted_worth(self.second, sigma_n, levels)
+        first, second = (predicted_worth(v, sigma_n, levels, noise=self.noise) for v in (self.largest, self.second))
+        return first, second
 
     def bound_terms(self, sigma_n: float, levels: Floats) -> dict[str, Floats]:
         """The weights of the bound's two terms by label."""
         laws = [law_named(name) for name in BOUND_TERMS]
-        return {law.label: predicted_worth(self.largest, sigma_n, levels, law) for law in laws}
+        return {law.label: predicted_worth(self.largest, sigma_n, levels, law, self.noise) for law in laws}
 
 
 # ---------------------------------------------------------------------------------------- measured against predicted
@@ -157,7 +160,7 @@ def points_of(found: Bands, v_clean: Floats) -> Points:
     out_level, out_sigma_n = [], []
     for m in chosen:
         assert m.cell.sigma_n is not None
-        expected = predicted_worth(v_clean, m.cell.sigma_n, levels)
+        expected = predicted_worth(v_clean, m.cell.sigma_n, levels, noise=found.table.noise)
         for k, band in enumerate(m.bands):
             if not _usable(m, k):
                 out_level.append(k)
@@ -262,8 +265,9 @@ def judge_formula(found: Bands, confidence: float = 0.95) -> FormulaTest:
     scatters = Scatters.of(found.table)
     points, second = points_of(found, scatters.largest), points_of(found, scatters.second)
     levels, dof = found.table.levels, found.table.scatter.dof
-    over = levels[points.level] > points.sigma_n
-    out_over = levels[points.left_out] > points.left_out_sigma_n
+    lowest = found.table.noise.lowest_level(1.0)
+    over = levels[points.level] > lowest * points.sigma_n
+    out_over = levels[points.left_out] > lowest * points.left_out_sigma_n
 
     def one(what: str, chosen: Mask, out: Mask, of: Points = points) -> Calibration:
         return calibrate(of, dof, what, chosen, int(out.sum()), confidence)

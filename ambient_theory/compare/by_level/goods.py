@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from ambient_theory.compare.by_level.levels import LevelCell, LevelTable, check_priceable
 from ambient_theory.compare.fitting import varpro
 from ambient_theory.compare.fitting.quadratic import Form, Test, basis, form
+from ambient_theory.shared.eigenvalues import WHITE, Eigenvalues
 from ambient_theory.shared.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -72,7 +73,8 @@ class Market:
     """The cells that price a noisy image at one sigma_n: all clean-only ones and the mixtures at that level.
 
     error, seeds, n_clean, n_noisy: of the R cells, clean-only first; deviation, correlation: of one seed's log error.
-    above: which levels exceed sigma_n. reference: r*, geometric mean of the mixtures' n_noisy/n_clean.
+    noise: its kind. above: which levels exceed it, the root of its largest eigenvalue (white: sigma_n). reference: r*,
+    geometric mean of the mixtures' n_noisy/n_clean.
     """
 
     sigma_n: float
@@ -83,6 +85,7 @@ class Market:
     deviation: Floats
     correlation: Floats
     dof: int
+    noise: Eigenvalues = WHITE
 
     @classmethod
     def of(cls, table: LevelTable, sigma_n: float, cells: tuple[LevelCell, ...] | None = None) -> Market:
@@ -102,6 +105,7 @@ class Market:
             deviation=table.scatter.deviation,
             correlation=table.scatter.correlation,
             dof=table.scatter.dof,
+            noise=table.noise,
         )
         if len(chosen) < 5 or len({c.n_clean for c in chosen if not c.n_noisy}) < 2:
             raise DataError(
@@ -124,7 +128,7 @@ class Market:
 
     @property
     def above(self) -> Mask:
-        return np.asarray(self.levels > self.sigma_n)
+        return np.asarray(self.levels > self.noise.lowest_level(self.sigma_n))
 
     @property
     def reference(self) -> float:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ambient_theory.compare.cells.grouping import level_of, method_words, same_value, without_noise
 from ambient_theory.compare.cells.tables import bartlett, is_control, mixture_words
+from ambient_theory.shared.eigenvalues import EIGENVALUES, WHITE, Eigenvalues
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import content_hash
 from ambient_theory.shared.records import Record
@@ -105,12 +106,13 @@ class LevelCell:
 
 @dataclass(frozen=True, eq=False)
 class LevelTable:
-    """Comparable cells over levels s [L], ascending. notes: what was left out and why."""
+    """Comparable cells over levels s [L], ascending. notes: what was left out and why. noise: of the noisy images."""
 
     key: CurveKey
     levels: Floats
     cells: tuple[LevelCell, ...]
     notes: tuple[str, ...] = ()
+    noise: Eigenvalues = WHITE
 
     @property
     def clean(self) -> tuple[LevelCell, ...]:
@@ -205,7 +207,8 @@ def level_tables(records: Iterable[Record], *, level_best: bool = True) -> list[
     measured on other images, with other noise or at other levels stand in tables of their own, which say so.
     Raises DataError for a `denoise` record without level, noise level or a positive value, or if there is none at all.
     """
-    curves = _curves(records)
+    rows = [r for r in records if r.metric == DENOISE and r.source == "train"]
+    curves, noises = _curves(rows), _noises(rows)
     if not curves:
         raise DataError(
             f"no record has metric {DENOISE!r} and a level: train with held-out clean images, which are scored by level"
@@ -224,7 +227,12 @@ def level_tables(records: Iterable[Record], *, level_best: bool = True) -> list[
                 f"{key.dataset}: these records hold {len(peers[_condition(key)])} evaluations that differ in images, "
                 "noise or levels; they are kept apart and never compared"
             )
-        tables.append(LevelTable(key, np.array(levels), tuple(cells), tuple(notes)))
+        if key.noise and key.noise not in noises:
+            notes.append(
+                f"{key.dataset}: the records do not hold the eigenvalues of noise {key.noise!r}, so that it is "
+                "taken for white where it is said which levels lie above it"
+            )
+        tables.append(LevelTable(key, np.array(levels), tuple(cells), tuple(notes), noises.get(key.noise, WHITE)))
     return sorted(tables, key=_rank)
 
 
@@ -263,8 +271,6 @@ def _curves(records: Iterable[Record]) -> Curves:
     """The error curves by key, levels, mixture and seed; a seed has two where two values were recorded for it."""
     models: dict[tuple[Any, ...], dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for r in records:
-        if r.metric != DENOISE or r.source != "train":
-            continue
         if r.level is None or not r.level > 0 or not r.value > 0:
             raise DataError(
                 f"a denoise record of {r.dataset} has level {r.level!r} and value {r.value!r}: both must be > 0"
@@ -301,6 +307,17 @@ def _curves(records: Iterable[Record]) -> Curves:
         if not all(same_value(r[0], other) for r in rows for other in r[1:]):
             found.append(np.log([_other_value(r) for r in rows]))
     return dict(out)
+
+
+def _noises(records: Iterable[Record]) -> dict[str, Eigenvalues]:
+    """The eigenvalues of each kind of noise by its name. Where those of a name differ (maps of other images), the mean.
+    Raises DataError for eigenvalues that are none."""
+    found: dict[str, set[Eigenvalues]] = defaultdict(set)
+    for r in records:
+        kind = without_noise(r.method)[2]
+        if kind and EIGENVALUES in r.extra:
+            found[kind].add(Eigenvalues.from_lists(r.extra[EIGENVALUES], f"a record of {r.dataset}"))
+    return {kind: Eigenvalues.mean(sorted(several, key=repr)) for kind, several in found.items()}
 
 
 def _other_value(records: Sequence[Record]) -> float:

@@ -40,6 +40,7 @@ from ambient_theory.compare.by_level.words import worth_text
 from ambient_theory.compare.cells.grouping import level_of, method_words, without_noise
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.words import number, span
+from ambient_theory.shared.eigenvalues import WHITE, Eigenvalues
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.reading import METRICS_LOG
 from ambient_theory.shared.records import HELDOUT_BEST, Record
@@ -105,9 +106,9 @@ class PredictedPrice:
         d, c = self.denoiser, f"{100 * self.confidence:g} %"
         low, high = d.levels[0], d.levels[-1]
         out = [
-            f"{d.dataset}, σ {self.sigma_n:g}, predicted from one denoiser: above the noise level one clean image is "
-            f"worth {_price(self.above)} noisy ones, and over all levels, in nats, {_price(self.everywhere)} "
-            f"({c} intervals of V alone; nothing fitted).",
+            f"{d.dataset}, white noise of σ {self.sigma_n:g}, predicted from one denoiser: above the noise level one "
+            f"clean image is worth {_price(self.above)} noisy ones, and over all levels, in nats, "
+            f"{_price(self.everywhere)} ({c} intervals of V alone; nothing fitted).",
             f"V(s) is the error of {d.name} ({d.how}) at {len(d.levels)} levels from {low:.3g} to {high:.3g}; each "
             f"level counts by {self.weight}.",
         ]
@@ -228,7 +229,9 @@ def nats_weights(levels: Floats, gain: Floats) -> Floats:
     return np.asarray(weight / weight.sum())
 
 
-def mean_worth(levels: Floats, v: Floats, gain: Floats, sigma_n: float, low: float) -> float:
+def mean_worth(
+    levels: Floats, v: Floats, gain: Floats, sigma_n: float, low: float, noise: Eigenvalues = WHITE
+) -> float:
     """Mean of V/(V + v) from level `low` to the highest, weighed by `gain s^-3 ds`.
 
     V is interpolated between the levels, log-log, and the gain over ln s, so that the mean does not jump where the
@@ -239,7 +242,7 @@ def mean_worth(levels: Floats, v: Floats, gain: Floats, sigma_n: float, low: flo
     grid = np.geomspace(low, levels[-1], FINE)
     x, at = np.log(levels), np.log(grid)
     weight = np.interp(at, x, gain) * nats_quadrature(grid)
-    worth = predicted_worth(np.exp(np.interp(at, x, np.log(v))), sigma_n, grid)
+    worth = predicted_worth(np.exp(np.interp(at, x, np.log(v))), sigma_n, grid, noise=noise)
     return float(weight @ worth / weight.sum()) if weight.sum() > 0 else 0.0
 
 

@@ -36,7 +36,18 @@ class BandAnswer:
         return band_rows(self.judgement, self.scatters)
 
     def sentence(self) -> str:
-        return f"{self.key.dataset}, {self.key.rule}, {self.judgement.sentence()}"
+        return f"{self.key.dataset}, {self.key.rule}, {self.judged()}"
+
+    def judged(self) -> str:
+        """What the laws say, in words, and where noise that is not white ends: that is what "above it" means."""
+        return self.judgement.sentence() + self._lowest()
+
+    def _lowest(self) -> str:
+        noise = self.judgement.market.noise
+        if noise.white:
+            return ""
+        lowest = noise.lowest_level(self.judgement.sigma_n)
+        return f" Noise {self.key.noise!r} ends at level {lowest:.3g}, the root of its largest eigenvalue."
 
     def to_dict(self) -> dict[str, Any]:
         worth, second = self.scatters.worth(self.judgement.sigma_n, self.judgement.market.levels)

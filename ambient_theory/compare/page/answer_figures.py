@@ -121,7 +121,8 @@ def formula_prices(found: LevelFindings, grid: Floats) -> tuple[Floats, Floats]:
     out = np.full((2, len(grid)), np.nan)
     for k, sigma_n in enumerate(grid):
         for row, v in enumerate((scatters.largest, scatters.second)):
-            worth = mean_worth(levels, v, gain, float(sigma_n), max(float(sigma_n), float(levels[0])))
+            low = max(scatters.noise.lowest_level(float(sigma_n)), float(levels[0]))
+            worth = mean_worth(levels, v, gain, float(sigma_n), low, scatters.noise)
             out[row, k] = 1 / worth if worth > 0 else np.nan
     return out[0], out[1]
 
@@ -195,7 +196,7 @@ def parts_figure(table: LevelTable, most: int = 6) -> Figure:
                 ratio = np.exp(cell.log_error.mean(axis=0) - base)
                 ax.plot(table.levels, ratio, color=colour, linestyle=style, label=label)
         if mixture.sigma_n is not None:
-            ax.axvline(mixture.sigma_n, color=GREY, linewidth=1.0, linestyle="--")
+            ax.axvline(table.noise.lowest_level(mixture.sigma_n), color=GREY, linewidth=1.0, linestyle="--")
         ax.axhline(1, color=GREY, linewidth=0.7)
         log_axis(ax, "xy", fine="y")
         ax.set_title(f"{mixture.n_clean:,} + {mixture.n_noisy:,}, σ {mixture.sigma_n:g}", fontsize=9)

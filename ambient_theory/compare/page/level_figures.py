@@ -42,12 +42,12 @@ def _grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, axes[:count]
 
 
-def _noise_line(ax: Axes, sigma_n: float, levels: Floats) -> None:
-    """The noise level of the data, and the band in which noisy images cannot be more than multiplied."""
-    if levels[0] < sigma_n:
-        ax.axvspan(levels[0] / 1.1, min(sigma_n, levels[-1] * 1.1), color=GREY, alpha=0.09, linewidth=0)
-    if levels[0] < sigma_n < levels[-1]:
-        ax.axvline(sigma_n, color=GREY, linewidth=1.2, linestyle="--", label="noise level of the data")
+def _noise_line(ax: Axes, lowest: float, levels: Floats) -> None:
+    """The level above which a noisy image counts, and the band in which noisy images cannot be more than multiplied."""
+    if levels[0] < lowest:
+        ax.axvspan(levels[0] / 1.1, min(lowest, levels[-1] * 1.1), color=GREY, alpha=0.09, linewidth=0)
+    if levels[0] < lowest < levels[-1]:
+        ax.axvline(lowest, color=GREY, linewidth=1.2, linestyle="--", label="noise level of the data")
 
 
 def equivalents_figure(found: LevelFindings) -> Figure:
@@ -59,7 +59,7 @@ def equivalents_figure(found: LevelFindings) -> Figure:
     mixed = [m for m in found.found.mixtures if m.cell.sigma_n in noise_levels and m.cell.n_clean]
     order = sorted({(m.cell.n_clean, m.cell.n_noisy) for m in mixed})
     for ax, sigma_n in zip(axes, noise_levels, strict=True):
-        _noise_line(ax, sigma_n, levels)
+        _noise_line(ax, found.table.noise.lowest_level(sigma_n), levels)
         for m in (m for m in mixed if m.cell.sigma_n == sigma_n):
             i = order.index((m.cell.n_clean, m.cell.n_noisy))
             _mixture(ax, m, levels, sizes, LEVELS[i % len(LEVELS)], MARKERS[i % len(MARKERS)])
@@ -106,16 +106,16 @@ def worth_figure(found: LevelFindings) -> Figure:
     top = 1.1
     for ax, sigma_n in zip(axes, shown, strict=True):
         judged = found.judgements[sigma_n]
-        _noise_line(ax, sigma_n, levels)
+        _noise_line(ax, found.table.noise.lowest_level(sigma_n), levels)
         dense = [
             np.exp(np.interp(np.log(fine), np.log(levels), np.log(v))) for v in (scatters.largest, scatters.second)
         ]
-        ends = [predicted_worth(v, sigma_n, fine) for v in dense]
+        ends = [predicted_worth(v, sigma_n, fine, noise=scatters.noise) for v in dense]
         ax.fill_between(fine, ends[0], ends[1], color=SKY, alpha=0.45, linewidth=0)
         ax.plot(fine, ends[0], color=BLUE, linewidth=1.8, label="V/(V + v), nothing fitted")
         for name in BOUND_TERMS:
             law = law_named(name)
-            bound = predicted_worth(dense[0], sigma_n, fine, law)
+            bound = predicted_worth(dense[0], sigma_n, fine, law, scatters.noise)
             ax.plot(fine, bound, color=law.colour, linestyle=law.line, linewidth=1.1, label=f"bound: {law.label}")
         two = judged.laws[TWO]
         ax.step(levels, two.worth, where="mid", color=GREY, linewidth=1.2, label="two goods, fitted")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from ambient_theory.shared.eigenvalues import Eigenvalues
     from ambient_train.data.images import ImageSet
 
 
@@ -82,6 +83,10 @@ class NoiseModel(Protocol):
 
     def highest_precision_level(self, sigma_n: Tensor) -> Tensor:
         """The root of the smallest eigenvalue of S [B]: the noise of what is known best of an image."""
+        ...
+
+    def eigenvalues(self) -> Eigenvalues:
+        """Those of S relative to their mean, over all images of the model."""
         ...
 
     def diffuse(self, y: Tensor, sigma: Tensor, sigma_n: Tensor, eps: Tensor) -> Tensor:

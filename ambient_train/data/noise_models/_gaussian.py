@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ambient_theory.shared.eigenvalues import Eigenvalues
 from ambient_train import stateless
 
+_MOST_IMAGES = 256
+"""Maps looked at for the distribution of all eigenvalues."""
 _ALIKE = 1e-5
 """Spectra that differ by less, relative to their largest value, are the same."""
 
@@ -60,6 +63,19 @@ class Diagonal(ABC):
 
     def highest_precision_level(self, sigma_n: Tensor) -> Tensor:
         return sigma_n * self.relative.flatten(1).amin(1).to(sigma_n.device, torch.float64).sqrt()
+
+    def eigenvalues(self) -> Eigenvalues:
+        every = self.relative
+        step = -(-len(every) // _MOST_IMAGES)
+        chosen = every[::step].to("cpu", torch.float64)
+        found = Eigenvalues.of(chosen.numpy(), self._weights(chosen).numpy())
+        # of maps that differ, the strongest pixel of all is kept whichever images were looked at
+        largest = float(every.amax()) / float((chosen * self._weights(chosen)).sum() / self._weights(chosen).sum())
+        return Eigenvalues((*found.values[:-1], max(found.values[-1], largest)), found.shares)
+
+    def _weights(self, relative: Tensor) -> Tensor:
+        """How many eigenvalues each number of `relative` stands for, of its shape."""
+        return torch.ones_like(relative)
 
     def diffuse(self, y: Tensor, sigma: Tensor, sigma_n: Tensor, eps: Tensor) -> Tensor:
         missing = (_image(sigma) ** 2 - self._variance(sigma_n)).clamp_min(0)
@@ -168,13 +184,11 @@ class Stationary(Diagonal):
         shape = (self.relative.shape[-2], self.width)
         return torch.fft.irfft2(coefficients, s=shape, norm="ortho")
 
+    def _weights(self, relative: Tensor) -> Tensor:
+        return half_plane_weights(relative.shape[-2], self.width).to(relative.device).expand_as(relative)
+
     def _mean(self, values: Tensor) -> Tensor:
-        return (
-            (values * half_plane_weights(self.relative.shape[-2], self.width).to(values.device))
-            .flatten(2)
-            .sum(2)
-            .mean(1)
-        )
+        return (values * self._weights(values)).flatten(2).sum(2).mean(1)
 
 
 def half_plane_weights(height: int, width: int) -> Tensor:

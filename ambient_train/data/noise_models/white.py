@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ambient_theory.shared.eigenvalues import WHITE, Eigenvalues
 from ambient_theory.shared.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ class White:
 
     def highest_precision_level(self, sigma_n: Tensor) -> Tensor:
         return sigma_n
+
+    def eigenvalues(self) -> Eigenvalues:
+        return WHITE
 
     def diffuse(self, y: Tensor, sigma: Tensor, sigma_n: Tensor, eps: Tensor) -> Tensor:
         scale = (sigma**2 - sigma_n**2).clamp_min(0).sqrt()

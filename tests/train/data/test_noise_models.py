@@ -213,6 +213,30 @@ def test_split_draws_what_lies_between_the_image_and_the_noisy_one(name: str) ->
         assert float((wrong - torch.eye(PIXELS)).abs().max()) > 8 * (2 / n) ** 0.5
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_what_records_keep_of_the_covariance_says_from_where_on_and_how_much_a_target_scatters(name: str) -> None:
+    model, sigma_n = MODELS[name], constant(1, 0.4)
+    kept = model.eigenvalues()
+    assert kept.white == model.white
+    lowest = float(model.lowest_level(sigma_n))
+    assert kept.lowest_level(0.4) == pytest.approx(lowest, rel=1e-6)
+    assert sum(v * s for v, s in zip(kept.values, kept.shares, strict=True)) == pytest.approx(1, rel=1e-6)
+    for ratio, within in ((1.05, 1e-2), (1.3, 2e-3), (5, 1e-3)):
+        scatter = float(model.target_variance(constant(1, lowest * ratio), sigma_n))
+        assert float(kept.excess_scatter(0.4, lowest * ratio)) == pytest.approx(scatter, rel=within)
+    eigenvalues = torch.linalg.eigvalsh(covariance(model, 0.4))
+    own = eigenvalues.numpy() / 0.4**2
+    assert float(np.var(own)) == pytest.approx(
+        sum(s * (v - 1) ** 2 for v, s in zip(kept.values, kept.shares, strict=True)), rel=0.02, abs=1e-6
+    )
+
+
+def test_many_maps_are_looked_at_in_part_and_their_strongest_pixel_is_kept() -> None:
+    model = maps(1000)
+    model.relative[777, 0, 0, 0] = 9.0  # type: ignore[attr-defined]
+    assert model.eigenvalues().values[-1] == pytest.approx(9.0, rel=0.01)
+
+
 def test_a_flat_map_and_a_flat_spectrum_are_white_noise() -> None:
     flat = {
         "map": Mapped(torch.ones(1, 1, *SHAPE[1:])),

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
+import torch
 from invoke import ambient
 
 from ambient_theory.compare.advice.adviser import RecordAdviser
+from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.reading import read_records
+from ambient_train.data.noise_models import added_noise
+from ambient_train.data.resize import area_resize
 from ambient_train.pricing import campaign, run, stages
-from ambient_train.pricing.images import noise_after_resizing, small_images
+from ambient_train.pricing.images import small_images
+from ambient_train.pricing.noise import noise_after_resizing
 
 pytestmark = pytest.mark.timeout(1200)  # a dozen small trainings, on whatever else the machine does
 
@@ -236,11 +242,103 @@ def test_noisy_images_of_the_data_are_left_out(tmp_path: Path) -> None:
     assert small.n_train + small.n_heldout == 300
 
 
+def test_correlated_noise_is_priced_as_it_is_at_the_small_size(
+    tiny: None, no_page: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise added at 16 pixels and averaged to 8 has the deviation and the spectrum that the trainings are given."""
+    Clock(7, monkeypatch)
+    found = ask(tmp_path, pictures, "--noise", "correlated:0.6", "--resolution", 8, "--json")
+    assert found.exit_code == 0, found.output
+    answer = json.loads(found.stdout)
+    assert answer["noise"] == "correlated:0.6"
+    assert "the noise that is priced is not white: correlated:0.6" in found.stderr
+    (level,) = answer["noise_levels"]
+    assert "blobs, correlated noise of σ 0.4 (σ" in level["sentences"][0]
+    assert "ends at level" in level["sentences"][0]
+    spectrum = np.load(next((tmp_path / "answer" / "images").glob("correlated-*.npy")))
+    model = added_noise("correlated:0.6", (1, 16, 16))
+    ids = torch.arange(4000)
+    noise = model.noise(0, ids, (1, 16, 16))
+    drawn = model.corrupt(torch.zeros_like(noise), torch.full((4000,), 0.4).double(), noise)
+    small = area_resize(drawn.numpy(), 8)
+    assert level["sigma_at_this_size"] == pytest.approx(float(small.std()), rel=0.01)
+    seen = np.mean(np.abs(np.fft.rfft2(small, norm="ortho")) ** 2, axis=(0, 1))
+    assert seen / small.var() == pytest.approx(spectrum[0], rel=6 * np.sqrt(2 / 4000))  # of exponential, real at worst
+    assert level["sigma_at_this_size"] > 1.3 * 0.2  # white noise would fall by half
+    records = list(read_records(tmp_path / "answer" / "records.jsonl"))
+    kinds = {r.method["noise"] for r in records if r.n_noisy}
+    assert {k.split()[0] for k in kinds} == {"correlated"}
+    assert all("noise_eigenvalues" in r.extra for r in records if r.n_noisy and r.metric == "denoise")
+    again = ask(tmp_path, pictures, "--noise", "correlated:0.6", "--resolution", 8, "--json")
+    assert json.loads(again.stdout)["noise_levels"] == answer["noise_levels"]
+    white = ask(tmp_path, pictures, "--resolution", 8)
+    assert (white.exit_code, "another question" in white.stderr) == (2, True)
+
+
+def test_the_noise_of_the_noisy_images_is_priced_unless_another_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sigma = np.where(np.arange(400) % 4 == 0, 0.3, 0.0).astype(np.float32)
+    images = rng.integers(0, 255, (400, 1, 8, 8), np.uint8)
+    spectrum = np.exp(-np.arange(8)[:, None] % 5 - np.arange(5.0))
+    spectrum = (spectrum + np.roll(spectrum[::-1], 1, 0)) / 2
+    np.savez(tmp_path / "own.npz", images=images, sigma=sigma, spectrum=spectrum)
+    own = small_images(str(tmp_path / "own.npz"), None).noise
+    assert (own.kind, own.asked) == ("correlated", "correlated, as the images came")
+    assert own.array is not None
+    assert np.ptp(own.array / spectrum) < 1e-5 * own.array.max() / spectrum.max()
+    assert small_images(str(tmp_path / "own.npz"), None, "white").noise.array is None
+    one = rng.uniform(0.5, 2, (8, 8))
+    maps = np.where(sigma[:, None, None] > 0, one, 0)
+    np.savez(tmp_path / "map.npz", images=images, sigma=maps)
+    mapped = small_images(str(tmp_path / "map.npz"), None).noise
+    assert mapped.kind == "variance-map"
+    assert mapped.array == pytest.approx((one / np.sqrt(np.mean(one**2)))[None], rel=1e-5)
+    maps[4] = 3 - one
+    np.savez(tmp_path / "maps.npz", images=images, sigma=maps)
+    with pytest.raises(DataError, match="maps of their noise that differ; say which is priced"):
+        small_images(str(tmp_path / "maps.npz"), None)
+    assert small_images(str(tmp_path / "maps.npz"), None, "white").noise.array is None
+
+
+@pytest.mark.parametrize(
+    ("noise", "words", "code"),
+    [
+        ("pink", "pink", 2),
+        ("correlated", "needs parameters", 2),
+        ("correlated:9", "below a quarter of the image", 2),
+        ("poisson-gaussian:0.1", "name DATA with `:gain=G`", 2),
+        ("variance-map:none.npy", "none.npy", 3),
+    ],
+)
+def test_noise_that_cannot_be_priced_is_refused_before_anything_is_trained(
+    tiny: None, pictures: Path, tmp_path: Path, noise: str, words: str, code: int
+) -> None:
+    found = ask(tmp_path, pictures, "--noise", noise)
+    assert (found.exit_code, words in found.stderr) == (code, True), found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "answer").exists()
+
+
+def test_noise_that_is_not_white_needs_sides_that_divide(tmp_path: Path) -> None:
+    np.savez(tmp_path / "odd.npz", images=np.zeros((300, 1, 20, 20), np.uint8))
+    with pytest.raises(DataError, match="choose a resolution that divides 20"):
+        small_images(str(tmp_path / "odd.npz"), 8, "correlated:0.6")
+    assert small_images(str(tmp_path / "odd.npz"), 8).noise.correlation > 0
+
+
+def test_an_open_question_about_the_data_is_asked_first(tmp_path: Path) -> None:
+    for part in ("clean", "noisy"):
+        (tmp_path / "both" / part).mkdir(parents=True)
+        for k in range(60):
+            PIL.Image.fromarray(np.full((8, 8), 2 * k, np.uint8)).save(tmp_path / "both" / part / f"{part}{k}.png")
+    with pytest.raises(DataError, match="are kinds of noise, not classes"):
+        small_images(str(tmp_path / "both"), None)
+
+
 @pytest.mark.parametrize(("side", "resolution"), [(8, 8), (16, 8), (64, 8), (28, 8), (50, 16)])
 def test_noise_after_resizing_is_that_of_noise_resized(side: int, resolution: int) -> None:
     """4,000 resized noise images: their deviation within five standard errors; 1/r where it applies."""
-    from ambient_train.data.resize import area_resize
-
     scale, correlation = noise_after_resizing(side, resolution)
     noise = np.random.default_rng(0).standard_normal((4000, side, side)).astype(np.float32)
     small = area_resize(noise, resolution)

@@ -409,6 +409,28 @@ def test_a_folder_of_another_run_or_of_other_things_is_refused_and_a_copy_of_the
     assert (refused.exit_code, "holds no restoration" in refused.stderr) == (2, True)
 
 
+def test_originals_of_counts_must_say_that_they_are_clean(tmp_path: Path) -> None:
+    """Counts without stated levels are noisy, so originals of counts would never be compared with anything."""
+    rng = np.random.default_rng(5)
+    means = np.repeat(rng.uniform(200, 4000, (120, 1, 1)), 64, 1).reshape(120, 8, 8)
+    counts = 2.0 * rng.poisson(means / 2.0)
+    np.savez(
+        tmp_path / "both.npz",
+        images=np.where(np.arange(120)[:, None, None] % 2, counts, means),
+        sigma=np.arange(120) % 2,
+    )
+    known = trained(tmp_path, "--data", f"{tmp_path / 'both.npz'}:range=0..4500:gain=2.0")
+    np.save(tmp_path / "noisy.npy", counts[:8])
+    np.save(tmp_path / "clean.npy", means[:8])
+    asked = ("--data", tmp_path / "noisy.npy", "--originals", tmp_path / "clean.npy", "--json", "-q")
+    refused = restore(known, tmp_path / "out", *asked)
+    assert (refused.exit_code, "say that these are clean" in refused.stderr) == (3, True), refused.output
+    np.save(tmp_path / "clean.sigma.npy", np.zeros(8))
+    found = restore(known, tmp_path / "out", *asked)
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["scores"]["psnr_db"]["noisy image"]["value"] > 20
+
+
 def test_a_second_process_is_refused(run: Path, tmp_path: Path) -> None:
     with exclusive_lock(tmp_path / "out" / "lock") as held:
         assert held

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from level_sweeps import SIGMA, level_sweep, two_goods
 
+from ambient_theory.compare.advice.adviser import judged_table
 from ambient_theory.compare.by_level.findings import analyse_levels, told_and_untold
 from ambient_theory.compare.by_level.levels import level_tables
+from ambient_theory.compare.by_level.price_bands import price_bands
 from ambient_theory.compare.by_level.words import TOLD_COLUMNS, told_row
 from ambient_theory.compare.cells.grouping import group_records
+from ambient_theory.shared.errors import DataError
 
 METHOD = {"weight": "x0", "draw": "edm", "settings": "abcdef"}
 KNOWN, UNKNOWN = 0.4, 0.1
@@ -92,3 +95,39 @@ def test_kinds_of_noise_are_kept_apart_and_share_the_models_of_clean_images():
     mixed = {c.name: c for c in white.cells if c.n_noisy}
     assert all(not np.array_equal(c.log_error, mixed[c.name].log_error) for c in correlated.cells if c.n_noisy)
     assert "noise correlated:0.6" in correlated.key.label()
+    assert correlated.noise.white
+    assert any("do not hold the eigenvalues of noise 'correlated:0.6'" in note for note in correlated.notes)
+
+
+def of_kind(rows, eigenvalues):
+    """The mixtures of a sweep as those of a noise that is not white."""
+    kept = [[float(v) for v in eigenvalues], [1 / len(eigenvalues)] * len(eigenvalues)]
+    method = {**METHOD, "noise": "correlated:0.6"}
+    return [replace(r, method=method, extra={**r.extra, "noise_eigenvalues": kept}) if r.n_noisy else r for r in rows]
+
+
+def test_noise_that_is_not_white_ends_at_the_root_of_its_largest_eigenvalue():
+    """Worth .4 above a level of twice the noise and factor 2 below it: the eigenvalues say where that is."""
+    largest = 4.0
+    law = two_goods(KNOWN, 1.0, 2.0)
+    rows = level_sweep(np.random.default_rng(0), lambda s, n, m, sigma: law(s, n, m, 2 * sigma), method=METHOD)
+    rows = of_kind(rows, [0.5] * 7 + [largest] + [0.0625] * 8)
+    (table,) = [t for t in level_tables(rows, level_best=False) if t.mixtures]
+    assert table.noise.lowest_level(SIGMA) == pytest.approx(2 * SIGMA)
+    found, _ = analyse_levels(rows)
+    judged = found[0].judgements[SIGMA]
+    assert np.array_equal(judged.market.above, table.levels > 2 * SIGMA)
+    assert judged.coarse.contains(KNOWN)
+    assert np.all(found[0].formula.scatters.worth(SIGMA, table.levels)[0][table.levels <= 2 * SIGMA] == 0)
+    (answer,) = price_bands(rows, SIGMA)
+    assert f"Noise 'correlated:0.6' ends at level {2 * SIGMA:.3g}" in answer.sentence()
+    assert judged_table(rows).key.noise == "correlated:0.6"
+    # taken for white, the levels in between are counted as above it, and the worth is drawn to theirs (control)
+    (other,) = price_bands(of_kind(rows, [1.0]), SIGMA)
+    assert other.judgement.coarse.value < 0.8 * judged.coarse.value
+
+
+def test_eigenvalues_that_are_none_are_refused_by_name():
+    rows = of_kind(sweep(KNOWN, 0), [1.0, -1.0])
+    with pytest.raises(DataError, match="eigenvalues of noise must be two lists"):
+        level_tables(rows)
