@@ -31,12 +31,13 @@ def band_rows(judged: Judgement, scatters: Scatters) -> list[list[str]]:
     market = judged.market
     low, high = scatters.worth(judged.sigma_n, market.levels)
     terms = scatters.bound_terms(judged.sigma_n, market.levels)
+    noise = "σ" if market.noise.white else "noise"
     rows = []
     for k, level in enumerate(market.levels):
         formula = number(float(low[k]), 2)
         if number(float(high[k]), 2) != formula:
             formula += f" to {number(float(high[k]), 2)}"
-        side = "above σ" if market.above[k] else "below σ"
+        side = f"{'above' if market.above[k] else 'below'} {noise}"
         rows.append(
             [
                 f"{level:.3g}",
