@@ -30,6 +30,8 @@ CARD = "README.md"
 MEMORY, MEMORY_SCHEMA = "ambient.json", "ambient.export/1"
 """What an export of a run remembers of it: see `load.Trained.memory`."""
 _LARGEST_SETTING, _LONGEST_LIST, _MOST_BLOCKS = 1 << 20, 64, 64
+_LARGEST_IMAGE, _LARGEST_HEADER = 2**13, 2**22
+"""Pixels of a side and channels; bytes, as some 40,000 tensors take: a million names would take half a minute."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def checked_config(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
     for key in ("img_resolution", "img_channels"):
         if type(arguments.get(key)) is not int or arguments[key] < 1:
             raise DataError(f"{origin}: {key} is missing or no whole number: it must be a positive whole number")
+        if arguments[key] > _LARGEST_IMAGE:
+            raise DataError(f"{origin}: {key} = {arguments[key]} is more than {_LARGEST_IMAGE}")
     return arguments
 
 
@@ -167,6 +171,10 @@ def read_hub(directory: Path) -> tuple[EDMPrecond, dict[str, Any]]:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > _LARGEST_HEADER:
+            raise DataError(f"{path}: a header of {length:,} bytes, more than {_LARGEST_HEADER:,}: no network has it")
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from None

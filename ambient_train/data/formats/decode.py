@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from ambient_theory.shared.errors import DataError, first_line
-from ambient_train.data.formats.limits import MAX_PIXELS
+from ambient_train.data.formats.limits import MAX_PIXELS, check_expansion
 from ambient_train.data.formats.png import SIGNATURE, decode_png
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of damaged files names none of them
@@ -50,6 +50,7 @@ def _open(data: bytes, where: str) -> Image.Image:
     width, height = image.size
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise DataError(f"{where}: {width} x {height} pixels, more than the limit of {MAX_PIXELS:,}")
+    check_expansion(len(data), width * height * len(image.getbands()), where)
     return image
 
 

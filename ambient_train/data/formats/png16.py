@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.limits import MAX_PIXELS
+from ambient_train.data.formats.limits import MAX_PIXELS, check_expansion
 from ambient_train.data.formats.png import SIGNATURE, chunk
 
 _COLOURS = {0: 1, 2: 3}
@@ -55,6 +55,7 @@ def decode_png16(data: bytes, where: str) -> np.ndarray:
     channels, height, width = read_header(data, where)
     packed = b"".join(body for kind, body in _chunks(data, where) if kind == b"IDAT")
     length = height * (1 + 2 * channels * width)
+    check_expansion(len(packed), length, where)
     try:
         inflate = zlib.decompressobj()
         raw = inflate.decompress(packed, length)

@@ -21,6 +21,8 @@ from ambient_train.data.source import Source
 
 SCHEMA = "ambient.data-check/1"
 _CHUNK = 256
+_MOST_PIXELS, _NOISE_SIDE = 2**22, 2048
+"""Numbers worked on at once, and the side of the middle of an image whose noise is estimated."""
 
 
 def snr_db(sigma: float) -> float:
@@ -105,20 +107,32 @@ def check(
 def _examine(source: Source, ids: np.ndarray) -> _Part:
     part = _Part()
     for index, images in _stacks(source, ids, part):
-        pixels = to_pixels(images).astype(np.float64)
         part.ids.extend(int(i) for i in index)
         part.hashes.extend(hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest() for x in images)
         part.dtype = images.dtype.name
         shape = images.shape[1:]
         part.shapes[shape] += len(index)
         part.first.setdefault(shape, int(index[0]))
-        part.noise.extend(estimate_noise(pixels).tolist())
-        part.coarse.extend(estimate_noise(halved(pixels)).tolist())
-        area = float(len(index) * shape[1] * shape[2])
-        moments = np.stack([np.full(shape[0], area), pixels.sum((0, 2, 3)), (pixels**2).sum((0, 2, 3))])
-        part.sums[shape[0]] = part.sums.get(shape[0], np.zeros_like(moments)) + moments
-        part.low, part.high = min(part.low, float(pixels.min())), max(part.high, float(pixels.max()))
+        middle = _pixels(images[:, :, *(slice((n - m) // 2, (n + m) // 2) for n, m in _looked_at(shape))])
+        part.noise.extend(estimate_noise(middle).tolist())
+        part.coarse.extend(estimate_noise(halved(middle)).tolist())
+        rows = max(1, _MOST_PIXELS // (len(index) * shape[0] * shape[2]))
+        for top in range(0, shape[1], rows):
+            pixels = _pixels(images[:, :, top : top + rows])
+            area = float(pixels[:, 0].size)
+            moments = np.stack([np.full(shape[0], area), pixels.sum((0, 2, 3)), (pixels**2).sum((0, 2, 3))])
+            part.sums[shape[0]] = part.sums.get(shape[0], np.zeros_like(moments)) + moments
+            part.low, part.high = min(part.low, float(pixels.min())), max(part.high, float(pixels.max()))
     return part
+
+
+def _pixels(images: np.ndarray) -> np.ndarray:
+    return to_pixels(images).astype(np.float64)
+
+
+def _looked_at(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(side, pixels of it that are looked at for noise) down and across: all, or the middle of a huge image."""
+    return [(n, min(n, _NOISE_SIDE)) for n in shape[1:]]
 
 
 def _stacks(source: Source, ids: np.ndarray, part: _Part) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ambient_train.data.load import load_images
 from ambient_train.data.noise import estimate_noise
+from ambient_train.data.prepare import check as check_module
 from ambient_train.data.prepare.check import check, snr_db
 
 
@@ -28,6 +29,23 @@ def test_moments_and_labels_are_those_of_the_pixels(spec: str) -> None:
     assert report.usable
     assert report.labels is not None
     assert list(report.labels.values()) == np.bincount(images.labels).tolist()
+
+
+def test_huge_images_are_summed_in_parts_and_their_middle_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, 0.2, (5, 3, 40, 40)).astype(np.float32)
+    images[:, :, 12:28, 12:28] += rng.normal(0, 0.3, (5, 3, 16, 16)).astype(np.float32)
+    np.savez(tmp_path / "big.npz", images=images, sigma=np.full(5, 0.2))
+    whole = check(str(tmp_path / "big.npz"))
+    monkeypatch.setattr(check_module, "_MOST_PIXELS", 1000)
+    monkeypatch.setattr(check_module, "_NOISE_SIDE", 12)
+    parts = check(str(tmp_path / "big.npz"))
+    assert parts.mean == pytest.approx(whole.mean, rel=1e-9)
+    assert parts.std == pytest.approx(whole.std, rel=1e-9)
+    (level,) = parts.levels
+    assert level["estimated_sigma"] == pytest.approx(np.hypot(0.2, 0.3), rel=0.2)  # the middle alone
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.2, 0.6])

@@ -16,6 +16,7 @@ from PIL import Image
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.decode import decode_image
 from ambient_train.data.formats.png import decode_png, encode_png
+from ambient_train.data.formats.png16 import decode_png16
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -111,6 +112,18 @@ def test_headers_that_promise_billions_of_pixels_are_refused_before_decoding() -
     data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
     with pytest.raises(DataError, match="pixels"):
         decode_image(bytes(data), "bomb.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16"])
+def test_small_files_of_huge_images_are_refused_by_their_ratio(mode: str) -> None:
+    """121 million equal pixels in some 100 kB; the same count of bytes in a file of its own size is an image."""
+    side, kind = 9000, {"L": np.uint8, "I;16": np.uint16}[mode]
+    data = encode(Image.fromarray(np.zeros((side, side), kind)), "PNG")
+    assert len(data) < 500_000
+    with pytest.raises(DataError, match="bomb"):
+        decode_image(data, "blank.png") if mode == "L" else decode_png16(data, "blank.png")
+    smaller = encode(Image.fromarray(np.zeros((1000, 1000), np.uint8)), "PNG")
+    assert decode_image(smaller, "small.png")[0].shape == (1, 1000, 1000)
 
 
 def test_postscript_is_not_handed_to_an_interpreter() -> None:

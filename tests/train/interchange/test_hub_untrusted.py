@@ -297,6 +297,25 @@ def test_damaged_safetensors_give_errors_or_a_network_never_a_crash(
         load_trained(tmp_path)
 
 
+def test_a_header_of_a_million_names_is_refused_unread(tmp_path: Path, hub_files: tuple[bytes, bytes]) -> None:
+    """Reading it takes half a minute; the refusal is there before the first name."""
+    text = json.dumps({f"n{k}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for k in range(80_000)}).encode()
+    (tmp_path / "config.json").write_bytes(hub_files[0])
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(DataError, match=r"a header of .* bytes, more than"):
+        load_trained(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("img_resolution", 2**20), ("img_channels", 2**14)])
+def test_images_larger_than_any_network_makes_are_refused(
+    tmp_path: Path, hub_files: tuple[bytes, bytes], key: str, value: int
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**json.loads(hub_files[0]), key: value}))
+    (tmp_path / "model.safetensors").write_bytes(hub_files[1])
+    with pytest.raises(DataError, match=f"{key} = {value} is more than"):
+        load_trained(tmp_path)
+
+
 def test_old_weight_files_cannot_run_code(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(fixture_config("ddpmpp")))
     for data in (pickle.dumps({"w": Payload(record, "bin")}), b"", b"PK\x03\x04", bytes(range(7, 207))):
