@@ -16,7 +16,7 @@ UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT
 CHECKED := LD_PRELOAD=libc_malloc_debug.so.0 MALLOC_CHECK_=3 MALLOC_PERTURB_=165
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow hosts slurm lint docs bench torture clean setup
+.PHONY: demo test slow extras hosts slurm lint docs bench torture clean setup
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -44,6 +44,12 @@ hosts: $(STAMP)
 
 slurm: $(STAMP)
 	$(BIN)/python -m pytest -m slurm --timeout 900 -rs
+
+# the packages of the optional extras; a test whose package could not be had is skipped, and says so
+extras: $(STAMP)
+	-$(UV) --editable ".[hub,tb,wandb,lmdb,datasets,slurm,science]"
+	-$(UV) --no-deps "torch-fidelity>=0.3"
+	$(BIN)/python -m pytest -m extras -n $(WORKERS) --timeout 900 -rs
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

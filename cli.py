@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
@@ -164,7 +165,12 @@ def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Before a command: hf: names are read from the local cache alone.")
+    ] = False,
 ) -> None:
+    if offline:
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # what both packages read when imported
     context.obj = _adviser
 
 

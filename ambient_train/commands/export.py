@@ -35,9 +35,11 @@ def export(
     with starting("loading PyTorch", quiet=output.quiet):
         from ambient_train.interchange.load import export as write
 
-    written = write(source, destination, weights=options.weights)
+    written = write(source, destination, weights=options.weights, push=options.push)
     talk(f"{written.parameters:,} parameters, {written.config['model_type']}, from {source}", quiet=output.quiet)
     if output.json:
         print_json(written.to_dict())
     else:
         print(written.path)
+        if written.pushed:
+            print(written.pushed)

@@ -6,11 +6,13 @@ Hub form: a directory with `config.json` (flat constructor arguments of `EDMPrec
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +38,18 @@ _LARGEST_IMAGE, _LARGEST_HEADER = 2**13, 2**22
 
 @dataclass(frozen=True)
 class Exported:
-    """Where a network was written, its flat config, and the number of its parameters."""
+    """Where a network was written, its flat config, the number of its parameters, and the address it was pushed to."""
 
     path: Path
     config: Mapping[str, Any]
     parameters: int
     source: str
+    pushed: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         config = {k: ("Infinity" if v == math.inf else v) for k, v in self.config.items()}
-        return {"path": str(self.path), "source": self.source, "parameters": self.parameters, "config": config}
+        about = {"path": str(self.path), "source": self.source, "parameters": self.parameters, "config": config}
+        return {**about, "pushed": self.pushed}
 
 
 def write_hub(
@@ -180,20 +184,90 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def download(name: str) -> Path:
-    """The local copy of a Hugging Face repository `ORGANISATION/NAME[@REVISION]`. Raises UsageError, DataError."""
+def _client(what: str) -> Any:
+    """The package huggingface_hub. Raises UsageError where it is not installed."""
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        import huggingface_hub
     except ImportError:
         raise UsageError(
-            f"hf:{name} needs the package huggingface_hub: pip install 'ambient-worth[hub]', or give a local directory"
+            f"{what} needs the package huggingface_hub: pip install 'ambient-worth[hub]', or give a local directory"
         ) from None
+    if not sys.stderr.isatty():  # its bars would fill a log
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
+    return huggingface_hub
+
+
+def download(name: str) -> Path:
+    """The local copy of a Hugging Face repository `ORGANISATION/NAME[@REVISION]`.
+
+    Raises UsageError without the extra, DataError for what cannot be fetched and for a file whose content is not what
+    the hub says that it is.
+    """
+    client = _client(f"hf:{name}")
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     repository, _, revision = name.partition("@")
     try:
-        path = snapshot_download(
+        path = client.snapshot_download(
             repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, OLD_WEIGHTS, MEMORY]
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         raise DataError(f"hf:{name}: cannot be fetched ({first_line(error)})") from None
+    for file in sorted(Path(path).iterdir()):
+        if not _is_what_it_should_be(file.resolve()):
+            raise DataError(
+                f"hf:{name}: {file.name} is damaged, its content has another hash than the hub names: remove "
+                f"{file.resolve()} and try again"
+            )
     return Path(path)
+
+
+def _is_what_it_should_be(blob: Path) -> bool:
+    """Whether a file of the cache has the hash that it is named after: SHA-256 of large files, git's SHA-1 of small
+    ones. A cache without links does not say, and is believed."""
+    name = blob.name
+    if len(name) not in (40, 64) or set(name) - set("0123456789abcdef"):
+        return True
+    digest = hashlib.sha256() if len(name) == 64 else hashlib.sha1(f"blob {blob.stat().st_size}\0".encode())
+    with open(blob, "rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest() == name
+
+
+def check_repository(name: str) -> None:
+    """Raise UsageError for what is no `ORGANISATION/NAME`, and where nothing can be uploaded from here."""
+    _client(f"--push {name}")
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise UsageError(f"--push {name!r}: not ORGANISATION/NAME ({first_line(error)})") from None
+    if name.count("/") != 1:
+        raise UsageError(f"--push {name!r}: give ORGANISATION/NAME")
+
+
+def upload(written: Exported, name: str) -> Exported:
+    """Upload a directory in hub form. Raises DataError where the hub refuses; the directory stays."""
+    client = _client(f"--push {name}")
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    api = client.HfApi()
+    try:
+        if not api.repo_exists(name):
+            api.create_repo(name, private=True, exist_ok=True)
+        api.upload_folder(
+            folder_path=written.path,
+            repo_id=name,
+            allow_patterns=[CONFIG, WEIGHTS, MEMORY, CARD],
+            commit_message="Network written by ambient export",
+        )
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        raise DataError(
+            f"{name}: the hub took nothing ({first_line(error)}); the network is in {written.path}"
+        ) from None
+    return replace(written, pushed=f"hf:{name}")

@@ -221,14 +221,22 @@ def card(trained: Trained, weights: str = "ema") -> str | None:
 
 
 def export(
-    source: str | os.PathLike[str], destination: str | os.PathLike[str], *, weights: str = "ema"
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    weights: str = "ema",
+    push: str | None = None,
 ) -> hub.Exported:
     """Write any source of `load_trained` in hub form to the directory `destination`; returns what was written.
 
-    The file of weights is written first, the config last, each atomically. Raises UsageError if the directory holds
-    another network.
+    The file of weights is written first, the config last, each atomically. push: `ORGANISATION/NAME`, a repository of
+    the Hugging Face hub that gets the directory as well. Raises UsageError if the directory holds another network, for
+    a name that is none and without the extra `hub`, DataError where the hub refuses.
     """
+    if push is not None:
+        hub.check_repository(push)
     found = load_trained(source, weights=weights)
-    return hub.write_hub(
+    written = hub.write_hub(
         found.network, destination, source=os.fspath(source), memory=found.memory(), card=card(found, weights)
     )
+    return written if push is None else hub.upload(written, push)

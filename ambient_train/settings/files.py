@@ -149,3 +149,10 @@ class ExportOptions(Checked):
     """What of a run is exported."""
 
     weights: str = option("ema", "Which weights of a run: averaged, or as trained", choices=WEIGHT_SETS)
+    push: str | None = option(
+        None,
+        "Also upload it to this repository of the Hugging Face hub, ORGANISATION/NAME (extra hub, and a login there); "
+        "a repository that is not there yet is made, private",
+        shown_default="nowhere",
+        panel=OUTPUT,
+    )

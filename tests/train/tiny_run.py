@@ -193,3 +193,16 @@ def send(number: int, phase: str, done: int = 0, times: int = 1) -> Callable[[Pr
                 os.kill(os.getpid(), number)
 
     return listen
+
+
+def expected_values(run: Path) -> dict[tuple[str, int], float]:
+    """What a logger is told of a run: everything of metrics.jsonl and of the scores, by (name, images)."""
+    out = {}
+    for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()):
+        out |= {(f"train/{k}", line["nimg"]): v for k, v in line.items() if k != "nimg"}
+    for point in json.loads((run / "result.json").read_text())["points"]:
+        for r in point["records"]:
+            head = "score-heldout-best" if r["checkpoint"] == "heldout-best" else "score"
+            what = r["extractor"].split(":")[0] if r["level"] is None else f"{r['level']:.3g}"
+            out[f"{head}/{r['metric']}/{what}/{r['reference']}", point["nimg"]] = r["value"]
+    return out

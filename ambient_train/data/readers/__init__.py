@@ -18,7 +18,10 @@ from ambient_train.data.place import is_there, place
 from ambient_train.data.source import Source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ambient_train.data.formats.frames import Format
+    from ambient_train.data.readers._aside import Entries
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Reader:
     open(spec): the source; raises DataError for what cannot be read, UsageError for a spec that makes no sense.
     by_name: takes a word that need not be a path, and is asked before the others. general: takes what no other reader
     wants, and is asked last. format: for files of numbers, which may also lie in folders; see `formats.frames`.
+    entries(path, where): of databases of encoded images, in this process; see `readers._aside`.
     """
 
     recognises: Callable[[str], bool]
@@ -34,6 +38,7 @@ class Reader:
     by_name: bool = False
     general: bool = False
     format: Format | None = None
+    entries: Callable[[Path, str], Entries] | None = None
 
 
 READERS: Registry[Reader] = Registry(__name__, "kind of source")

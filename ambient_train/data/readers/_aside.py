@@ -16,8 +16,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -59,6 +60,25 @@ def open_aside(reader: str, file: BinaryIO, where: str, inside: str) -> Frames:
         columns.get("labels"),
         tuple(said["notes"]),
     )
+
+
+@dataclass(frozen=True)
+class Entries:
+    """A database of encoded images. keys: of its entries, in order; read(k): the value of the k-th; close(): lets it
+    go."""
+
+    keys: tuple[bytes, ...]
+    read: Callable[[int], bytes]
+    close: Callable[[], None]
+
+
+def entries_aside(reader: str, path: Path, where: str) -> Entries:
+    """`READERS[reader].entries` in another process. Raises what it raises, and DataError where it ends."""
+    session = _Session(where)
+    said, data = session.ask({"do": "entries", "reader": reader, "where": where, "path": os.path.abspath(path)})
+    ends = np.cumsum(said["lengths"], dtype=np.int64).tolist()
+    keys = tuple(data[start:end] for start, end in zip([0, *ends], ends, strict=False))
+    return Entries(keys, lambda k: session.ask({"do": "value", "k": k})[1], session.close)
 
 
 # ------------------------------------------------------------------------------------------------------- the one side
@@ -166,22 +186,31 @@ def serve() -> None:
     with open(os.devnull, "wb") as nothing:
         os.dup2(nothing.fileno(), 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other side decides what an interrupt means
-    _limit_memory()
     frames: Frames | None = None
+    entries: Entries | None = None
     while (found := _received(requests)) is not None:
         request, data = found
         answer: dict[str, Any] = {}
         values: Any = b""
-        _limit_time(CPU_S + CPU_S_PER_BYTE * (np.dtype(frames.dtype).itemsize * np.prod(frames.shape) if frames else 0))
+        _limit_time(CPU_S + CPU_S_PER_BYTE * _bytes_at_stake(request, frames))
         try:
             if request["do"] == "read":
                 assert frames is not None
                 image = np.ascontiguousarray(frames.read(request["k"]))
                 answer, values = {"dtype": image.dtype.str, "shape": image.shape}, image.data.cast("B")
+            elif request["do"] == "value":
+                assert entries is not None
+                values = entries.read(request["k"])
             else:
-                if frames is not None:
-                    frames.close()
-                    frames = None
+                for held in (frames, entries):
+                    if held is not None:
+                        held.close()
+                frames = entries = None
+                _limit_memory(request["do"] != "entries")
+                if request["do"] == "entries":
+                    opened: Any = READERS[request["reader"]].entries
+                    entries = opened(Path(request["path"]), request["where"])
+                    answer, values = {"lengths": [len(key) for key in entries.keys]}, b"".join(entries.keys)
                 if request["do"] == "open":
                     form: Any = READERS[request["reader"]].format
                     frames = form.open_here(_stream(request, data), request["where"], request["inside"])
@@ -208,7 +237,16 @@ def _described(frames: Frames) -> tuple[dict[str, Any], bytes]:
     return {**what, "columns": stated}, b"".join(column.tobytes() for column in columns.values())
 
 
-def _limit_memory() -> None:
+def _bytes_at_stake(request: Mapping[str, Any], frames: Frames | None) -> float:
+    """Bytes that an answer may have to look at: of an image, or of a whole database."""
+    if request["do"] == "entries":
+        path = Path(request["path"])
+        return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]) if file.is_file())
+    return float(np.dtype(frames.dtype).itemsize * np.prod(frames.shape)) if frames else 0.0
+
+
+def _limit_memory(limited: bool) -> None:
+    """Addresses for MEMORY bytes more than now, or as many as the system gives: a database is mapped whole."""
     try:
         import resource
     except ImportError:  # on Windows
@@ -216,7 +254,8 @@ def _limit_memory() -> None:
     with contextlib.suppress(OSError, ValueError):
         with open("/proc/self/statm", encoding="ascii") as file:
             held = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY if limited else most, most))
 
 
 def _limit_time(seconds: float) -> None:

@@ -1,14 +1,14 @@
-"""LMDB and Hugging Face sources: against the packages where they are installed, and against stand-ins of their
-documented interface everywhere."""
+"""LMDB by the package itself, and Hugging Face data sets by a stand-in of their
+documented interface (tests/train/extras has the package)."""
 
 from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
 from data_files import png, rgb
@@ -19,45 +19,19 @@ from ambient_train.data.prepare.check import check
 from ambient_train.data.prepare.prepare import PrepareConfig, prepare
 
 
-class _Environment:
-    """The part of lmdb.Environment, Transaction and Cursor that is used; refuses any option that would write."""
-
-    def __init__(self, content: dict[bytes, bytes], options: dict[str, Any]):
-        assert options["readonly"]
-        assert not options["lock"]
-        self.content = content
-
-    def begin(self) -> _Environment:
-        return self
-
-    def __enter__(self) -> _Environment:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def cursor(self) -> _Environment:
-        return self
-
-    def iternext(self, keys: bool, values: bool) -> Iterator[bytes]:
-        assert keys
-        assert not values
-        return iter(sorted(self.content))
-
-    def get(self, key: bytes) -> bytes | None:
-        return self.content.get(key)
-
-
 @pytest.fixture
-def lmdb_folder(tmp_path: Path, monkeypatch) -> tuple[Path, dict[bytes, bytes]]:
+def lmdb_folder(tmp_path: Path) -> tuple[Path, dict[bytes, bytes]]:
     content = {f"{i:04d}".encode(): png(x) for i, x in enumerate(rgb(5))}
-    module = types.ModuleType("lmdb")
-    module.Error = type("Error", (Exception,), {})  # type: ignore[attr-defined]
-    module.open = lambda path, **options: _Environment(content, options)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lmdb", module)
-    (tmp_path / "set_lmdb").mkdir()
-    (tmp_path / "set_lmdb" / "data.mdb").write_bytes(b"")
-    return tmp_path / "set_lmdb", content
+    return write_lmdb(tmp_path / "set_lmdb", content), content
+
+
+def write_lmdb(path: Path, content: dict[bytes, bytes]) -> Path:
+    environment = lmdb.open(str(path), map_size=2**22)
+    with environment.begin(write=True) as transaction:
+        for key, value in content.items():
+            transaction.put(key, value)
+    environment.close()
+    return path
 
 
 def test_lmdb_values_are_images_in_the_order_of_keys(lmdb_folder, tmp_path: Path) -> None:
@@ -66,21 +40,38 @@ def test_lmdb_values_are_images_in_the_order_of_keys(lmdb_folder, tmp_path: Path
     result = prepare(PrepareConfig(source=str(path), dest=tmp_path / "o.zip"))
     assert result.count == 5
     np.testing.assert_array_equal(load_images(str(tmp_path / "o.zip")).images, rgb(5))
-    content[b"0002"] = b"no image"
+    write_lmdb(path, {b"0002": b"no image"})
     assert [p["file"] for p in check(str(path)).problems] == ["0002"]
-    content.clear()
     with pytest.raises(DataError, match="without entries"):
-        load_images(str(path))
+        load_images(str(write_lmdb(tmp_path / "empty", {})))
 
 
-def test_lmdb_of_the_package_itself(tmp_path: Path) -> None:
-    lmdb = pytest.importorskip("lmdb")
-    environment = lmdb.open(str(tmp_path / "real"), map_size=2**20)
-    with environment.begin(write=True) as transaction:
-        for i, x in enumerate(rgb(5)):
-            transaction.put(f"{i:04d}".encode(), png(x))
-    environment.close()
-    np.testing.assert_array_equal(load_images(str(tmp_path / "real")).images, rgb(5))
+@pytest.mark.parametrize("as_file", [False, True])
+def test_damaged_lmdb_is_refused_or_read_and_never_ends_the_command(tmp_path: Path, as_file: bool) -> None:
+    """The package maps the file and believes it: cut ones raise a bus error, wrong pages a segmentation fault."""
+    path = write_lmdb(tmp_path / "good", {f"{i:04d}".encode(): png(x) for i, x in enumerate(rgb(40))})
+    good = (path / "data.mdb").read_bytes()
+    rng = np.random.default_rng(0)
+    said = []
+    for k in range(24):
+        data = bytearray(good)
+        if k % 2:
+            del data[int(rng.integers(1, len(good))) :]
+        else:
+            for at in rng.integers(0, len(good), 40):
+                data[at] = int(rng.integers(0, 256))
+        place = tmp_path / f"{k}.mdb"
+        if not as_file:
+            place = tmp_path / f"d{k}"
+            place.mkdir()
+        (place if as_file else place / "data.mdb").write_bytes(data)
+        try:
+            load_images(str(place))
+        except DataError as error:
+            said.append((str(place), str(error)))
+    assert len(said) > 8
+    assert all(place in message and "\n" not in message for place, message in said)
+    np.testing.assert_array_equal(load_images(str(path)).images[:5], rgb(40)[:5])  # the helper goes on
 
 
 @pytest.mark.parametrize(("spec", "extra"), [("LMDB", "lmdb"), ("hf:cifar10", "datasets")])

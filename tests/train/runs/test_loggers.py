@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tiny_run import expected_values
 from typer.testing import CliRunner, Result
 
 from ambient_theory.shared.errors import StoppedError
@@ -80,26 +80,13 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
     return runs
 
 
-def expected(run: Path) -> dict[tuple[str, int], float]:
-    """Everything of metrics.jsonl and of the scores, by (name, images)."""
-    out = {}
-    for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()):
-        out |= {(f"train/{k}", line["nimg"]): v for k, v in line.items() if k != "nimg"}
-    for point in json.loads((run / "result.json").read_text())["points"]:
-        for r in point["records"]:
-            head = "score-heldout-best" if r["checkpoint"] == "heldout-best" else "score"
-            what = r["extractor"].split(":")[0] if r["level"] is None else f"{r['level']:.3g}"
-            out[f"{head}/{r['metric']}/{what}/{r['reference']}", point["nimg"]] = r["value"]
-    return out
-
-
 def test_both_loggers_get_every_metric_and_score(
     tmp_path: Path, tiny_config: Path, tensorboard: list[FakeWriter], wandb: list[FakeRun]
 ) -> None:
     out = tmp_path / "run"
     result = train(tiny_config, out, "--log", "tensorboard", "--log", "wandb", "--log", "wandb")
     assert result.exit_code == 0, result.output
-    wanted = expected(out)
+    wanted = expected_values(out)
     for head in ("score/", "score-heldout-best/"):
         assert sum(name.startswith(f"{head}fd/") for name, _ in wanted) == 2
         assert sum(name.startswith(f"{head}denoise/") for name, _ in wanted) == 16
