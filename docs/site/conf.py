@@ -21,6 +21,7 @@ html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
 html_show_search_summary = False  # summaries are fetched, which pages that were opened as files may not
+highlight_language = "text"
 smartquotes = False  # `--sigma` is no dash
 pygments_style = "friendly"
 pygments_dark_style = "native"

@@ -35,8 +35,8 @@ def signature(
 def _types(text: str | None) -> str | None:
     if text is None:
         return None
-    text = re.sub(r"_Buffer \| _SupportsArray\[.*?\| bytes \| str\]", "ArrayLike", text)
-    return re.sub(r"ndarray\[tuple\[Any, \.\.\.\], dtype\[(\w+)\]\]", r"NDArray[\1]", text)
+    text = re.sub(r"~?[\w.]*_Buffer \| .*?_NestedSequence\[complex \| bytes \| str\]", "ArrayLike", text)
+    return re.sub(r"~?numpy\.ndarray\[tuple\[.*?\], ~?numpy\.dtype\[~?numpy\.(\w+)\]\]", r"NDArray[\1]", text)
 
 
 def names_of(obj: Any) -> set[str]:

@@ -6,6 +6,7 @@ A written page keeps the place that it has in the repository, so that a link tha
 from __future__ import annotations
 
 import dataclasses
+import html
 import importlib
 import inspect
 import re
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import cli
+from ambient_theory.bounds.laws import Law
+from ambient_theory.bounds.rates import Statement
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {
@@ -187,6 +190,19 @@ def _path(cls: type) -> str:
 
 
 def _documented(heading: str, path: str, value: Any) -> str:
-    kind = "class" if inspect.isclass(value) else "function" if callable(value) else "data"
-    options = {"class": "   :members:\n", "function": "", "data": "   :no-value:\n"}[kind]
-    return f"{heading}\n{'-' * len(heading)}\n\n.. auto{kind}:: {path}\n{options}"
+    title = f"{heading}\n{'-' * len(heading)}\n"
+    if inspect.isclass(value):
+        return f"{title}\n.. autoclass:: {path}\n   :members:\n"
+    if callable(value):
+        return f"{title}\n.. autofunction:: {path}\n"
+    members = value.values() if isinstance(value, Mapping) else value
+    formulas = (each.formula() if isinstance(each, Law) else each for each in members)
+    return "\n".join([title, ".. raw:: html\n", *(f"   {line}" for each in formulas for line in _formula(each))]) + "\n"
+
+
+def _formula(of: Statement) -> Iterator[str]:
+    """A formula of the theory as browsers draw it, with what holds of it."""
+    yield f"<p><strong>{html.escape(of.name)}</strong> ({of.grade}). {html.escape(of.regime)}.</p>"
+    yield f'<div class="formula">{of.mathml().replace("<math>", """<math display="block">""")}</div>'
+    symbols = "; ".join(f"<var>{html.escape(name)}</var>: {html.escape(text)}" for name, text in of.symbols.items())
+    yield f'<p class="symbols">{symbols}. Source: {html.escape(of.source)}.</p>'
