@@ -1,7 +1,7 @@
 """What README.md says of the findings: its picture from the shipped records, its numbers from two pages of docs.
 
-    python experiments/readme.py            # writes docs/figures/two-goods.svg and the marked lines of README.md
-    python experiments/readme.py --numbers  # the marked lines alone, within a second
+python experiments/readme.py            # writes docs/figures/two-goods.svg and the marked lines of README.md
+python experiments/readme.py --numbers  # the marked lines alone, within a second
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def numbers(findings: str, methods: str) -> str:
     found = [r for r in rows_of(findings, "## What is a noisy image worth, by level?") if r["rule"] == RULE]
     rejected = [law["V/(V + v)"] for law in laws].count("rejected")
     out = [
-        "| noise σ | price of a clean image in noisy ones, above σ | worth of a noisy one, above σ | below σ | law that "
-        "survives |",
+        "| noise σ | price of a clean image in noisy ones, above σ | worth of a noisy one, above σ | below σ | "
+        "law that survives |",
         "|---|---|---|---|---|",
     ]
     for row, law in zip(found, laws, strict=True):

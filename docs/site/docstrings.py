@@ -72,7 +72,11 @@ def _language(block: str) -> str:
         parsed = ast.parse(textwrap.dedent(block))
     except SyntaxError:
         return "text"
-    return "python" if any(isinstance(node, ast.Call | ast.Import | ast.ImportFrom) for node in ast.walk(parsed)) else "text"
+    return (
+        "python"
+        if any(isinstance(node, ast.Call | ast.Import | ast.ImportFrom) for node in ast.walk(parsed))
+        else "text"
+    )
 
 
 def _prose(block: str, names: set[str]) -> str:
@@ -98,6 +102,4 @@ def _plain(text: str) -> str:
     parts = CODE.split(" ".join(text.split()))
     for at in range(0, len(parts), 3):  # text, backticks, code, text, ...
         parts[at] = re.sub(r"([*_|\\`])", r"\\\1", parts[at])
-    return "".join(
-        part if at % 3 == 0 else f"``{part}``" if at % 3 == 2 else "" for at, part in enumerate(parts)
-    )
+    return "".join(part if at % 3 == 0 else f"``{part}``" if at % 3 == 2 else "" for at, part in enumerate(parts))

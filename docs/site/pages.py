@@ -9,6 +9,7 @@ import dataclasses
 import html
 import importlib
 import inspect
+import json
 import re
 import shutil
 import typing
@@ -41,7 +42,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
 }
 """Caption -> pages. README.md is the first page, `index`."""
 PICTURES = ("docs/figures/*", "experiments/results/*.png")
-LANGUAGES = {".py": "python", ".toml": "toml", ".json": "json", ".ipynb": "json"}
+LANGUAGES = {".py": "python", ".toml": "toml", ".json": "json"}
 ORPHAN = "---\norphan: true\n---\n"
 """Head of a page that is only linked to."""
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:)[^)#\s]+(?=[)#])")
@@ -80,7 +81,7 @@ def contents() -> str:
 
 
 def _linked(page: Path, todo: list[str]) -> str:
-    """The text of a page; its links to other files of the repository lead to pages that show them, which `todo` gets."""
+    """The text of a page; its links to other files of the repository lead to pages that show them, added to `todo`."""
 
     def to_page(match: re.Match[str]) -> str:
         target = (page.parent / match[0]).resolve()
@@ -97,7 +98,27 @@ def _linked(page: Path, todo: list[str]) -> str:
 def shown(file: Path) -> str:
     """A page that shows a file as it is."""
     name, text = file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8")
+    if file.suffix == ".ipynb":
+        return "\n\n".join(map(_cell_of_notebook, json.loads(text)["cells"])) + "\n"
     return f"# {name}\n\n`````{LANGUAGES.get(file.suffix, 'text')}\n{text}`````\n"
+
+
+def _cell_of_notebook(cell: Mapping[str, Any]) -> str:
+    """A cell of a notebook with what it printed and showed when it was run last."""
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return source
+    parts = [f"```python\n{source}\n```"]
+    for output in cell["outputs"]:
+        data = output.get("data", {"text/plain": output.get("text", "")})
+        if "image/png" in data:
+            encoded = "".join(data["image/png"]).replace("\n", "")
+            parts.append(f'```{{raw}} html\n<img alt="output" src="data:image/png;base64,{encoded}">\n```')
+        elif "text/html" in data:
+            parts.append(f"`````{{raw}} html\n<div>{''.join(data['text/html'])}</div>\n`````")
+        else:
+            parts.append(f"```text\n{''.join(data['text/plain']).rstrip()}\n```")
+    return "\n\n".join(parts)
 
 
 # ------------------------------------------------------------------------------------------------------- commands

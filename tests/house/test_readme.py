@@ -1,4 +1,4 @@
-"""README.md and the pages for newcomers say what is so: their numbers, their commands, their constants, the citation."""
+"""README.md and the pages for newcomers say what is so: numbers, commands, constants of the code, the citation."""
 
 from __future__ import annotations
 

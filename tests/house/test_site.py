@@ -1,4 +1,4 @@
-"""The site of the documentation: built without a warning, every link and anchor there, nothing fetched, nothing lost."""
+"""The site of the documentation: built without a warning, every link is there, nothing fetched, nothing lost."""
 
 from __future__ import annotations
 
@@ -142,8 +142,10 @@ def test_docstrings_become_what_they_say() -> None:
         from docstrings import as_rst
     finally:
         sys.path.remove(str(SITE))
-    text = "What it is.\n\n    y = x_0 + s z\n\nn, m: counts, `[n]`. s_: *not* emphasis.\nReturns both. Raises UsageError."
+    text = (
+        "What it is.\n\n    y = x_0 + s z\n\nn, m: counts, `[n]`. s_: *not* emphasis.\nReturns it. Raises UsageError."
+    )
     assert as_rst(text, {"n", "m", "s_"}) == (
         "What it is.\n\n.. code-block:: text\n\n   y = x_0 + s z\n\n"
-        "* ``n, m``: counts, ``[n]``.\n* ``s_``: \\*not\\* emphasis.\n\nReturns both. Raises UsageError.\n"
+        "* ``n, m``: counts, ``[n]``.\n* ``s_``: \\*not\\* emphasis.\n\nReturns it. Raises UsageError.\n"
     )
