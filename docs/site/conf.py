@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import docstrings  # noqa: E402
+import docstrings
 
 project = "ambient"
 author = "the authors of ambient"

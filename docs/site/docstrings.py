@@ -69,14 +69,10 @@ def _indented(block: str) -> str:
 
 def _language(block: str) -> str:
     try:
-        parsed = ast.parse(textwrap.dedent(block))
+        nodes = ast.walk(ast.parse(textwrap.dedent(block)))
     except SyntaxError:
         return "text"
-    return (
-        "python"
-        if any(isinstance(node, ast.Call | ast.Import | ast.ImportFrom) for node in ast.walk(parsed))
-        else "text"
-    )
+    return "python" if any(isinstance(node, ast.Call | ast.Import | ast.ImportFrom) for node in nodes) else "text"
 
 
 def _prose(block: str, names: set[str]) -> str:

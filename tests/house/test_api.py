@@ -150,9 +150,7 @@ def test_evaluation_and_restoration_by_keyword(run: Any, tmp_path: Path) -> None
     restored = restore(run.directory, tmp_path / "restored", samples=2, steps=3, max_images=4, device="cpu")
     assert (tmp_path / "restored" / "restored.npz").is_file()
     assert json.dumps(restored.to_dict())
-    assert re.fullmatch(
-        rf"Restored\('{tmp_path}/restored', 4 noisy images: PSNR in dB [\d.]+ \+- [\d.]+\)", repr(restored)
-    )
+    assert repr(restored).startswith(f"Restored('{tmp_path}/restored', 4 noisy images: PSNR in dB ")
     assert restored._repr_html_().startswith('<img src="data:image/png;base64,iVBOR')
     with pytest.raises(UsageError, match="unknown option"):
         evaluate(run.directory, metrixs=["fd"])
