@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import inspect
+import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -129,6 +131,56 @@ def test_docstrings_lose_nothing_on_their_way(pages: Mapping[Path, Page], site: 
     for each in documented:
         for word in re.sub(r"`|^ *-+$", "", each.__doc__ or "", flags=re.MULTILINE).split():
             assert word.rstrip(":") in text, (each, word)
+
+
+def opened(page: Path, *flags: str) -> str:
+    """The document that a browser makes of a page that is opened as a file, after its scripts have run."""
+    browser = shutil.which("chromium") or pytest.skip("chromium is not installed")
+    always = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom")
+    own = f"--user-data-dir={page.parent / '.browser'}"
+    made = subprocess.run([browser, *always, own, *flags, page.as_uri()], capture_output=True, text=True, timeout=280)
+    assert "CONSOLE" not in made.stderr, made.stderr
+    return made.stdout
+
+
+HARNESS = """<body><script>
+const wrong = []
+async function look() {
+  for (const width of [375, 1400]) for (const page of PAGES) {
+    const frame = Object.assign(document.createElement("iframe"), { src: page, style: `width: ${width}px` })
+    document.body.append(frame)
+    await new Promise(done => frame.onload = done)
+    const found = frame.contentDocument
+    if (found.documentElement.scrollWidth > width) wrong.push(`${page} is wider than ${width}`)
+    for (const image of found.images) if (!image.naturalWidth) wrong.push(`${page}: no picture ${image.src}`)
+    frame.remove()
+  }
+  document.body.innerHTML = `<pre>seen PAGES.length, wrong: ${wrong.join()}.</pre>`
+}
+look()
+</script>"""
+
+
+@pytest.mark.browser
+def test_pages_fit_phones_and_wide_screens_with_all_pictures(pages: Mapping[Path, Page], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text('<div style="width: 900px">wide</div><img src="none.png">', encoding="utf-8")
+    for files, end in ((pages, "wrong: ."), ([bad], f"wrong: {bad.as_uri()} is wider than 375,")):
+        harness = tmp_path / "harness.html"
+        listed = json.dumps([file.as_uri() for file in files])
+        harness.write_text(HARNESS.replace("PAGES.length", str(len(files))).replace("PAGES", listed), encoding="utf-8")
+        seen = opened(harness, "--allow-file-access-from-files", "--virtual-time-budget=120000")
+        assert f"seen {len(files)}, {end}" in seen
+
+
+@pytest.mark.browser
+def test_the_search_works_in_pages_that_are_opened_as_files(site: Path, tmp_path: Path) -> None:
+    page = tmp_path / "to_search.html"
+    target = (site / "search.html").as_uri() + "?q=memorisation"
+    page.write_text(f'<script>location.replace("{target}")</script>', encoding="utf-8")
+    found = Page(opened(page, "--virtual-time-budget=15000"))
+    assert any(link.startswith("docs/scores.html") for link in found.links)
+    assert "matching the search query" in found.text
 
 
 def test_files_that_pages_link_to_are_shown(site: Path) -> None:
