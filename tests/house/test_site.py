@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -100,37 +101,41 @@ def test_every_page_of_the_documentation_is_in_the_order_of_the_site(site: Path)
         assert f"docs/{file.stem}.html" in home.links, file.name
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_a_command_has_every_flag_with_the_words_of_its_help(pages: Mapping[Path, Page], site: Path, name: str) -> None:
-    text = pages[site / "commands" / f"{name}.html"].text
-    command = cli.imported(name)
-    members = getattr(command, "commands", {})
-    for each in (*members.values(), *([command] if not members or command.invoke_without_command else [])):
-        for parameter in (p for p in each.params if not p.hidden):
-            assert all(flag in text for flag in parameter.opts)
-            assert said(parameter.help) in text
-        assert said(each.help.split("\n\n")[0]) in text
-    assert said(command.help.split("\n\n")[0]) in text
+# one test for all commands and one for all modules: tests that are spread over processes build the site in each
+def test_every_command_has_its_flags_with_the_words_of_its_help(pages: Mapping[Path, Page], site: Path) -> None:
+    for name in cli.COMMANDS:
+        text = pages[site / "commands" / f"{name}.html"].text
+        command = cli.imported(name)
+        members = getattr(command, "commands", {})
+        for each in (*members.values(), *([command] if not members or command.invoke_without_command else [])):
+            for parameter in (p for p in each.params if not p.hidden):
+                assert all(flag in text for flag in parameter.opts), (name, parameter.opts)
+                assert said(parameter.help) in text, name
+            assert said(each.help.split("\n\n")[0]) in text, name
+        assert said(command.help.split("\n\n")[0]) in text, name
 
 
 def said(text: str | None) -> str:
     return " ".join((text or "").replace("`", "").split())
 
 
-@pytest.mark.parametrize("module", [ambient_train, ambient_theory, bounds, compare, errors])
-def test_docstrings_lose_nothing_on_their_way(pages: Mapping[Path, Page], site: Path, module: object) -> None:
-    """Shapes, powers, subscripts and code of every public docstring stand on the page as they were written."""
-    name = module.__name__  # type: ignore[attr-defined]
-    text = pages[site / "api" / f"{name}.html"].text
-    documented = [module]
+def public_objects(module: ModuleType) -> Iterator[object]:
+    """A module, what it offers, and the methods of its classes."""
+    yield module
     for each in (getattr(module, key) for key in dir(module) if not key.startswith("_")):
         if inspect.isclass(each) or (inspect.isfunction(each) and module is not errors):
-            documented.append(each)
+            yield each
             methods = vars(each).items() if inspect.isclass(each) else ()
-            documented += [v for k, v in methods if k[0] != "_" and (inspect.isfunction(v) or isinstance(v, property))]
-    for each in documented:
-        for word in re.sub(r"`|^ *-+$", "", each.__doc__ or "", flags=re.MULTILINE).split():
-            assert word.rstrip(":") in text, (each, word)
+            yield from (v for k, v in methods if k[0] != "_" and (inspect.isfunction(v) or isinstance(v, property)))
+
+
+def test_docstrings_lose_nothing_on_their_way(pages: Mapping[Path, Page], site: Path) -> None:
+    """Shapes, powers, subscripts and code of every public docstring stand on the page as they were written."""
+    for module in (ambient_train, ambient_theory, bounds, compare, errors):
+        text = pages[site / "api" / f"{module.__name__}.html"].text
+        for each in public_objects(module):
+            for word in re.sub(r"`|^ *-+$", "", each.__doc__ or "", flags=re.MULTILINE).split():
+                assert word.rstrip(":") in text, (each, word)
 
 
 def opened(page: Path, *flags: str) -> str:
