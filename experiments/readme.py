@@ -57,13 +57,13 @@ def numbers(findings: str, methods: str) -> str:
         "\n*Free worths*: one for each level, where the data reject two alone. The formula V/(V + v), which has no "
         f"constant, is rejected at {rejected} of {len(laws)} noise levels."
     )
-    confirmed = re.search(r"^### (Confirmation, 8x8 Fashion-MNIST.*)$", methods, re.MULTILINE)
+    confirmed = re.search(r"^### Confirmation, (8x8 Fashion-MNIST[^(]*) \(.*$", methods, re.MULTILINE)
     assert confirmed is not None, "docs/methods.md has the confirmation"
     lost = {row["rule"]: row["65,536 images"] for row in rows_of(methods, confirmed[0])}
     out.append(
-        "Does a mixture lose to a part of its own data? After 65,536 training images, of the levels compared (lost by "
-        f"chance): {lost['at the held-out best']} at the held-out best checkpoint, {lost['at fixed compute']} at the "
-        "last one."
+        f"Does a mixture lose to a part of its own data? {confirmed[1]}, 65,536 training images: of the levels "
+        f"compared (lost by chance) {lost['at the held-out best']} are lost at the held-out best checkpoint, "
+        f"{lost['at fixed compute']} at the last one."
     )
     return "\n".join(out) + "\n"
 
