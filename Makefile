@@ -1,4 +1,5 @@
 # make demo: set up, then run the main job on the embedded data.   make test: set up, then run the tests.
+# make site: the documentation as a site, below site/.
 # TORCH names the torch requirement to install, e.g. TORCH=torch==2.13.0 for a CPU wheel from the configured find-links.
 # WORKERS: processes that share the tests, one a core unless said.
 # pip's configured find-links and certificate are handed on to uv.
@@ -16,7 +17,7 @@ UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT
 CHECKED := LD_PRELOAD=libc_malloc_debug.so.0 MALLOC_CHECK_=3 MALLOC_PERTURB_=165
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow extras hosts slurm lint docs bench torture clean setup
+.PHONY: demo test slow extras hosts slurm lint docs site bench torture clean setup
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -61,6 +62,10 @@ docs: $(STAMP)
 	$(BIN)/python -m ambient_theory.simulation.options >> docs/options.md
 	$(BIN)/python -m ambient_theory.compare.commands.document >> docs/options.md
 
+site: $(STAMP)
+	$(BIN)/python docs/site site
+	@echo "Open $(CURDIR)/site/index.html"
+
 torture: $(STAMP)
 	$(BIN)/python tests/torture kills --out experiments/torture.json
 	$(CHECKED) $(BIN)/python tests/torture files --out experiments/torture_files.json
@@ -70,4 +75,4 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-json=benchmarks/latest.json --timeout 1800
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

@@ -1,8 +1,10 @@
 """Effective sizes, the terms of the bound, exchange rates, and the same as SymPy expressions.
 
-from ambient_theory import bounds
+    from ambient_theory import bounds
 
-bounds.bound(k=2, d=1, levels=[0.2, 0.6], counts=[100, 900]).total
+    bounds.bound(k=2, d=1, levels=[0.2, 0.6], counts=[100, 900]).total
+
+Nothing is imported before it is used.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from ambient_theory.simulation.collapse import SimulationPanel
 SCHEMA = "ambient.compare/2"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Findings:
     """All analyses of a set of records. leading: the best group of each data set, the others follow in analyses."""
 
@@ -33,6 +33,9 @@ class Findings:
     confidence: float
     levels: tuple[LevelFindings, ...] = ()
     level_problems: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Findings({len(self.analyses)} groups of scores, {len(self.levels)} tables by level)"
 
     @property
     def answers(self) -> list[str]:

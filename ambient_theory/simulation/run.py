@@ -13,6 +13,8 @@ from rich.console import RenderableType
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, content_hash
+from ambient_theory.shared.frames import frame
+from ambient_theory.shared.notebooks import picture_html
 from ambient_theory.shared.parsing import parse_json
 from ambient_theory.shared.progress import Progress, progress_listener
 from ambient_theory.shared.records import write_records
@@ -28,13 +30,25 @@ from ambient_theory.simulation.slopes import slope_table
 MANIFEST = "simulation.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SimulationResult:
     """summary: JSON-ready; rendered: for a terminal; files: what was written."""
 
     summary: dict[str, Any]
     rendered: RenderableType
     files: tuple[Path, ...]
+
+    def __repr__(self) -> str:
+        where = str(self.files[0].parent)
+        return f"SimulationResult({where!r}, {len(self.summary['rows']):,} cells)"
+
+    def _repr_html_(self) -> str:
+        """The figure, for notebooks."""
+        return picture_html(next((f for f in self.files if f.suffix == ".png"), None), repr(self))
+
+    def to_frame(self) -> Any:
+        """The cells as a `pandas.DataFrame`, one row a cell. Raises UsageError without pandas."""
+        return frame(self.summary["rows"])
 
 
 def config_dict(config: SimulationConfig | ExchangeConfig) -> dict[str, Any]:

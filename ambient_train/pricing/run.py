@@ -14,6 +14,7 @@ from ambient_theory.shared.advice import Adviser, Mixture, Purchase, Worth
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import DataError, StoppedError
 from ambient_theory.shared.files import finite
+from ambient_theory.shared.frames import frame
 from ambient_theory.shared.records import write_records
 from ambient_train.data.images import ImageSet
 from ambient_train.networks.execution import one_thread_for_small
@@ -35,7 +36,7 @@ _DENOISE, _LONG_S = (256, 1024), 1200.0
 """Held-out images by which models are judged: in a short campaign, and in one longer than so many seconds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What would be trained: for `--dry-run`."""
 
@@ -47,6 +48,9 @@ class Plan:
     cells: int
     time_s: float
     outdir: Path
+
+    def __repr__(self) -> str:
+        return f"Plan({str(self.outdir)!r}, about {self.cells} trainings in {duration_text(self.time_s)})"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -87,7 +91,7 @@ def _where(sigma: float, scaled: float, small: SmallImages) -> str:
     return f"{kind}σ {sigma:g}{at_size}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WorthAnswer:
     """What a noisy image is worth. worths: by noise level as asked, of each checkpoint rule, held-out best first.
 
@@ -106,6 +110,22 @@ class WorthAnswer:
     page: Path | None
     records: Path
     notes: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        said = "; ".join(self.headline(sigma)[0] for sigma in self.sigmas)
+        return f"WorthAnswer({said}; page {None if self.page is None else str(self.page)!r})"
+
+    def to_frame(self) -> Any:
+        """Worth by diffusion level as a `pandas.DataFrame`, one row a noise level, rule and diffusion level.
+
+        Raises UsageError without pandas.
+        """
+        return frame(
+            {"sigma": sigma, "rule": worth.rule, **dict(zip(worth.columns, row, strict=True))}
+            for sigma, worths in self.worths.items()
+            for worth in worths
+            for row in worth.rows
+        )
 
     def headline(self, sigma: float) -> list[str]:
         """Price, interval, rule and what it holds for, in sentences."""

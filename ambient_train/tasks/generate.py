@@ -15,6 +15,7 @@ from PIL import Image
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, is_free
+from ambient_theory.shared.notebooks import picture_html
 from ambient_theory.shared.options import Given
 from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats.mapped import IN_DATA, KEY
@@ -39,13 +40,20 @@ from ambient_train.training.world import choose_device
 MARKER = "generated.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Generated:
     """Where the images are, how many, and how they were made."""
 
     path: Path
     images: int
     sampler: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Generated({str(self.path)!r}, {self.images:,} images)"
+
+    def _repr_html_(self) -> str:
+        """The images, where they are one grid, for notebooks."""
+        return picture_html(self.path if self.path.suffix == ".png" else None, repr(self))
 
     def to_dict(self) -> dict[str, Any]:
         return {"path": str(self.path), "images": self.images, "sampler": self.sampler}

@@ -16,6 +16,7 @@ import torch
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.notebooks import picture_html
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_train.data.formats.frames import FrameTree
 from ambient_train.diffusion.generate import denoiser
@@ -34,12 +35,21 @@ from ambient_train.training.world import World, join_group
 SIGMA_MIN_WITHOUT_RUN = 0.002
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Restored:
     """Where the restored images are, how many, and their scores (None where no original is known)."""
 
     directory: Path
     facts: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        known = self.scores
+        scores = "" if known is None else f": PSNR in dB {_with_error(known['psnr_db']['posterior mean'], 2)}"
+        return f"Restored({str(self.directory)!r}, {self.facts['noisy']:,} noisy images{scores})"
+
+    def _repr_html_(self) -> str:
+        """The first images, noisy and restored, for notebooks."""
+        return picture_html(self.directory / "grid.png", repr(self))
 
     @property
     def scores(self) -> Mapping[str, Any] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +11,7 @@ from typing import Any
 from ambient_theory.shared.console import starting, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.frames import frame
+from ambient_theory.shared.notebooks import picture_html
 from ambient_theory.shared.progress import progress_listener
 from ambient_theory.shared.records import Record
 from ambient_train.diffusion.sampler_settings import OneStep
@@ -47,11 +46,7 @@ class TrainResult:
     def _repr_html_(self) -> str:
         """The newest grid of samples above the same in words, for notebooks."""
         grids = sorted((self.directory / "samples").glob("*.png"))
-        text = html.escape(repr(self))
-        if not grids:
-            return text
-        data = base64.b64encode(grids[-1].read_bytes()).decode()
-        return f'<img src="data:image/png;base64,{data}" alt="samples"><br>{text}'
+        return picture_html(grids[-1] if grids else None, repr(self))
 
     def to_frame(self) -> Any:
         """The scores as a `pandas.DataFrame`, one row a record. Raises UsageError without pandas."""
@@ -69,7 +64,7 @@ class TrainResult:
         print(f"run directory: {self.directory}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DryRun:
     """The resolved config with the size of the network, the memory and the time it would take.
 
@@ -90,6 +85,10 @@ class DryRun:
     train_s: float
     n_clean: int
     n_noisy: int
+
+    def __repr__(self) -> str:
+        took = f"about {duration_text(self.train_s)}, {self.memory_mb:,.0f} MB"
+        return f"DryRun({str(self.directory)!r}, {self.duration_nimg:,} images to train on: {took})"
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "directory": str(self.directory)}

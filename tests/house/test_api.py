@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -17,9 +19,11 @@ import torch
 import ambient_theory
 import ambient_train
 from ambient_theory import HeteroscedasticMixture, bounds, compare, simulate
+from ambient_theory.shared.advice import Worth
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train import evaluate, generate, load, restore, train, worth
 from ambient_train.interchange.load import load_trained
+from ambient_train.pricing.run import WorthAnswer
 from ambient_train.runs.directory import RunDirectory
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -68,6 +72,7 @@ def test_training_is_that_of_the_command_and_the_same_call_finds_it_done(run: An
     assert run._repr_html_().startswith('<img src="data:image/png;base64,iVBOR')
     plan = train(**TINY, outdir=run.directory, dry_run=True)
     assert plan.duration_nimg == 64
+    assert repr(plan).startswith(f"DryRun('{run.directory}', 64 images to train on: about ")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +106,9 @@ def test_a_model_generates_what_the_command_generates(run: Any, tmp_path: Path) 
     written = generate(run.directory, tmp_path / "images", seeds=range(5), form="npz", device="cpu")
     stored = np.load(written.path)
     assert np.array_equal(images, stored["images"])
+    assert repr(written) == written._repr_html_().replace("&#x27;", "'") == f"Generated('{written.path}', 5 images)"
+    grid = generate(run.directory, tmp_path / "grid", seeds=range(4), form="grid", device="cpu")
+    assert grid._repr_html_().startswith('<img src="data:image/png;base64,iVBOR')
     assert images.dtype == np.uint8
     assert not np.array_equal(images, model.generate(range(5), steps=4))
     assert "images [1, 8, 8]" in repr(model)
@@ -142,6 +150,8 @@ def test_evaluation_and_restoration_by_keyword(run: Any, tmp_path: Path) -> None
     restored = restore(run.directory, tmp_path / "restored", samples=2, steps=3, max_images=4, device="cpu")
     assert (tmp_path / "restored" / "restored.npz").is_file()
     assert json.dumps(restored.to_dict())
+    assert repr(restored).startswith(f"Restored('{tmp_path}/restored', 4 noisy images: PSNR in dB ")
+    assert restored._repr_html_().startswith('<img src="data:image/png;base64,iVBOR')
     with pytest.raises(UsageError, match="unknown option"):
         evaluate(run.directory, metrixs=["fd"])
 
@@ -150,6 +160,7 @@ def test_worth_says_what_it_would_do(tmp_path: Path) -> None:
     plan = worth("digits", sigma=0.6, adviser=compare.adviser(), time="10m", dry_run=True, outdir=tmp_path / "answer")
     assert 0.6 in dict(plan.sigmas)
     assert not (tmp_path / "answer").exists()
+    assert re.match(rf"Plan\('{tmp_path}/answer', about \d+ trainings in 10.0 min\)", repr(plan))
     with pytest.raises(UsageError, match="belong together"):
         worth("digits", sigma=0.6, adviser=compare.adviser(), price_clean=3.0)
 
@@ -159,12 +170,14 @@ def test_the_theory_by_keyword(tmp_path: Path) -> None:
     assert terms.total == terms.low > 0
     result = simulate(n=(1000,), k=[2], reps=4, outdir=tmp_path / "simulation")
     assert {f.name for f in result.files} >= {"records.jsonl", "table.csv"}
+    assert repr(result) == f"SimulationResult('{tmp_path}/simulation', {len(result.summary['rows'])} cells)"
+    assert result._repr_html_().startswith('<img src="data:image/png;base64,iVBOR')
     with pytest.raises(UsageError, match="unknown option"):
         simulate(n=(1000,), repps=4)
     assert HeteroscedasticMixture(n_components=2).n_components == 2
 
 
-def test_records_become_a_frame_where_pandas_is(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
+def test_results_become_frames_where_pandas_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Any) -> None:
     found = compare.read(run.directory)
     assert repr(found).startswith("Reading(")
     monkeypatch.setitem(sys.modules, "pandas", None)
@@ -173,6 +186,23 @@ def test_records_become_a_frame_where_pandas_is(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda rows: rows))
     assert found.to_frame() == [r.to_dict() for r in found.records]
     assert run.to_frame()[0]["metric"] == run.records[0].metric
+    [answer, *_] = compare.price_by_level(compare.read_shipped().records, sigma_n=0.2)
+    assert [list(row.values()) for row in answer.to_frame()] == answer.rows()
+    assert repr(answer) == f"BandAnswer({answer.sentence()})"
+    simulated = simulate(n=(1000,), k=[2], reps=4, outdir=tmp_path)
+    assert simulated.to_frame() == simulated.summary["rows"]
+
+
+def test_an_answer_on_the_worth_is_short_and_has_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    columns = ("level s", "worth")
+    found = [Worth(0.6, rule, None, None, "σ 0.6: price 2", columns, (("0.1", "1"), ("9", "2")), {}) for rule in "ab"]
+    small = SimpleNamespace(name="digits", resolution=8)
+    answer = WorthAnswer(
+        small, {0.6: 0.6}, {0.6: found}, {}, {}, SimpleNamespace(duration_nimg=4096), 9, 99, 1.0, tmp_path, tmp_path
+    )  # type: ignore[arg-type]
+    assert repr(answer) == f"WorthAnswer(digits, σ 0.6, a: price 2; page '{tmp_path}')"
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda rows: rows))
+    assert answer.to_frame()[3] == {"sigma": 0.6, "rule": "b", "level s": "9", "worth": "2"}
 
 
 def example(name: str) -> ModuleType:
@@ -212,6 +242,25 @@ def test_example_bound_and_simulation(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "rate of W1" in capsys.readouterr().out
 
 
+def test_example_first_steps_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its cells in their order, at a smaller size than the first one says."""
+    cells = json.loads((EXAMPLES / "first_steps.ipynb").read_text(encoding="utf-8"))["cells"]
+    first, *rest = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names: dict[str, Any] = {}
+    exec(first, names)
+    assert {"duration", "n", "outdir"} <= set(names)
+    names |= {"duration": "8k", "n": 40, "outdir": str(tmp_path)}
+    matplotlib.use("Agg")
+    for source in rest:
+        exec(source, names)
+    assert names["gain"] > 1.0  # dB; an untrained network loses
+    assert names["images"].shape == (16, 1, 8, 8)
+    assert len(names["answers"]) == 3
+    said = capsys.readouterr().out
+    assert "memorisation:" in said
+    assert "one clean image is worth" in said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["count_noise", "sky_maps", "mri_spectrum"])
 def test_example_of_noise(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,4 +275,8 @@ def test_example_of_noise(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_no_example_is_left_out() -> None:
     tested = {name.removeprefix("test_example_") for name in globals() if name.startswith("test_example_")}
     tested = (tested - {"of_noise"}) | {"count_noise", "sky_maps", "mri_spectrum"}
-    assert {p.stem for p in EXAMPLES.glob("*.py")} - {"pictures"} == {t.removesuffix("_gains") for t in tested}
+    tested = {t.removesuffix("_gains").removesuffix("_notebook") for t in tested}
+    files = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")]
+    assert {p.stem for p in files} - {"pictures"} == tested
+    listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert [p.name for p in files if f"]({p.name})" not in listed] == []

@@ -13,16 +13,24 @@ from ambient_theory.compare.by_level.judgement import Judgement, judge
 from ambient_theory.compare.by_level.levels import CurveKey, has_levels, level_tables
 from ambient_theory.compare.by_level.words import band_columns, band_rows
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.frames import frame
 from ambient_theory.shared.records import Record
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BandAnswer:
     """One condition at one noise level."""
 
     key: CurveKey
     judgement: Judgement
     scatters: Scatters
+
+    def __repr__(self) -> str:
+        return f"BandAnswer({self.sentence()})"
+
+    def to_frame(self) -> Any:
+        """The table by level as a `pandas.DataFrame`, one row a level. Raises UsageError without pandas."""
+        return frame(dict(zip(self.columns, row, strict=True)) for row in self.rows())
 
     @property
     def title(self) -> str:

@@ -37,7 +37,7 @@ class Purchase:
         return {**vars(self), "extrapolated": list(self.extrapolated)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BudgetAnswer:
     """What to buy at noise sigma_n.
 
@@ -64,6 +64,9 @@ class BudgetAnswer:
     law: str = ""
     short: str = ""
     why_not: str = ""
+
+    def __repr__(self) -> str:
+        return f"BudgetAnswer({self.sentence()})"
 
     @property
     def determined(self) -> bool:
