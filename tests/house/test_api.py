@@ -23,6 +23,7 @@ from ambient_theory.shared.advice import Worth
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train import evaluate, generate, load, restore, train, worth
 from ambient_train.interchange.load import load_trained
+from ambient_train.pricing.noise import SmallNoise
 from ambient_train.pricing.run import WorthAnswer
 from ambient_train.runs.directory import RunDirectory
 
@@ -196,7 +197,7 @@ def test_results_become_frames_where_pandas_is(monkeypatch: pytest.MonkeyPatch, 
 def test_an_answer_on_the_worth_is_short_and_has_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     columns = ("level s", "worth")
     found = [Worth(0.6, rule, None, None, "σ 0.6: price 2", columns, (("0.1", "1"), ("9", "2")), {}) for rule in "ab"]
-    small = SimpleNamespace(name="digits", resolution=8)
+    small = SimpleNamespace(name="digits", resolution=8, noise=SmallNoise(1.0))
     answer = WorthAnswer(
         small, {0.6: 0.6}, {0.6: found}, {}, {}, SimpleNamespace(duration_nimg=4096), 9, 99, 1.0, tmp_path, tmp_path
     )  # type: ignore[arg-type]
