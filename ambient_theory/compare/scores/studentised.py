@@ -12,7 +12,7 @@ import functools
 import math
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 Z = np.linspace(-9.0, 9.0, 181)
 PHI = np.exp(-(Z**2) / 2) / math.sqrt(2 * math.pi)
@@ -36,7 +36,10 @@ def studentised_cdf(q: float, means: int, dof: int) -> float:
 @functools.lru_cache(maxsize=64)
 def studentised_quantile(confidence: float, means: int, dof: int) -> float:
     """q with P(q) = confidence, for at least two means and one degree of freedom."""
-    high = 4.0
+    low, high = 0.0, 4.0
     while studentised_cdf(high, means, dof) < confidence:
-        high *= 2
-    return float(optimize.brentq(lambda q: studentised_cdf(q, means, dof) - confidence, 0.0, high, xtol=1e-12))
+        low, high = high, 2 * high
+    while high - low > 1e-12 * high:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if studentised_cdf(middle, means, dof) > confidence else (middle, high)
+    return 0.5 * (low + high)
