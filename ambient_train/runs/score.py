@@ -134,7 +134,7 @@ def make_records(
     clean training images. memorisation: whether the images are copies of those. checkpoint: the rule by which the
     weights were chosen.
 
-    extra of a record: interval95, bias, method of the interval, n_reference, floor, memorisation_floor, corruption
+    extra of a record: interval95, bias, method of the interval, n_reference, features (their number), floor, memorisation_floor, corruption
     (share of noisy images), and where it was measured memorisation (shares of generated images that are nearer to a
     clean training image than held-out ones are, see `evaluation.memorisation`).
     """
@@ -164,6 +164,7 @@ def make_records(
                     "bias": score.bias,
                     "method": score.method,
                     "n_reference": score.n_reference,
+                    "features": score.dim,
                     "floor": floors.get(key),
                     "memorisation_floor": memorised.get(key),
                     "corruption": subject.share,

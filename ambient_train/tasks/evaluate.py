@@ -103,7 +103,7 @@ class Evaluation:
 
     def show(self) -> None:
         rows = [
-            (s.metric, s.extractor, s.reference, s.value, s.interval(), s.n, self.floors, self.memorised)
+            (s.metric, s.extractor, s.reference, s.value, s.interval(), s.n, self.floors, self.memorised, s.n_reference)
             for s in self.scores
         ]
         show_score_rows(rows)
