@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ambient_theory.shared.console import talk
+from ambient_theory.shared.console import say, talk
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.frames import frame
@@ -108,13 +108,15 @@ class Evaluation:
         ]
         show_score_rows(rows)
         for sentence in (*verdicts(rows), *denoise_sentences(self.records), *self.cautions):
-            print(sentence)
+            say(sentence)
         if self.evaluation is not None:
             print(f"sampler: {sampler_text(self.evaluation.to_dict())}")
         for key, value in self.notes.items():
             print(f"{key}: {value}")
         if self.memorisation is not None:
-            print(self.memorisation.sentence())
+            say(self.memorisation.sentence())
+        elif self.evaluation is not None:
+            say("copies: not looked for; --memorisation does")
 
 
 def evaluate(

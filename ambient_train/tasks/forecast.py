@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ambient_train.diffusion.sampler_settings import AnySampler, OneStep
+from ambient_train.diffusion.sampler_settings import evaluations
 from ambient_train.runs.resolve import Job
 from ambient_train.tasks.show import duration_text
 from ambient_train.training.batches import relative_cost
@@ -19,13 +19,6 @@ SURELY_SHORT = 1e13
 """Images x pixels x weights below which a training ends within minutes on any CPU, so that nothing is measured."""
 FEWEST = 100
 """Generated images below which a score is not worth its time."""
-
-
-def evaluations(sampler: AnySampler) -> int:
-    """Passes through the network for one generated image."""
-    if isinstance(sampler, OneStep):
-        return 1
-    return sampler.steps if sampler.solver == "euler" else 2 * sampler.steps - 1
 
 
 def may_take_long(job: Job) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ambient_theory.shared.console import say
 from ambient_theory.shared.records import HELDOUT_BEST, NATS, Record
 from ambient_train.evaluation.floors import record_cautions
 
@@ -56,7 +57,7 @@ def show_scores(records: Sequence[Record]) -> None:
         copies_sentence(scores),
         *record_cautions(scores),
     ):
-        print(sentence)
+        say(sentence)
     if any(r.evaluation for r in records):
         print(f"sampler: {sampler_text(next(r.evaluation for r in records if r.evaluation))}")
 
@@ -150,30 +151,36 @@ def training_verdict(records: Sequence[Record]) -> list[str]:
 
 
 def show_score_rows(rows: Iterable[ScoreRow]) -> None:
-    """A table of scores with intervals and both floors, on stdout."""
-    from rich.box import SIMPLE_HEAD
+    """A table of scores with intervals and both floors, on stdout, in 80 columns."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("metric", "features", "against", "images", "score", "floor", "repeated", "n"):
-        table.add_column(name, justify="left" if name in ("metric", "features", "against") else "right")
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("score", "against", "images", "value", "floor", "repeated"):
+        left, wide = name in ("score", "against"), name == "against"
+        table.add_column(name, justify="left" if left else "right", no_wrap=not wide, overflow="fold")
+    generated, metrics = set(), set()
     for metric, extractor, reference, value, (low, high), n, floors, memorised, images in rows:
         key = (metric, extractor, reference)
+        generated.add(n)
+        metrics.add(metric)
         table.add_row(
-            metric,
-            extractor.split(":")[0],
+            f"{metric} {extractor.split(':')[0]}",
             reference,
             "" if images is None else f"{images:,}",
             f"{value:.4g} [{low:.4g}, {high:.4g}]",
             _number(floors.get(key)),
             _number(memorised.get(key)),
-            f"{n:,}",
         )
     Console().print(table)
-    print("images: that the generated ones are compared with; score with its 95 % interval;")
-    print("floor: of n real images; repeated: of n from a model that only repeats its clean")
-    print("training images (both drawn with replacement where there are fewer); n: generated")
+    n = " or ".join(f"{n:,}" for n in sorted(generated))
+    say(
+        f"{n} generated images against so many images of each kind; value with its 95 % interval. floor: of as many "
+        "real images; repeated: of a model that only repeats its clean training images; both drawn with replacement "
+        "where there are fewer."
+    )
+    if "kid" in metrics:
+        say("kid has no bias, so that the floor of as good a model as can be is 0 give or take, also below it.")
 
 
 def sampler_text(evaluation: Mapping[str, Any]) -> str:
@@ -190,4 +197,4 @@ def sampler_text(evaluation: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{value:.3g}"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -80,13 +77,6 @@ def budget_rows(answers: Sequence[BudgetAnswer]) -> list[list[str]]:
             share = f"{m.spent_on_noisy:.0%}"
             rows.append([f"{a.sigma_n:g}", name, f"{m.n_clean:,}", f"{m.n_noisy:,}", share, error, beyond])
     return rows
-
-
-def say(text: str) -> None:
-    """A sentence on stdout: broken between words on a terminal, one line elsewhere."""
-    if sys.stdout.isatty():
-        text = textwrap.fill(text, shutil.get_terminal_size().columns, break_on_hyphens=False, break_long_words=False)
-    print(text)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
