@@ -167,6 +167,8 @@ def evaluate(
         features = [get_extractor(e, device=device) for e in asked.extractors]
         available = own.references(question.resolution, shape[1])
         targets = _references(question.references, available, features, question.resolution)
+        if trained is not None:
+            _check_channels(trained.network.img_channels, targets)
         first: list[np.ndarray] = []
         every = []
         for number, batches in enumerate(sets):
@@ -309,6 +311,16 @@ def _references(
             side = None if is_statistics_file(spec) else resolution
             out[spec] = open_reference(spec, features[0], name=spec, resolution=side)
     return out
+
+
+def _check_channels(channels: int, targets: Mapping[str, Reference]) -> None:
+    """Raise DataError for reference images with other channels than the network makes."""
+    for name, reference in targets.items():
+        if reference.images is not None and (found := reference.images.shape[1]) != channels:
+            raise DataError(
+                f"{name}: images with {found} channel(s), the network makes {channels}: give --data or --reference "
+                "with images like those that it was trained on"
+            )
 
 
 def _save_statistics(path: Path, targets: dict[str, Reference], features: list[Extractor]) -> list[str]:
