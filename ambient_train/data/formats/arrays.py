@@ -186,7 +186,7 @@ def float_notes(images: np.ndarray, sigma: np.ndarray | None) -> tuple[str, ...]
         return ()
     return (
         f"floats reach from {low:.4g} to {high:.4g}, more than noise up to {level.max():.4g} explains: networks are "
-        "made for pixels in units of [-1, 1]; `:range=LOW..HIGH` behind the path says which values become -1 and 1 (noise "
+        "made for pixels in [-1, 1]; `:range=LOW..HIGH` behind the path says which values become -1 and 1 (noise "
         "levels stay in the units of the file)",
     )
 
