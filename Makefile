@@ -17,7 +17,7 @@ UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT
 CHECKED := LD_PRELOAD=libc_malloc_debug.so.0 MALLOC_CHECK_=3 MALLOC_PERTURB_=165
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow extras hosts slurm lint docs site bench torture clean setup
+.PHONY: demo test slow extras browser hosts slurm lint docs site bench torture clean setup
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -39,6 +39,9 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow --timeout 1800
+
+browser: $(STAMP)
+	$(BIN)/python -m pytest -m browser -rs
 
 hosts: $(STAMP)
 	$(BIN)/python -m pytest -m namespaces --timeout 900 -rs

@@ -7,7 +7,9 @@ import errno
 import functools
 import json
 import os
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -55,6 +57,13 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             raise
 
     return wrapper
+
+
+def say(text: str) -> None:
+    """A sentence on stdout: broken between words on a terminal, one line elsewhere."""
+    if sys.stdout.isatty():
+        text = textwrap.fill(text, shutil.get_terminal_size().columns, break_on_hyphens=False, break_long_words=False)
+    print(text)
 
 
 def talk(message: str, *, quiet: bool = False) -> None:

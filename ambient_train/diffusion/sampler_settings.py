@@ -130,3 +130,8 @@ AnySampler = SamplerConfig | GeneralSamplerConfig | OneStep
 
 GENERAL_ONLY = frozenset(GeneralSamplerConfig.__dataclass_fields__) - frozenset(SamplerConfig.__dataclass_fields__)
 """Choices that only the general sampler has."""
+
+
+def evaluations(sampler: AnySampler) -> int:
+    """Passes through the network for one generated image."""
+    return sampler.steps if sampler.solver == "euler" else 2 * sampler.steps - 1

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import torch
 
+from ambient_theory.shared.records import Record
 from ambient_train import stateless
 from ambient_train.evaluation.features import Extractor
 from ambient_train.evaluation.metrics import TABLE
@@ -48,26 +49,35 @@ def reference_floor(
 
 def cautions(scores: Sequence[Score]) -> list[str]:
     """One sentence for each thing that makes scores say less than their intervals suggest; empty if there is none."""
-    words = [*map(_singular, scores), *map(_few, scores)]
+    pairs = [(s.metric, s.extractor, s.reference, s.n, s.n_reference) for s in scores]
+    words = [_singular(*pair, s.dim) for pair, s in zip(pairs, scores, strict=True)] + [_few(*pair) for pair in pairs]
     return [word for word in dict.fromkeys(words) if word]
 
 
-def _singular(score: Score) -> str:
-    sizes = {"generated": score.n, "reference": score.n_reference}
-    few = [f"{n:,} {side} images" for side, n in sizes.items() if n is not None and score.dim and n <= score.dim]
+def record_cautions(records: Sequence[Record]) -> list[str]:
+    """The same of a run's records of distances."""
+    pairs = [(r.metric, r.extractor, r.reference, r.n_eval, r.extra.get("n_reference")) for r in records]
+    dims = [r.extra.get("features") for r in records]
+    words = [_singular(*pair, dim) for pair, dim in zip(pairs, dims, strict=True)] + [_few(*pair) for pair in pairs]
+    return [word for word in dict.fromkeys(words) if word]
+
+
+def _singular(metric: str, extractor: str, reference: str, n: int, n_reference: int | None, dim: int | None) -> str:
+    sizes = {"generated": n, "reference": n_reference}
+    few = [f"{n:,} {side} images" for side, n in sizes.items() if n is not None and dim and n <= dim]
     if not few:
         return ""
     return (
-        f"{score.metric} in {score.extractor.split(':')[0]} against {score.reference}: {' and '.join(few)} in "
-        f"{score.dim:,} dimensions; with no more images than dimensions the covariance is singular and the score is "
-        "all bias: give more images, or read kid, which has none"
+        f"{metric} in {extractor.split(':')[0]} against {reference}: {' and '.join(few)} in {dim:,} dimensions; with "
+        "no more images than dimensions the covariance is singular and the score is all bias: give more images, or "
+        "read kid, which has none"
     )
 
 
-def _few(score: Score) -> str:
-    if score.n_reference is None or score.n_reference >= FEW_REFERENCE:
+def _few(metric: str, extractor: str, reference: str, n: int, n_reference: int | None) -> str:
+    if n_reference is None or n_reference >= FEW_REFERENCE:
         return ""
     return (
-        f"{score.reference} has {score.n_reference} images: the intervals are of the generated images alone and leave "
-        f"out the chance of so small a reference (below {FEW_REFERENCE})"
+        f"{reference} has {n_reference} images: the intervals are of the generated images alone and leave out the "
+        f"chance of so small a reference (below {FEW_REFERENCE}); a larger --holdout, or more images, gives more"
     )

@@ -25,6 +25,7 @@ from ambient_theory.shared.signals import StopRequest
 from ambient_train.data.images import save_grid
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.diffusion.generate import generate
+from ambient_train.diffusion.sampler_settings import evaluations
 from ambient_train.evaluation.denoising import DenoisingError
 from ambient_train.networks.execution import recompute_blocks
 from ambient_train.runs.directory import RunDirectory
@@ -45,6 +46,9 @@ GRID, PREVIEW = 64, 16
 
 FORWARD_SHARE = 1 / 3
 """Cost of an image through the network over that of training on it, which also goes back."""
+
+FIRST_LOOK_S, FIRST_LOOK_COST_S = 30.0, 20.0
+"""Seconds of training after which a first grid is drawn, and the most that it may take."""
 
 PREVIEW_SHARE = 0.01
 """Share of the training that the grids on the way may cost, unless they are asked for more often."""
@@ -67,6 +71,7 @@ class Session:
     evaluation: EvalConfig = field(init=False)
     heldout: HeldOut = field(init=False)
     state: TrainState = field(init=False)
+    looked: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.config, self.evaluation = self.job.config, self.job.evaluation
@@ -201,7 +206,10 @@ class Session:
             self.listener(Progress("training", end.nimg, target, rate, end.loss))
             *signals, late = end.votes if self.world.size > 1 else self._flags()
             asked = any((*signals, late))
-            if look and (end.nimg // look != (end.nimg - batch) // look or done) and not self._drawn_at(target, done):
+            if look and self._first_look(clock, rate) and not done:
+                self._preview()
+                self.talk(f"a first look, far from trained: {self._grid_file()}")
+            elif look and (end.nimg // look != (end.nimg - batch) // look or done) and not self._drawn_at(target, done):
                 self._preview()  # before the checkpoint, so that a kill between the two repeats it
             better = heldout is not None and self.state.best == (end.nimg, heldout)
             if done or better or end.nimg // every != (end.nimg - batch) // every or asked:
@@ -209,14 +217,23 @@ class Session:
             if not done and asked:
                 self._leave(signals, late)
 
+    def _first_look(self, clock: float, rate: float) -> bool:
+        """Whether a first grid is due: the training began FIRST_LOOK_S ago and has none yet, so that its owner sees a
+        picture within a minute where the first on the way would come much later."""
+        if self.looked or self.world.size > 1 or self.options.samples_nimg is not None:
+            return False
+        if time.monotonic() - clock < FIRST_LOOK_S:
+            return False
+        self.looked = True
+        cost_s = PREVIEW * evaluations(self.evaluation.sampler) * FORWARD_SHARE / rate
+        return cost_s < FIRST_LOOK_COST_S and not any(self.directory.samples.glob("*.png"))
+
     def _preview_every(self) -> int:
         """Images between grids of samples, 0 for none: as asked, else a tenth of the duration, but so many that the
         grids cost at most `PREVIEW_SHARE` of the training."""
         if self.options.samples_nimg is not None:
             return self.options.samples_nimg
-        sampler = self.evaluation.sampler
-        evaluations = sampler.steps if sampler.solver == "euler" else 2 * sampler.steps - 1
-        affordable = math.ceil(PREVIEW * evaluations * FORWARD_SHARE / PREVIEW_SHARE)
+        affordable = math.ceil(PREVIEW * evaluations(self.evaluation.sampler) * FORWARD_SHARE / PREVIEW_SHARE)
         return max(self.job.schedule.duration_nimg // 10, affordable)
 
     def _drawn_at(self, target: int, done: bool) -> bool:

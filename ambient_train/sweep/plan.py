@@ -17,6 +17,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import ImageSet
+from ambient_train.diffusion.sampler_settings import evaluations
 from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.resolve import Job, resolve
 from ambient_train.sweep.grid import SweepCell, read_grid
@@ -168,8 +169,7 @@ def plan_grid(path: Path) -> Plan:
             absent = "precision fp16 needs a GPU"
             notes.append(f"not measured here: {absent}")
         generated = len(schedule.scored) * job.evaluation.n
-        levels = job.evaluation.sampler
-        evaluations = generated * (levels.steps if levels.solver == "euler" else 2 * levels.steps - 1)
+        passes = generated * evaluations(job.evaluation.sampler)
         hours = None
         alike = (config.arch, dict(config.network), job.shape, job.label_dim)
         key = str((*alike, config.batch, config.precision, config.augment))
@@ -179,7 +179,7 @@ def plan_grid(path: Path) -> Plan:
             if key not in costs:
                 costs[key] = measure(config, job.training_set(), job.label_dim, device)
             seconds = schedule.duration_nimg / costs[key].train_img_per_s
-            hours = (seconds + evaluations / costs[key].evaluations_per_s) * seeds[name] / 3600
+            hours = (seconds + passes / costs[key].evaluations_per_s) * seeds[name] / 3600
         published = reference_time(config, source.resolution)
         if published:
             sources.append(f"{published.source} ({published.gpu}-hours)")
@@ -195,7 +195,7 @@ def plan_grid(path: Path) -> Plan:
                 sizes[key],
                 "stated" if isinstance(source, _StatedImages) else "here",
                 hours,
-                None if published is None else published.hours(schedule.duration_nimg, evaluations) * seeds[name],
+                None if published is None else published.hours(schedule.duration_nimg, passes) * seeds[name],
             )
         )
     unit = "one GPU of this machine" if device.type == "cuda" else "one CPU thread of this machine"

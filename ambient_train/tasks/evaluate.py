@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ambient_theory.shared.console import talk
+from ambient_theory.shared.console import say, talk
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.frames import frame
@@ -103,18 +103,20 @@ class Evaluation:
 
     def show(self) -> None:
         rows = [
-            (s.metric, s.extractor, s.reference, s.value, s.interval(), s.n, self.floors, self.memorised)
+            (s.metric, s.extractor, s.reference, s.value, s.interval(), s.n, self.floors, self.memorised, s.n_reference)
             for s in self.scores
         ]
         show_score_rows(rows)
         for sentence in (*verdicts(rows), *denoise_sentences(self.records), *self.cautions):
-            print(sentence)
+            say(sentence)
         if self.evaluation is not None:
             print(f"sampler: {sampler_text(self.evaluation.to_dict())}")
         for key, value in self.notes.items():
             print(f"{key}: {value}")
         if self.memorisation is not None:
-            print(self.memorisation.sentence())
+            say(self.memorisation.sentence())
+        elif self.evaluation is not None:
+            say("copies: not looked for; --memorisation does")
 
 
 def evaluate(
@@ -165,6 +167,8 @@ def evaluate(
         features = [get_extractor(e, device=device) for e in asked.extractors]
         available = own.references(question.resolution, shape[1])
         targets = _references(question.references, available, features, question.resolution)
+        if trained is not None:
+            _check_channels(trained.network.img_channels, targets)
         first: list[np.ndarray] = []
         every = []
         for number, batches in enumerate(sets):
@@ -307,6 +311,16 @@ def _references(
             side = None if is_statistics_file(spec) else resolution
             out[spec] = open_reference(spec, features[0], name=spec, resolution=side)
     return out
+
+
+def _check_channels(channels: int, targets: Mapping[str, Reference]) -> None:
+    """Raise DataError for reference images with other channels than the network makes."""
+    for name, reference in targets.items():
+        if reference.images is not None and (found := reference.images.shape[1]) != channels:
+            raise DataError(
+                f"{name}: images with {found} channel(s), the network makes {channels}: give --data or --reference "
+                "with images like those that it was trained on"
+            )
 
 
 def _save_statistics(path: Path, targets: dict[str, Reference], features: list[Extractor]) -> list[str]:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ambient_theory.shared.console import say
 from ambient_theory.shared.records import HELDOUT_BEST, NATS, Record
+from ambient_train.evaluation.floors import record_cautions
 
 Floors = Mapping[tuple[str, str, str], float | None]
 
@@ -43,12 +45,19 @@ def show_scores(records: Sequence[Record]) -> None:
             r.n_eval,
             {(r.metric, r.extractor, r.reference): r.extra.get("floor")},
             {(r.metric, r.extractor, r.reference): r.extra.get("memorisation_floor")},
+            r.extra.get("n_reference"),
         )
         for r in scores
     ]
     show_score_rows(rows)
-    for sentence in (*verdicts(rows), *denoise_sentences(records), *training_verdict(records)):
-        print(sentence)
+    for sentence in (
+        *verdicts(rows),
+        *denoise_sentences(records),
+        *training_verdict(records),
+        copies_sentence(scores),
+        *record_cautions(scores),
+    ):
+        say(sentence)
     if any(r.evaluation for r in records):
         print(f"sampler: {sampler_text(next(r.evaluation for r in records if r.evaluation))}")
 
@@ -76,8 +85,21 @@ def denoise_sentences(records: Sequence[Record]) -> list[str]:
     return out
 
 
-ScoreRow = tuple[str, str, str, float, Sequence[float], int, Floors, Floors]
-"""metric, extractor label, reference, value, interval, generated images, floors, memorisation floors."""
+def copies_sentence(scores: Sequence[Record]) -> str:
+    """Whether the generated images are copies of the clean training images, or how to find out."""
+    found = next((r.extra["memorisation"] for r in scores if r.extra.get("memorisation")), None)
+    if found is None:
+        return "copies: not looked for here; `ambient evaluate RUN --memorisation` does"
+    seen = "it copies" if found["copies"] else "none"
+    return (
+        f"copies: {seen}; {found['distance']:.1%} of the generated images lie nearer to a clean training image than "
+        f"{1 - found['expected']:.0%} of the held-out ones do ({found['expected']:.1%} expected by chance)"
+    )
+
+
+ScoreRow = tuple[str, str, str, float, Sequence[float], int, Floors, Floors, int | None]
+"""metric, extractor label, reference, value, interval, generated images, floors, memorisation floors, images of the
+reference."""
 
 
 def verdicts(rows: Iterable[ScoreRow]) -> list[str]:
@@ -89,7 +111,7 @@ def verdicts(rows: Iterable[ScoreRow]) -> list[str]:
     distances = [row for row in rows if row[0] in ("fd", "fid")]
     wanted = "heldout-clean" if any(row[2] == "heldout-clean" for row in distances) else None
     out = []
-    for metric, extractor, reference, value, (low, high), n, floors, memorised in distances:
+    for metric, extractor, reference, value, (low, high), n, floors, memorised, _ in distances:
         key = (metric, extractor, reference)
         floor, repeated = floors.get(key), memorised.get(key)
         if wanted not in (None, reference) or floor is None or floor <= 0:
@@ -129,29 +151,36 @@ def training_verdict(records: Sequence[Record]) -> list[str]:
 
 
 def show_score_rows(rows: Iterable[ScoreRow]) -> None:
-    """A table of scores with intervals and both floors, on stdout."""
+    """A table of scores with intervals and both floors, on stdout, in 80 columns."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
-    for name in ("metric", "features", "against", "score", "floor", "repeated", "n"):
-        table.add_column(name, justify="right" if name in ("score", "floor", "repeated", "n") else "left")
-    for metric, extractor, reference, value, (low, high), n, floors, memorised in rows:
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("score", "against", "images", "value", "floor", "repeated"):
+        left, wide = name in ("score", "against"), name == "against"
+        table.add_column(name, justify="left" if left else "right", no_wrap=not wide, overflow="fold")
+    generated, metrics = set(), set()
+    for metric, extractor, reference, value, (low, high), n, floors, memorised, images in rows:
         key = (metric, extractor, reference)
+        generated.add(n)
+        metrics.add(metric)
         table.add_row(
-            metric,
-            extractor.split(":")[0],
+            f"{metric} {extractor.split(':')[0]}",
             reference,
+            "" if images is None else f"{images:,}",
             f"{value:.4g} [{low:.4g}, {high:.4g}]",
             _number(floors.get(key)),
             _number(memorised.get(key)),
-            f"{n:,}",
         )
     Console().print(table)
-    print(
-        "score with its 95 % interval; floor: of as many real images; repeated: of a model that only repeats its clean"
+    n = " or ".join(f"{n:,}" for n in sorted(generated))
+    say(
+        f"{n} generated images against so many images of each kind; value with its 95 % interval. floor: of as many "
+        "real images; repeated: of a model that only repeats its clean training images; both drawn with replacement "
+        "where there are fewer."
     )
-    print("training images; n: generated images")
+    if "kid" in metrics:
+        say("kid has no bias, so that the floor of as good a model as can be is 0 give or take, also below it.")
 
 
 def sampler_text(evaluation: Mapping[str, Any]) -> str:
@@ -168,4 +197,4 @@ def sampler_text(evaluation: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{value:.3g}"

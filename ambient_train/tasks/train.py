@@ -23,8 +23,10 @@ from ambient_train.runs.resolve import Job, resolve
 from ambient_train.runs.run import execute
 from ambient_train.settings.layers import TrainSettings
 from ambient_train.settings.run_options import RunOptions, process_share
+from ambient_train.tasks.forecast import forecast, forecast_here
 from ambient_train.tasks.show import duration_text, show_scores
 from ambient_train.training.batches import relative_cost
+from ambient_train.training.checkpoints import available
 from ambient_train.training.cost import measure
 from ambient_train.training.world import World, join_group
 
@@ -69,7 +71,8 @@ class DryRun:
     """The resolved config with the size of the network, the memory and the time it would take.
 
     memory_mb: the sum of state (weights, gradients, Adam's moments, averaged weights), activations of one micro-batch
-    of `micro_batch` images as autograd keeps them, and the images; see `cost.StepCost`.
+    of `micro_batch` images as autograd keeps them, and the images; see `cost.StepCost`. forecast: a sentence on what
+    would take long and which flags shorten it, None where nothing does.
     """
 
     config: dict[str, Any]
@@ -85,6 +88,7 @@ class DryRun:
     train_s: float
     n_clean: int
     n_noisy: int
+    forecast: str | None = None
 
     def __repr__(self) -> str:
         took = f"about {duration_text(self.train_s)}, {self.memory_mb:,.0f} MB"
@@ -104,6 +108,8 @@ class DryRun:
             f"images {self.images_mb:,.0f}"
         )
         print(f"speed: {self.img_per_s:,.3g} img/s on this machine, training takes about {duration_text(self.train_s)}")
+        if self.forecast:
+            print(self.forecast)
         print(f"run directory: {self.directory}")
 
 
@@ -158,6 +164,9 @@ def _train(
         for sentence in announce(job):
             talk(sentence, quiet=quiet)
         talk(f"-> {path}", quiet=quiet)
+        fresh = not available(RunDirectory(path).checkpoints)
+        if fresh and not quiet and (said := forecast_here(job, world, score=options.score)):
+            talk(said)
     with progress_listener(quiet) as listener:
         scores = execute(
             job,
@@ -223,4 +232,5 @@ def _dry_run(job: Job, path: Path, world: World, options: RunOptions) -> DryRun:
         duration / rate,
         job.config.n_clean,
         job.config.n_noisy,
+        forecast(job, cost, score=options.score) if world.size == 1 else None,
     )

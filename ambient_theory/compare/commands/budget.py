@@ -6,7 +6,7 @@ from typing import Any
 
 from ambient_theory.compare.commands.common import NOT_YOURS, Records, load
 from ambient_theory.compare.commands.settings import Purse, Scores
-from ambient_theory.shared.console import command, print_json, starting, talk
+from ambient_theory.shared.console import command, print_json, say, starting, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
@@ -26,7 +26,7 @@ def budget(
     """What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is."""
     price_clean, price_noisy = purse.prices()
     with starting("reading records", quiet=output.quiet):
-        from ambient_theory.compare.commands.terminal import budget_rows, print_table, say
+        from ambient_theory.compare.commands.terminal import budget_rows, print_table
         from ambient_theory.compare.purchase.budget import Asked, answer_budget
         from ambient_theory.shared.files import finite
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ambient_theory.compare.commands.common import Records, load
 from ambient_theory.compare.commands.settings import PageOptions, Scores
-from ambient_theory.shared.console import command, print_json, starting, talk
+from ambient_theory.shared.console import command, print_json, say, starting, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
@@ -26,7 +26,7 @@ def compare(
 ) -> None:
     """What is a noisy image worth? Prices, fits, controls and theory from records, as one page and a table."""
     with starting("reading records", quiet=output.quiet):
-        from ambient_theory.compare.commands.terminal import overview_rows, print_table, say
+        from ambient_theory.compare.commands.terminal import overview_rows, print_table
         from ambient_theory.compare.page.build import build_report
         from ambient_theory.shared.files import finite
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ambient_theory.compare.commands.common import NOT_YOURS, Records, load
 from ambient_theory.compare.commands.settings import PriceOptions, Scores
-from ambient_theory.shared.console import command, print_json, starting, talk
+from ambient_theory.shared.console import command, print_json, say, starting, talk
 from ambient_theory.shared.options import with_options
 from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
@@ -48,7 +48,7 @@ def _price_from(
     """`price --from`: the prediction, and how the formula stood its tests."""
     with starting("loading the theory", quiet=output.quiet):
         from ambient_theory.compare.by_level.verdicts import COLUMNS, UNTESTED, formula_verdicts
-        from ambient_theory.compare.commands.terminal import print_table, say
+        from ambient_theory.compare.commands.terminal import print_table
         from ambient_theory.shared.files import finite
 
     predicted = _predicted(asked, scores, measure, output.quiet)
@@ -97,7 +97,7 @@ def _price_of_records(sigma_n: float, scores: Scores, records: list[Path] | None
     with starting("reading records", quiet=output.quiet):
         from ambient_theory.compare.by_level.levels import DENOISE, has_levels
         from ambient_theory.compare.cells.grouping import group_records, longest, select
-        from ambient_theory.compare.commands.terminal import price_rows, price_sentences, print_table, say
+        from ambient_theory.compare.commands.terminal import price_rows, price_sentences, print_table
         from ambient_theory.compare.scores.analysis import analyse_group, price_at
         from ambient_theory.compare.scores.published import published_prices
         from ambient_theory.shared.files import finite

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.words import answer, between, fit_in_words, span
+from ambient_theory.shared.plain_text import printable
 
 if TYPE_CHECKING:
     from ambient_theory.compare.findings import Findings
@@ -82,23 +81,18 @@ def budget_rows(answers: Sequence[BudgetAnswer]) -> list[list[str]]:
     return rows
 
 
-def say(text: str) -> None:
-    """A sentence on stdout: broken between words on a terminal, one line elsewhere."""
-    if sys.stdout.isatty():
-        text = textwrap.fill(text, shutil.get_terminal_size().columns, break_on_hyphens=False, break_long_words=False)
-    print(text)
-
-
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout, as wide as the terminal or `COLUMNS` (80 where neither says)."""
+    """A table on stdout, as wide as the terminal or `COLUMNS` (80 where neither says); what its encoding cannot hold is
+    written in words before the columns are laid out."""
     if not rows:
         return
     from rich.console import Console
     from rich.table import Table
 
-    found = Table(title=title, title_justify="left")
-    for column in columns:
+    plain = [[printable(text, sys.stdout.encoding) for text in row] for row in (columns, *rows)]
+    found = Table(title=printable(title, sys.stdout.encoding), title_justify="left")
+    for column in plain[0]:
         found.add_column(column, overflow="fold")
-    for row in rows:
+    for row in plain[1:]:
         found.add_row(*row)
     Console().print(found)

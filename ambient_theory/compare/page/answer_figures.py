@@ -61,7 +61,7 @@ def _diagonal(ax: Axes, series: Series, what: str) -> None:
     log_axis(ax, "xy", fine="xy")
     ax.set_xlabel(f"measured {what}")
     ax.set_ylabel(f"predicted {what}")
-    ax.legend(loc="upper left", fontsize=7.5)
+    ax.legend(loc="best", fontsize=7.5)
 
 
 def _medians(ax: Axes, found: Sequence[tuple[str, float, float, float | None]]) -> None:

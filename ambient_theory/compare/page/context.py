@@ -23,6 +23,7 @@ from ambient_theory.compare.page.level_section import (
 from ambient_theory.compare.page.plates import Plate
 from ambient_theory.compare.scores.analysis import GroupAnalysis, tell_apart
 from ambient_theory.compare.scores.words import QUESTION, between, fit_in_words, number, p_value, span, what_to_buy
+from ambient_theory.shared.palette import DARK
 
 # ------------------------------------------------------------------------------------------------------------- tables
 
@@ -188,15 +189,18 @@ def page_context(findings: Findings, plates: dict[str, list[Plate]], pictures: l
         sections.append(section("published", "The published table", intro, plates["published"], tables))
     if findings.analyses:
         sections.append(section("groups", "All groups", [], [], [overview_table(findings)]))
+    first = [sentence for found in by_dataset(findings.levels) for sentence in found[0].sentences()]
     return {
         "question": QUESTION,
-        "answers": findings.answers,
+        "answers": first or findings.answers,
+        "more": [sentence for sentence in findings.answers if sentence not in first] if first else [],
         "caveats": caveats(findings),
         "sections": sections,
         "gallery": pictures,
         "laws": "; ".join(law.label for law in LAWS.values()),
         "confidence": f"{100 * findings.confidence:g}",
         "version": ambient_theory.__version__,
+        "colours": {light.removeprefix("#"): (light, dark) for light, dark in DARK.items()},
     }
 
 

@@ -298,13 +298,12 @@ def section(
 
 
 def goods_sections(findings: Sequence[LevelFindings], plates: dict[str, list[Plate]]) -> list[Section]:
-    """The two goods of each data set: sentences, the picture, worths above and below."""
+    """The two goods of each data set: the picture, worths above and below; the sentences stand on top of the page."""
     out = []
     for i, found in enumerate(by_dataset(findings)):
-        intro = [*(s for f in found for s in f.sentences()), METHOD]
         notes = list(dict.fromkeys(p for f in found for p in (*f.problems, *_notes(f))))
         heading = f"{HEADING}, {found[0].table.key.dataset}"
-        out.append(section(f"goods-{i}", heading, intro, plates.get(f"goods-{i}", []), [goods_table(found)], notes))
+        out.append(section(f"goods-{i}", heading, [METHOD], plates.get(f"goods-{i}", []), [goods_table(found)], notes))
     return out
 
 

@@ -11,6 +11,7 @@ from ambient_theory.compare.findings import Findings
 from ambient_theory.compare.page import answer_figures, captions, figures, figures_simulation
 from ambient_theory.compare.scores.analysis import GroupAnalysis
 from ambient_theory.shared import plotting
+from ambient_theory.shared.palette import DARK
 from ambient_theory.simulation.figures import w1_figure
 
 
@@ -30,18 +31,35 @@ def plate(name: str, title: str, caption: str, figure: Figure) -> Plate:
     return Plate(name, title, caption, inline_svg(forms["svg"].decode(), name, title), forms)
 
 
+PIXELS = 1.28
+"""CSS pixels to a point of a figure at its full size."""
+SMALLEST = 0.8
+"""Share of its full size below which a figure does not shrink: on a phone it scrolls, and its text stays legible."""
+
+
 def inline_svg(svg: str, name: str, title: str) -> str:
-    """An SVG document as an element of a page: no prologue, ids made unique, named for screen readers, fluid width."""
-    body = svg[svg.index("<svg") :]
+    """An SVG document as an element of a page: no prologue or metadata, ids made unique, fluid width, themed colours.
+
+    Screen readers hear its title, and its caption (`caption-NAME`) as the description.
+    """
+    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    body = re.sub(r"(?<=: )#[0-9a-f]{6}\b", lambda m: colour_variable(m.group()), body)
     head, rest = body.split(">", 1)
     width = re.search(r'\swidth="([\d.]+)pt"', head)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    most = f"{float(width.group(1)) * 1.28:.0f}px" if width else "100%"
+    most = float(width.group(1)) * PIXELS if width else 0.0
+    size = f"min-width:{SMALLEST * most:.0f}px;max-width:{most:.0f}px;" if width else ""
     label = title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return f'{head} role="img" aria-label="{label}" style="width:100%;max-width:{most};height:auto">{rest}'
+    named = f'role="img" aria-label="{label}" aria-describedby="caption-{name}"'
+    return f'{head} {named} style="width:100%;{size}height:auto">{rest}'
+
+
+def colour_variable(colour: str) -> str:
+    """The CSS variable of a figure's colour that a dark page changes; the colour itself where it stays."""
+    return f"var(--figure-{colour[1:]})" if colour in DARK else colour
 
 
 def plates_of(findings: Findings) -> dict[str, list[Plate]]:

@@ -160,16 +160,34 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     return array
 
 
+UNEXPLAINED = 2.0
+"""How far floats may lie from [-1, 1] beyond what six of their noise levels explain, before it is remarked."""
+
+
 def float_notes(images: np.ndarray, sigma: np.ndarray | None) -> tuple[str, ...]:
-    """A sentence on floats beyond [-1, 1] that no noise level explains, or none."""
-    if images.dtype == np.uint8 or (sigma is not None and sigma.any()):
+    """A sentence on floats beyond [-1, 1] that no noise level explains, or none.
+
+    images: [N, ...] pixels; sigma: noise level of each image [N], or of each pixel.
+    """
+    if images.dtype == np.uint8:
         return ()
     low, high = float(images.min()), float(images.max())
     if max(-low, high) <= 1.001:
         return ()
+    if sigma is None or not sigma.any():
+        return (
+            f"floats reach from {low:.4g} to {high:.4g}, but no noise level is stated: pixels are in units of [-1, 1], "
+            "and what is noisy needs `sigma`; `:range=LOW..HIGH` behind the path says which values become -1 and 1",
+        )
+    flat = images.reshape(len(images), -1)
+    size = np.maximum(flat.max(axis=1), -flat.min(axis=1))
+    level = sigma.reshape(len(sigma), -1).max(axis=1)
+    if float((size - 6 * level).max()) <= 1 + UNEXPLAINED:
+        return ()
     return (
-        f"floats reach from {low:.4g} to {high:.4g}, but no noise level is stated: pixels are in units of [-1, 1], and "
-        "what is noisy needs `sigma`; `:range=LOW..HIGH` behind the path says which values become -1 and 1",
+        f"floats reach from {low:.4g} to {high:.4g}, more than noise up to {level.max():.4g} explains: networks are "
+        "made for pixels in [-1, 1]; `:range=LOW..HIGH` behind the path says which values become -1 and 1 (noise "
+        "levels stay in the units of the file)",
     )
 
 

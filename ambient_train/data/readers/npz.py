@@ -42,7 +42,7 @@ def _open(spec: str) -> Source:
             return _of_parts(path, held, parts, names, place_asked)
     if key is None:
         found = ", ".join(sorted(held)) or "nothing"
-        raise DataError(f"{path}: no array named `images` or `arr_0` (it holds {found})")
+        raise DataError(f"{path}: no array named `images` or `arr_0` (it holds {found}): name the pixels `images`")
     level = columns.pick(held, columns.SIGMA_ARRAYS)
     asked = {key, "labels", SPECTRUM, *_OUR_OWN} | ({level} if level else set())
     arrays = load_npz(path, only=asked, text=("labels", "classes"))

@@ -161,3 +161,18 @@ def test_floats_beyond_their_units_are_named_unless_they_came_with_noise(tmp_pat
     assert "floats reach from" in load(tmp_path, images=noisy).notes[0]
     assert load(tmp_path, images=noisy, sigma=np.full(N, 60.0)).notes == ()
     assert load(tmp_path, images=np.clip(noisy / 60, -1, 1)).notes == ()
+
+
+@pytest.mark.parametrize("scale", [1.0, 600.0])
+def test_floats_that_no_noise_level_explains_are_remarked(tmp_path: Path, scale: float) -> None:
+    generator = np.random.default_rng(0)
+    sigma = np.where(np.arange(60) % 2, 0.5, 0.0).astype(np.float32)
+    clean = generator.uniform(-1, 1, (60, 8, 8)).astype(np.float32)
+    noisy = clean + sigma[:, None, None] * generator.standard_normal(clean.shape).astype(np.float32)
+    np.savez(tmp_path / "own.npz", images=scale * noisy, sigma=scale * sigma)
+    notes = " ".join(load_images(str(tmp_path / "own.npz"), split="all", holdout=0.0).notes)
+    if scale == 1.0:
+        assert "floats reach" not in notes
+    else:
+        assert "more than noise up to 300 explains" in notes
+        assert ":range=LOW..HIGH" in notes

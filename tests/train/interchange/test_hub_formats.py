@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from edm_formula import FIXTURES, fixture_config, load_formula_weights
+from invoke import ambient
 from safetensors.torch import load_file, save_file
 
 from ambient_theory.shared.errors import DataError, UsageError
@@ -193,3 +194,9 @@ def test_hugging_face_name_without_the_extra_says_what_to_install(monkeypatch: p
 def test_hugging_face_client_is_imported_only_when_asked_for() -> None:
     code = "import sys, ambient_train.interchange.hub; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_images_with_other_channels_than_the_network_makes_are_told() -> None:
+    said = ambient("evaluate", SNAPSHOT, "--data", "digits", "--n-eval", 40, "--steps", 2, "--quiet")
+    assert said.exit_code == 3
+    assert "images with 1 channel(s), the network makes 3: give --data" in said.stderr

@@ -11,6 +11,7 @@ import tiny_run
 from PIL import Image
 
 from ambient_train.diffusion.sampler_settings import SamplerConfig
+from ambient_train.runs import session
 from ambient_train.runs.session import PREVIEW, PREVIEW_SHARE, Session
 from ambient_train.settings.run_options import RunOptions, Schedule
 
@@ -82,3 +83,26 @@ def test_without_an_answer_grids_are_so_rare_that_they_cost_a_hundredth(tmp_path
             assert cost <= PREVIEW_SHARE * every[steps, duration]
     assert every[12, 10_000_000] == 1_000_000
     assert every[12, 10_000] > 10_000  # too short for one
+
+
+def test_a_first_look_comes_early_where_grids_are_rare_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "FIRST_LOOK_S", 0.0)
+    said: list[str] = []
+    tiny_run.run(tmp_path / "early", options(None), talk=said.append)
+    monkeypatch.setattr(session, "FIRST_LOOK_S", 1e9)
+    tiny_run.run(tmp_path / "never", options(None))
+    tiny_run.assert_same_run(tmp_path / "early", tmp_path / "never")
+    assert sorted(grids(tmp_path / "early")) == [tiny_run.BATCH, 320]
+    assert sorted(grids(tmp_path / "never")) == [320]
+    (told,) = [s for s in said if "first look" in s]
+    assert Path(told.split(": ")[1]).read_bytes() == grids(tmp_path / "early")[tiny_run.BATCH]
+
+
+def test_no_first_look_where_grids_are_not_wanted_or_too_dear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "FIRST_LOOK_S", 0.0)
+    tiny_run.run(tmp_path / "none", options(0))
+    monkeypatch.setattr(session, "FIRST_LOOK_COST_S", 0.0)
+    tiny_run.run(tmp_path / "dear", options(None))
+    assert sorted(grids(tmp_path / "none")) == sorted(grids(tmp_path / "dear")) == [320]

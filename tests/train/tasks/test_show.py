@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ambient_theory.shared.records import HELDOUT_BEST, NATS, Record
-from ambient_train.tasks.show import ScoreRow, training_verdict, verdicts
+from ambient_train.tasks.show import ScoreRow, copies_sentence, show_scores, training_verdict, verdicts
 
 KEY = ("fd", "pixels:0", "heldout-clean")
 
 
 def row(value: float, half: float, floor: float | None = 1.0, repeated: float | None = 3.0, key: Any = KEY) -> ScoreRow:
-    return (*key, value, (value - half, value + half), 500, {key: floor}, {key: repeated})
+    return (*key, value, (value - half, value + half), 500, {key: floor}, {key: repeated}, 400)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,65 @@ def test_the_training_was_too_short_too_long_or_long_enough(last: float, best: f
     [said] = training_verdict([total(last, 4000, "last"), total(best, at, HELDOUT_BEST)])
     assert words in said
     assert training_verdict([total(last, 4000, "last")]) == []
+
+
+def distance(n_reference: int, features: int = 10, **extra: Any) -> Record:
+    return Record(
+        source="train",
+        dataset="digits",
+        n_clean=1,
+        n_noisy=0,
+        sigma_n=None,
+        metric="fd",
+        extractor="pixels:0",
+        reference="heldout-clean",
+        value=2.0,
+        stderr=0.05,
+        n_eval=500,
+        seed=0,
+        config_hash="x",
+        checkpoint="last",
+        extra={
+            "n_reference": n_reference,
+            "features": features,
+            "floor": 1.0,
+            "memorisation_floor": 3.0,
+            "interval95": (1.9, 2.1),
+            **extra,
+        },
+    )
+
+
+def test_scores_say_with_how_many_images_they_compare_and_warn_below_200(capsys: pytest.CaptureFixture[str]) -> None:
+    show_scores([distance(53)])
+    said = capsys.readouterr().out
+    assert "heldout-clean has 53 images" in said
+    assert "--holdout" in said
+    show_scores([distance(200)])
+    said = capsys.readouterr().out
+    assert "heldout-clean has" not in said
+    assert " 200 " in said
+
+
+def test_more_features_than_images_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    show_scores([distance(5000, features=768)])
+    assert "500 generated images in 768 dimensions" in capsys.readouterr().out
+
+
+def test_a_table_of_scores_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    long = {"interval95": (0.061123, 0.123912), "floor": -0.0071812, "memorisation_floor": -0.0046091}
+    show_scores([replace(distance(12_345, **long), metric="kid", value=0.0924911)])
+    table = capsys.readouterr().out.splitlines()[:2]
+    assert max(map(len, table)) <= 80
+    assert " ".join(table[1].split()) == "kid pixels heldout-clean 12,345 0.09249 [0.06112, 0.1239] -0.00718 -0.00461"
+
+
+def test_copies_are_told_in_a_sentence_or_how_to_find_out() -> None:
+    assert "evaluate RUN --memorisation" in copies_sentence([distance(500)])
+    seen = {"distance": 0.02, "ratio": 0.01, "expected": 0.04, "copies": False}
+    assert copies_sentence([distance(500, memorisation=seen)]) == (
+        "copies: none; 2.0% of the generated images lie nearer to a clean training image than 96% of the held-out "
+        "ones do (4.0% expected by chance)"
+    )
+    assert "it copies" in copies_sentence([distance(500, memorisation={**seen, "copies": True})])
