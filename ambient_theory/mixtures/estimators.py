@@ -7,19 +7,20 @@ weighted PCA (`mixtures.subspace`), then the fit inside it.
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ambient_theory.bounds import sizes as bounds
 from ambient_theory.mixtures.dmm import fit_dmm
-from ambient_theory.mixtures.inputs import as_generator, check_mean_inside, resolve_noise
+from ambient_theory.mixtures.inputs import Scored, as_generator, check_mean_inside, resolve_noise
 from ambient_theory.mixtures.laws import AtomicLaw, quantise_levels
 from ambient_theory.mixtures.likelihood import (
     LikelihoodFit,
@@ -88,6 +89,8 @@ class HeteroscedasticMixture(DensityMixin, BaseEstimator):
     split : find the subspace on one half and fit on the other, as the theory does; False uses all data twice.
     n_init : k-means++ starts of the likelihood methods.
     max_iter, tol : of `mle` and `em`.
+    common_noise : the noise standard deviation of every sample where none is given with the samples; None: noise_std is
+        required by every method that needs it.
     random_state : int, RandomState, Generator or None; used for starts and the split only.
 
     Attributes
@@ -111,6 +114,7 @@ class HeteroscedasticMixture(DensityMixin, BaseEstimator):
         n_init: int = 4,
         max_iter: int = 1000,
         tol: float = 1e-9,
+        common_noise: float | None = None,
         random_state: Any = None,
     ):
         self.n_components = n_components
@@ -121,6 +125,7 @@ class HeteroscedasticMixture(DensityMixin, BaseEstimator):
         self.n_init = n_init
         self.max_iter = max_iter
         self.tol = tol
+        self.common_noise = common_noise
         self.random_state = random_state
 
     # ------------------------------------------------------------------------------------------------------ fitting
@@ -128,15 +133,15 @@ class HeteroscedasticMixture(DensityMixin, BaseEstimator):
     def fit(
         self, X: ArrayLike, y: Any = None, *, noise_std: ArrayLike | None = None, noise_level: ArrayLike | None = None
     ) -> HeteroscedasticMixture:
-        """Fit to X (n, d). noise_std: standard deviation of each sample's noise: a scalar, (n,), or, with noise_level
-        (n,) of indices, (L,) for L levels; None means 1. y is ignored.
+        """Fit to X (n, d). noise_std: standard deviation of each sample's noise: a scalar, (n,), a column (n, 1), or,
+        with noise_level (n,) of indices, (L,) for L levels; required unless `common_noise` says it. y is ignored.
 
         Raises UsageError (a ValueError) for s <= 0, NaN or infinite, lengths that do not match, an empty level, n < k,
         k < 1, unknown options; DataError if the data cannot come from atoms inside `radius`.
         """
         self._check_parameters()
         x = validate_data(self, X, dtype=np.float64, ensure_min_samples=1)
-        s = resolve_noise(noise_std, noise_level, len(x))
+        s = self._noise(noise_std, noise_level, len(x), y)
         if len(x) < self.n_components:
             raise UsageError(f"n_samples={len(x)} is less than n_components={self.n_components}: give more samples")
         self._stream: MomentStream | SpaceStream | None = None
@@ -166,7 +171,7 @@ class HeteroscedasticMixture(DensityMixin, BaseEstimator):
         self._check_parameters()
         fresh = getattr(self, "_stream", None) is None
         x = validate_data(self, X, dtype=np.float64, reset=fresh)
-        s = resolve_noise(noise_std, noise_level, len(x))
+        s = self._noise(noise_std, noise_level, len(x), y)
         k, on_line = self.n_components, x.shape[1] == 1 and self.method == "dmm"
         rng = as_generator(self.random_state)
         stream: MomentStream | SpaceStream | None = None if fresh else self._stream
@@ -201,16 +206,28 @@ class HeteroscedasticMixture(DensityMixin, BaseEstimator):
         atoms = self.subspace_.lift(fit.atoms)
         self._finish(fit, atoms, moments.s, moments.n, self.subspace_.signal, x, s)
 
+    def _noise(self, noise_std: ArrayLike | None, noise_level: ArrayLike | None, n: int, y: Any = None) -> Floats:
+        return resolve_noise(noise_std, noise_level, n, common=self.common_noise, positional=y)
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "method": [StrOptions(set(METHODS))],
+        "weights": [StrOptions(set(WEIGHTS))],
+        "radius": [None, Interval(Real, 0, None, closed="neither")],
+        "split": ["boolean"],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "common_noise": [None, Interval(Real, 0, None, closed="neither")],
+        "random_state": ["random_state", np.random.Generator],
+    }
+
     def _check_parameters(self) -> None:
-        k = bounds.check_k(self.n_components)
-        if self.method not in METHODS:
-            raise UsageError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
-        if self.weights not in WEIGHTS:
-            raise UsageError(f"unknown weights {self.weights!r}: choose one of {', '.join(WEIGHTS)}")
-        if self.radius is not None and not (math.isfinite(self.radius) and self.radius > 0):
-            raise UsageError(f"radius must be finite and > 0, or None for the range of the data, not {self.radius!r}")
-        if self.n_init < 1 or self.max_iter < 1 or not self.tol >= 0:
-            raise UsageError("n_init and max_iter must be >= 1, tol >= 0")
+        try:
+            self._validate_params()
+        except InvalidParameterError as error:
+            raise UsageError(str(error)) from None
+        k = self.n_components
         if k >= 4:
             warnings.warn(
                 f"k = {k}: in the worst case the error falls only like n_l^(-1/{4 * k - 2}); a tenth of the error "
@@ -343,7 +360,7 @@ class HeteroscedasticMixture(DensityMixin, BaseEstimator):
     def _joint(self, X: ArrayLike, noise_std: ArrayLike | None) -> Floats:
         check_is_fitted(self, "means_")
         x = validate_data(self, X, dtype=np.float64, reset=False)
-        s = np.broadcast_to(resolve_noise(noise_std, None, len(x)), len(x))
+        s = np.broadcast_to(self._noise(noise_std, None, len(x)), len(x))
         with np.errstate(divide="ignore"):
             return log_kernels(Points(x, s, np.ones(len(x))), self.means_) + np.log(self.weights_)
 
@@ -353,6 +370,7 @@ class HeteroscedasticMixture(DensityMixin, BaseEstimator):
 
         return logsumexp(self._joint(X, noise_std), axis=1)
 
+    @Scored
     def score(self, X: ArrayLike, y: Any = None, *, noise_std: ArrayLike | None = None) -> float:
         """Mean log density."""
         return float(self.score_samples(X, noise_std=noise_std).mean())
