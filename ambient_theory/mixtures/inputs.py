@@ -25,8 +25,8 @@ def resolve_noise(
 ) -> Floats:
     """Noise of n samples: (1,) for one value, else (n,).
 
-    noise_std: a number, (n,), (n, 1), or, with noise_level (n,) of indices, (L,). common: what counts where noise_std is
-    None. positional: the `y` of scikit-learn's signature, looked at only to say that it is no noise. Raises UsageError
+    noise_std: a number, (n,), (n, 1), or, with noise_level (n,) of indices, (L,). common: what counts without
+    noise_std. positional: the `y` of scikit-learn's signature, looked at only to say that it is no noise. Raises UsageError
     as `HeteroscedasticMixture.fit` documents.
     """
     if noise_std is None:
