@@ -26,8 +26,8 @@ def resolve_noise(
     """Noise of n samples: (1,) for one value, else (n,).
 
     noise_std: a number, (n,), (n, 1), or, with noise_level (n,) of indices, (L,). common: what counts without
-    noise_std. positional: the `y` of scikit-learn's signature, looked at only to say that it is no noise. Raises UsageError
-    as `HeteroscedasticMixture.fit` documents.
+    noise_std. positional: the `y` of scikit-learn's signature, looked at only to say that it is no noise. Raises
+    UsageError as `HeteroscedasticMixture.fit` documents.
     """
     if noise_std is None:
         if noise_level is not None:
@@ -107,6 +107,24 @@ def check_mean_inside(s: Floats, n: ArrayLike, means: Floats, radius: float) -> 
             f"the mean of the data, {mean:.4g}, lies outside the ball of radius R = {radius:g}: "
             "give a larger radius, or None, or centre the data"
         )
+
+
+def as_counts(sample_weight: ArrayLike | None, n: int) -> Floats | None:
+    """Weights (n,) >= 0 of n samples, or None for one each. Raises UsageError."""
+    if sample_weight is None:
+        return None
+    try:
+        w = np.asarray(sample_weight, dtype=float)
+    except (TypeError, ValueError):
+        raise UsageError("sample_weight must hold numbers, one for each sample") from None
+    w = np.full(n, float(w)) if w.ndim == 0 else w[:, 0] if w.ndim == 2 and w.shape[1] == 1 else w
+    if w.shape != (n,):
+        raise UsageError(f"sample_weight must have one weight for each of the {n} samples, not shape {w.shape}")
+    if not np.all(np.isfinite(w) & (w >= 0)):
+        raise UsageError("every sample_weight must be finite and >= 0")
+    if w.sum() <= 0:
+        raise UsageError("every sample weight is zero: no sample is left")
+    return w
 
 
 def as_generator(random_state: Any) -> np.random.Generator:

@@ -139,8 +139,8 @@ def pool(moments: LevelMoments, pilot: Floats, weights: Weights, k: int) -> Pool
 
 
 def inverse(matrices: Floats, floor: float = 1e-13) -> Floats:
-    """Inverses of positive semidefinite matrices (..., J, J), never a failure: scaled to a unit diagonal, a matrix whose
-    smallest eigenvalue is below `floor` times its largest is inverted with its eigenvalues raised to that."""
+    """Inverses of positive semidefinite matrices (..., J, J), never a failure: scaled to a unit diagonal, eigenvalues
+    below `floor` times the largest are raised to that."""
     scale = np.sqrt(np.maximum(np.einsum("...jj->...j", matrices), 1e-300))
     unit = scale[..., :, None] * scale[..., None, :]
     c = matrices / unit

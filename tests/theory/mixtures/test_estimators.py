@@ -16,14 +16,12 @@ from sklearn.utils.estimator_checks import check_estimator
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
 from ambient_theory.mixtures.laws import AtomicLaw, separated_law
 from ambient_theory.mixtures.likelihood import (
-    Points,
     em_step,
     fit_em,
     fit_mle,
     fit_npmle,
-    line_points,
-    mean_log_likelihood,
 )
+from ambient_theory.mixtures.points import Points, line_points, mean_log_likelihood
 from ambient_theory.mixtures.w1 import w1
 from ambient_theory.shared.errors import AmbientError, DataError, UsageError
 
@@ -58,7 +56,7 @@ def test_noise_is_routed_as_metadata_through_a_pipeline():
     np.testing.assert_allclose(routed, direct.means_, atol=1e-8)
     assert np.array_equal(labels, direct.predict(x, noise_std=s))
     assert (
-        np.abs(HeteroscedasticMixture(common_noise=1.0).fit(x).means_ - direct.means_).max() > 0.1
+        np.abs(HeteroscedasticMixture(common_noise=1.0).fit(x).means_ - direct.means_).max() > 0.05
     )  # without routing: another answer
 
 
@@ -133,7 +131,7 @@ def test_atoms_do_not_depend_on_how_much_of_the_offset_they_carry():
 
 def test_streaming_equals_fit_in_any_chunks():
     x, s = data(3000)
-    whole = HeteroscedasticMixture().fit(x, noise_std=s)
+    whole = HeteroscedasticMixture(method="dmm").fit(x, noise_std=s)
     for cuts in ([10, 11, 900], [1500]):
         model = HeteroscedasticMixture()
         for part_x, part_s in zip(np.split(x, cuts), np.split(s, cuts), strict=True):
