@@ -173,7 +173,7 @@ def best_of_starts(
 ) -> Found:
     """The best by likelihood of the given and of k-means++ starts, in units of the smallest noise around the mean."""
     if asked.method == "npmle":
-        whole = fit_npmle(points, float(low[0]), float(high[0]), tol=asked.tol)
+        whole = fit_npmle(points, float(low[0]), float(high[0]), refine=3, tol=max(asked.tol, 1e-7))
         return Found(whole.atoms, whole.weights, whole.converged, whole.iterations, "npmle")
     unit = float(points.s.min())
     weight = points.counts / points.s**2

@@ -65,10 +65,12 @@ def scoring_step(
     empty = weights < AT_ZERO
     free[: k * r] &= ~np.repeat(empty, r)
     free[k * r :] = ~(empty[others] & (gradient[k * r :] <= 0))
+    root = s * np.sqrt(share)[:, None]
+    size = np.linalg.norm(root, axis=0)
+    free &= size > 1e-8 * size.max()  # two atoms in one place: nothing is learned of how they share their weight
     move = np.zeros(len(gradient))
     if free.any():
-        root = s[:, free] * np.sqrt(share)[:, None]
-        scale = np.maximum(np.linalg.norm(root, axis=0), 1e-300)
+        root, scale = root[:, free], size[free]
         values, vectors = np.linalg.eigh((root / scale).T @ (root / scale))
         kept = values > 1e-12 * values[-1]
         inner = vectors[:, kept].T @ (gradient[free] / scale)
