@@ -157,16 +157,17 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
     def _fit_any(self, samples: Samples, rng: np.random.Generator) -> None:
         samples, asked = samples.in_order(), self._asked()
         if samples.x.shape[1] > 1:
-            found, self.subspace_ = fit_space(samples, asked, rng)
+            found, subspace = fit_space(samples, asked, rng)
+            self.subspace_ = subspace
             levels, index = quantise_levels(np.array(samples.noise))
             sizes = np.bincount(index, weights=samples.counts).astype(float)
-            atoms = self.subspace_.lift(found.atoms)
+            atoms = subspace.lift(found.atoms)
             if self.radius is not None and found.atoms.shape[1] == 0:
                 check_mean_inside(levels, sizes, np.full(len(levels), np.linalg.norm(atoms)), self.radius)
-            self._finish(found, atoms, levels, sizes, self.subspace_.signal, samples)
+            self._finish(found, atoms, levels, sizes, subspace.signal, samples)
             return
         found, stream = fit_line(samples, asked, rng)
-        self.subspace_: Subspace | None = None
+        self.subspace_ = None
         moments = stream.moments()
         self._finish(found, found.atoms, moments.s, moments.n, 0.0, samples)
 
@@ -219,6 +220,7 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
     def _noise(self, noise_std: ArrayLike | None, noise_level: ArrayLike | None, n: int, y: Any = None) -> Floats:
         return resolve_noise(noise_std, noise_level, n, common=self.common_noise, positional=y)
 
+    subspace_: Subspace | None
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "method": [StrOptions(set(METHODS))],

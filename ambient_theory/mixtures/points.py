@@ -63,7 +63,7 @@ def merged(x: Floats, s: Floats, counts: Floats) -> Points:
     return Points(
         np.ascontiguousarray(rows[:, :-1]),
         np.ascontiguousarray(rows[:, -1]),
-        np.bincount(index.ravel(), weights=counts[counts > 0]),
+        np.bincount(index.ravel(), weights=counts[counts > 0]).astype(float),
     )
 
 

@@ -6,7 +6,7 @@ atom j and `E[Y | X = x] = sum_j r_j(x, s) a_j` the best guess, in mean square, 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,11 +29,10 @@ class Predictions(OneToOneFeatureMixin, TransformerMixin):
     weights_: Floats
     common_noise: Any
     random_state: Any
+    if TYPE_CHECKING:
+        fit: Any
 
     def _noise(self, noise_std: ArrayLike | None, noise_level: ArrayLike | None, n: int, y: Any = None) -> Floats:
-        raise NotImplementedError
-
-    def fit(self, X: ArrayLike, y: Any = None, **noise: Any) -> Any:
         raise NotImplementedError
 
     @property
@@ -93,7 +92,7 @@ class Predictions(OneToOneFeatureMixin, TransformerMixin):
         """The denoised samples, `predict_mean`."""
         return self.predict_mean(X, noise_std=noise_std)
 
-    def fit_transform(  # type: ignore[override]
+    def fit_transform(
         self,
         X: ArrayLike,
         y: Any = None,
