@@ -17,13 +17,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ambient_theory.bounds import sizes as bounds
 from ambient_theory.mixtures.fitting import METHODS, Asked, Found, Method, Samples, fit_line, fit_moments, fit_space
+from ambient_theory.mixtures.inference import (
+    KINDS,
+    Kind,
+    Uncertainty,
+    bootstrap_intervals,
+    check_boot,
+    check_level,
+    free_numbers,
+    likelihood_region,
+    one_number_quantile,
+    standard_errors,
+)
 from ambient_theory.mixtures.inputs import as_counts, as_generator, check_mean_inside, resolve_noise
 from ambient_theory.mixtures.laws import quantise_levels
-from ambient_theory.mixtures.points import line_points, mean_log_likelihood
+from ambient_theory.mixtures.points import Points, line_points, mean_log_likelihood
 from ambient_theory.mixtures.pooling import WEIGHTS, Weights
 from ambient_theory.mixtures.predictions import Predictions
 from ambient_theory.mixtures.streaming import MomentStream, SpaceStream
@@ -282,6 +294,80 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+    # -------------------------------------------------------------------------------------------------- uncertainty
+
+    def _points(self, X: ArrayLike, noise_std: ArrayLike | None, sample_weight: ArrayLike | None = None) -> Points:
+        """The samples as a likelihood reads them: on the line, in bins where there are many."""
+        check_is_fitted(self, "means_")
+        x = validate_data(self, X, dtype=np.float64, reset=False)
+        samples = Samples(x, self._noise(noise_std, None, len(x)), as_counts(sample_weight, len(x)))
+        return line_points(x[:, 0], samples.s, samples.counts) if x.shape[1] == 1 else samples.points()
+
+    def total_log_likelihood(
+        self, X: ArrayLike, *, noise_std: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Log density of all samples together."""
+        points = self._points(X, noise_std, sample_weight)
+        return points.n * mean_log_likelihood(points, self.means_, self.weights_)
+
+    def aic(self, X: ArrayLike, *, noise_std: ArrayLike | None = None) -> float:
+        """`2 P - 2 l`, P = k d + k - 1: smaller is better."""
+        free = free_numbers(*self.means_.shape)
+        return 2 * free - 2 * self.total_log_likelihood(X, noise_std=noise_std)
+
+    def bic(self, X: ArrayLike, *, noise_std: ArrayLike | None = None) -> float:
+        """`P log n - 2 l`, P = k d + k - 1: smaller is better."""
+        points = self._points(X, noise_std)
+        log_likelihood = points.n * mean_log_likelihood(points, self.means_, self.weights_)
+        return float(free_numbers(*self.means_.shape) * np.log(points.n) - 2 * log_likelihood)
+
+    def intervals(
+        self,
+        X: ArrayLike,
+        *,
+        noise_std: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        level: float = 0.9,
+        kind: Kind | None = None,
+        n_boot: int = 200,
+        random_state: Any = 0,
+    ) -> Uncertainty:
+        """Intervals for atoms and weights from the samples of the fit; see `mixtures.inference`.
+
+        kind: `likelihood` (on the line, for a fit by likelihood: the default there), `fisher`, or `bootstrap` (the
+        default for moments and in d dimensions; it takes n_boot fits and no sample_weight). Raises UsageError.
+        """
+        points = self._points(X, noise_std, sample_weight)
+        check_level(level)
+        by_likelihood = self.subspace_ is None and self.method_ in ("mle", "em")
+        kind = kind or ("likelihood" if by_likelihood else "bootstrap")
+        if kind not in KINDS:
+            raise UsageError(f"unknown kind {kind!r} of interval: choose one of {', '.join(KINDS)}")
+        if kind == "bootstrap":
+            if sample_weight is not None:
+                raise UsageError("bootstrap intervals need samples without weights: write the repetitions out")
+            n = len(np.asarray(X))
+            s = np.array(np.broadcast_to(self._noise(noise_std, None, n), n))
+            return bootstrap_intervals(self, s, level, check_boot(n_boot), as_generator(random_state))
+        if not by_likelihood and kind == "likelihood":
+            raise UsageError("likelihood intervals are for a fit by likelihood on the line: use kind='bootstrap'")
+        if self.subspace_ is not None or self.method_ == "npmle":
+            raise UsageError("fisher intervals are for a fixed number of atoms on the line: use kind='bootstrap'")
+        means_se, weights_se, _ = standard_errors(points, self.means_, self.weights_)
+        z = one_number_quantile(level) ** 0.5
+        ends = np.stack([np.append(self.means_[:, 0], self.weights_)] * 2, axis=1)
+        if kind == "fisher":
+            ends = ends + z * np.append(means_se[:, 0], weights_se)[:, None] * [-1, 1]
+        elif len(self.weights_) == 1:
+            ends[:1] += z * means_se * [-1, 1]
+        else:
+            low, high = float(points.x.min()), float(points.x.max())
+            if self.radius is not None:
+                low, high = -self.radius, self.radius
+            ends = likelihood_region(points, self.means_[:, 0], self.weights_, low, high, z**2)
+        k = len(self.weights_)
+        return Uncertainty(level, kind, means_se, ends[:k, :1], ends[:k, 1:], weights_se, ends[k:, 0], ends[k:, 1])
 
     def _mean_log_likelihood(self, samples: Samples, most: int = 100_000) -> float:
         """On at most `most` samples, evenly taken: a diagnostic must not cost more than the fit."""

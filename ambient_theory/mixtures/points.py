@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 from ambient_theory.mixtures.laws import quantise_levels
 
 Floats = NDArray[np.float64]
-BIN_ABOVE = 2_000
+BIN_ABOVE = 500
 MERGE_UP_TO = 20_000
 CHUNK = 1_000_000
 FINE_LOG_STEP = 0.02
@@ -68,7 +68,7 @@ def merged(x: Floats, s: Floats, counts: Floats) -> Points:
 
 
 def line_points(x: Floats, s: Floats, counts: Floats | None = None) -> Points:
-    """Points on the line for a likelihood: the samples, or (above 2,000) bin counts for each noise level.
+    """Points on the line for a likelihood: the samples, or (above 500) bin counts for each noise level.
 
     x: (n,); s: (n,) or (1,). Levels are the distinct s, or steps of 2 % in s where there are many; bins are s/6 wide
     and carry Sheppard's `s_eff^2 = s^2 + h^2/12`; the samples of a level that would take more than two bins a sample
