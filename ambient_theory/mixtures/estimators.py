@@ -47,11 +47,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What is worth knowing about a fit. n: samples; levels, counts: (L,) noise levels used for the weights; n_d, n_l:
-    effective sizes; bound: the two terms of the rate with constants 1 (a rate, not a guarantee); weight_condition:
-    below about 1 no sample carries too much weight; projected: the moments were those of no law and had to be
-    projected; signal: lambda of the subspace; log_likelihood: mean over samples; starts: fits that were compared;
-    tried: mean log-likelihood of each method that `auto` compared."""
+    """What is worth knowing about a fit.
+
+    n: samples; levels, counts: (L,) noise levels used for the weights; n_d, n_l: effective sizes; bound: the terms of
+    the rate with constants 1 (a rate, not a guarantee), its floor with `radius` or the fitted law's own;
+    weight_condition, low_weight_condition: below about 1 no sample carries too much of n_d, of n_l; projected: the
+    moments were those of no law and had to be projected; signal: lambda of the subspace; log_likelihood: mean over
+    samples; starts: fits that were compared; tried: mean log-likelihood of each method that `auto` compared.
+    """
 
     n: float
     levels: Floats
@@ -60,6 +63,7 @@ class Diagnostics:
     n_l: float
     bound: bounds.BoundTerms
     weight_condition: float
+    low_weight_condition: float
     projected: bool
     signal: float
     log_likelihood: float
@@ -271,14 +275,16 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
         self.n_iter_ = found.iterations
         k, d = self.n_components, samples.x.shape[1]
         n = float(counts.sum())
+        radius = self.radius or float(np.linalg.norm(self.means_ - self.weights_ @ self.means_, axis=1).max()) or None
         self.diagnostics_ = Diagnostics(
             n=int(n) if n == round(n) else n,
             levels=levels,
             counts=counts,
             n_d=bounds.n_d(levels, counts),
             n_l=bounds.n_l(k, levels, counts),
-            bound=bounds.bound(k, d, levels, counts),
+            bound=bounds.bound(k, d, levels, counts, radius=radius),
             weight_condition=bounds.weight_condition(d, levels, counts),
+            low_weight_condition=bounds.low_weight_condition(k, levels, counts),
             projected=found.projected,
             signal=signal,
             log_likelihood=self._mean_log_likelihood(samples),
