@@ -74,8 +74,9 @@ class Statement:
         noise = list(values.pop("s"))
         if len(noise) != values["n"]:
             raise UsageError(f"{self.name}: n = {values['n']} samples but {len(noise)} noise levels s")
-        given = {x: values[str(x)] for x in self.expression.free_symbols if str(x) in values}
-        expanded = self.expression.subs(given).doit()
+        expanded = self.expression.subs(
+            {x: values[str(x)] for x in self.expression.free_symbols if str(x) in values}
+        ).doit()
         return float(expanded.subs({sigmas[j]: v for j, v in enumerate(noise, 1)}))
 
     def to_dict(self) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_intervals_in_space_are_by_bootstrap_and_hold_the_atoms_coordinates():
     law = AtomicLaw(np.outer([-3, 3], np.eye(3)[0]))
     x, s = drawn(400, law=law)
     model = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
-    u = model.intervals(x, noise_std=s, n_boot=30, level=0.99)
+    u = model.intervals(x, noise_std=s, n_boot=19, level=0.99)
     assert u.means_low.shape == (2, 3)
     assert np.mean((u.means_low <= law.atoms) & (law.atoms <= u.means_high)) >= 5 / 6
     with pytest.raises(UsageError, match="use kind='bootstrap'"):
@@ -201,7 +201,7 @@ def test_anderson_darling_is_that_of_the_definition():
 @pytest.mark.parametrize("d", [1, 4])
 def test_wrong_noise_and_too_few_atoms_do_not_fit_and_the_truth_does(d):
     law = separated_law(2) if d == 1 else AtomicLaw(np.outer([-2, 2], np.eye(d)[0]), [1 / 3, 2 / 3])
-    x, s = drawn(800, law=law, levels=(0.7, 1.5))
+    x, s = drawn(500, law=law, levels=(0.7, 1.5))
     ask = {"n_boot": 19, "random_state": 1}
     right = HeteroscedasticMixture(2, random_state=0).fit(x, noise_std=s)
     assert goodness_of_fit(right, x, s, **ask).p > 1 / 20
