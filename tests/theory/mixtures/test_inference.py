@@ -131,13 +131,16 @@ def test_bootstrap_intervals_of_moments_have_the_width_of_their_spread():
     assert np.abs(np.log(ratio)).max() < 4 * error
 
 
-def test_intervals_in_space_are_by_bootstrap_and_hold_the_atoms_coordinates():
+def test_bootstrap_errors_in_space_are_those_of_known_labels_where_atoms_are_far_apart():
     law = AtomicLaw(np.outer([-3, 3], np.eye(3)[0]))
     x, s = drawn(400, law=law)
     model = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
-    u = model.intervals(x, noise_std=s, n_boot=19, level=0.99)
+    u = model.intervals(x, noise_std=s, n_boot=20)
     assert u.means_low.shape == (2, 3)
-    assert np.mean((u.means_low <= law.atoms) & (law.atoms <= u.means_high)) >= 5 / 6
+    known = 1 / np.sqrt(np.sum(s**-2.0) / 2)  # of each coordinate of an atom that half of the samples show
+    error = 1 / np.sqrt(2 * 19)  # of the logarithm of a deviation of 20 draws
+    assert np.abs(np.log(u.means_stderr[:, 0] / known)).max() < 4 * error
+    assert np.all(np.abs(model.means_ - law.atoms) < 4 * u.means_stderr)
     with pytest.raises(UsageError, match="use kind='bootstrap'"):
         model.intervals(x, noise_std=s, kind="fisher")
 
