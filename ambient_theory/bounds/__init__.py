@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ambient_theory.bounds.rates import STATEMENTS as STATEMENTS
     from ambient_theory.bounds.sizes import BoundTerms as BoundTerms
     from ambient_theory.bounds.sizes import bound as bound
+    from ambient_theory.bounds.sizes import low_weight_condition as low_weight_condition
+    from ambient_theory.bounds.sizes import n_counted as n_counted
     from ambient_theory.bounds.sizes import n_d as n_d
     from ambient_theory.bounds.sizes import n_l as n_l
     from ambient_theory.bounds.sizes import n_mean as n_mean
@@ -28,7 +30,17 @@ if TYPE_CHECKING:
     from ambient_theory.bounds.sizes import weight_condition as weight_condition
 
 _HERE = {
-    "sizes": ("BoundTerms", "bound", "n_d", "n_l", "n_mean", "total_noise", "weight_condition"),
+    "sizes": (
+        "BoundTerms",
+        "bound",
+        "low_weight_condition",
+        "n_counted",
+        "n_d",
+        "n_l",
+        "n_mean",
+        "total_noise",
+        "weight_condition",
+    ),
     "laws": ("LAWS", "identifiability_band", "law_named", "laws_for_atoms"),
     "rates": ("STATEMENTS",),
 }

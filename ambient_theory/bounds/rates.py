@@ -27,7 +27,7 @@ HERE = "this project"
 k, d, n, k0 = sp.symbols("k d n k_0", positive=True, integer=True)
 s0, sigma, s, lam, delta = sp.symbols("s_0 sigma s lambda delta", positive=True)
 C_d, C_l, R = sp.symbols("C_d C_l R", positive=True)
-n_d, n_l, n_m = sp.symbols("n_d n_l n_m", positive=True)
+n_d, n_l, n_m, N_eff = sp.symbols("n_d n_l n_m N_eff", positive=True)
 sigmas, i = sp.IndexedBase("s"), sp.symbols("i", positive=True, integer=True)
 LOG = sp.log(1 / delta)
 
@@ -75,7 +75,7 @@ class Statement:
         if len(noise) != values["n"]:
             raise UsageError(f"{self.name}: n = {values['n']} samples but {len(noise)} noise levels s")
         expanded = self.expression.subs(
-            {sp.Symbol(x, positive=True, integer=True): v for x, v in values.items()}
+            {x: values[str(x)] for x in self.expression.free_symbols if str(x) in values}
         ).doit()
         return float(expanded.subs({sigmas[j]: v for j, v in enumerate(noise, 1)}))
 
@@ -98,6 +98,7 @@ _MEANING = {
     "n": "number of samples, all of unit noise",
     "n_d": "effective size of the subspace term, sum of s_i^-4",
     "n_l": "effective size of the low-dimensional term, sum of s_i^-(4k-2)",
+    "N_eff": "samples that count for the weights, sum of 1/(1 + s_i^2/R^2)",
     "n_m": "effective size for a mean, sum of s_i^-2",
     "s": "noise of sample i (total standard deviation)",
     "s_0": "intrinsic width of a clean sample",
@@ -174,10 +175,17 @@ MEAN = _state(
 )
 WEIGHT_FLOOR = _state(
     "weight floor",
-    R / sp.sqrt(n),
+    R / sp.sqrt(N_eff),
     HERE,
     "derived",
     "k >= 2, the natural third term: the atoms' weights must be estimated whatever the noise, even as s -> 0",
+)
+N_COUNTED = _state(
+    "effective size N_eff",
+    sp.Sum(1 / (1 + sigmas[i] ** 2 / R**2), (i, 1, n)),
+    HERE,
+    "derived",
+    "floor of the weights; a sample counts in full where its noise is below R, and as (R/s)^2 of one above",
 )
 N_D = _state(
     "effective size n_d",
@@ -216,6 +224,6 @@ CROSSOVER = _state(
 )
 
 STATEMENTS: tuple[Statement, ...] = (
-    HOMOSCEDASTIC, LINE, SEPARATED, SUBSPACE_TERM, LOW_TERM, HETEROSCEDASTIC, MEAN, WEIGHT_FLOOR, N_D, N_L,
+    HOMOSCEDASTIC, LINE, SEPARATED, SUBSPACE_TERM, LOW_TERM, HETEROSCEDASTIC, MEAN, WEIGHT_FLOOR, N_COUNTED, N_D, N_L,
     C_LOW, C_SUBSPACE, CROSSOVER,
 )  # fmt: skip

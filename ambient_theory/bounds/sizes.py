@@ -1,4 +1,4 @@
-"""Effective sizes of a sample of mixed noise, and the two-term bound in numbers.
+"""Effective sizes of a sample of mixed noise, and the bound in numbers: two terms and a floor.
 
 Model: `X_i = Y_i + s_i Z_i`, `Y_i ~ D` k-atomic in a ball of radius R of R^d, `Z_i ~ N(0, I_d)`, `s_i > 0` known. The
 bound of Daras, Cherapanamjeri and Daskalakis (arXiv 2411.02780), *reconstructed* here (known second-hand, derived
@@ -6,6 +6,12 @@ again, constants unknown), holds with probability 1 - delta for k >= 2:
 
     W1 <= C_d ((d + log 1/delta) / n_d)^(1/4) + C_l (log(1/delta) / n_l)^(1/(4k-2)),
     n_d = sum_i s_i^-4,    n_l = sum_i s_i^-(4k-2).
+
+Neither term knows that the weights of the atoms must be counted, whatever the noise: the floor (derived here)
+
+    R / sqrt(N_eff),    N_eff = sum_i 1 / (1 + s_i^2/R^2),
+
+counts a sample in full where its noise is below R and as (R/s)^2 of one where it is above.
 
 `s_i` is the **total** standard deviation of sample i, `s_i^2 = s0^2 + sigma_i^2`: s0 is the intrinsic width of a clean
 sample and sigma_i the noise added to it. The same rates as SymPy expressions, each with its source, grade and regime,
@@ -106,6 +112,30 @@ def weight_condition(d: int, levels: ArrayLike, counts: ArrayLike | None = None,
     return float((d + log_term) * np.max(s[n > 0] ** -4.0) / n_d(s, n))
 
 
+def low_weight_condition(k: int, levels: ArrayLike, counts: ArrayLike | None = None, log_term: float = 1.0) -> float:
+    """`(2k - 1 + log 1/delta) max_i s_i^-(4k-2) / n_l`, the same for the low-dimensional term (derived here).
+
+    Above 1 a few samples carry n_l, too few for the 2k - 1 moments that a law of k atoms needs: the term is then
+    smaller than any estimator's error.
+    """
+    s, n = check_levels(levels, counts)
+    k = check_k(k)
+    share = np.max(s[n > 0] ** -(4.0 * k - 2)) / n_l(k, s, n)
+    return float((2 * k - 1 + log_term) * share)
+
+
+def n_counted(radius: float, levels: ArrayLike, counts: ArrayLike | None = None) -> float:
+    """`N_eff = sum_i 1 / (1 + s_i^2/R^2)`: the samples that count for the weights of atoms within R."""
+    s, n = check_levels(levels, counts)
+    return float(np.sum(n / (1 + (s / _check_radius(radius)) ** 2)))
+
+
+def _check_radius(radius: float) -> float:
+    if not (isinstance(radius, int | float | np.floating | np.integer) and math.isfinite(radius) and radius > 0):
+        raise UsageError(f"the radius R of the ball that holds the atoms must be finite and > 0, not {radius!r}")
+    return float(radius)
+
+
 # -------------------------------------------------------------------------------------------------- the bound's terms
 
 
@@ -116,17 +146,17 @@ def lowdim_exponent(k: int) -> float:
 
 @dataclass(frozen=True)
 class BoundTerms:
-    """The terms of the bound, in the units of W1: subspace (`pca`), low-dimensional (`low`), and their sum.
-
-    With constants 1 these are rates, not guarantees.
+    """The terms of the bound, in the units of W1: subspace (`pca`), low-dimensional (`low`), the weights' floor
+    (`floor`, 0 where no radius was given), and their sum. With constants 1 these are rates, not guarantees.
     """
 
     pca: float
     low: float
+    floor: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.pca + self.low
+        return self.pca + self.low + self.floor
 
 
 def bound(
@@ -138,11 +168,13 @@ def bound(
     c_d: float = 1.0,
     c_l: float = 1.0,
     delta: float | None = None,
+    radius: float | None = None,
 ) -> BoundTerms:
-    """Both terms of the heteroscedastic bound (reconstructed, arXiv 2411.02780), with constants `c_d`, `c_l`.
+    """Both terms of the heteroscedastic bound (reconstructed, arXiv 2411.02780), with constants `c_d`, `c_l`, and, with
+    the radius R of the ball that holds the atoms, the floor `R / sqrt(N_eff)`: without it the bound is wrong as s -> 0.
 
     delta: failure probability; None leaves `log 1/delta` out (the rate of the expected error). At d = 1 there is no
-    subspace to find and `pca` is 0. k = 1 is mean estimation: `low = c_l sqrt(d / sum s_i^-2)`, `pca = 0`.
+    subspace to find and `pca` is 0. k = 1 is mean estimation: `low = c_l sqrt(d / sum s_i^-2)`, no other term.
     Raises UsageError for k < 1, d < 1, bad levels, delta outside (0, 1).
     """
     k = check_k(k)
@@ -155,4 +187,5 @@ def bound(
     if k == 1:
         return BoundTerms(0.0, c_l * math.sqrt((d + log_term) / n_mean(levels, counts)))
     pca = 0.0 if d == 1 else c_d * ((d + log_term) / n_d(levels, counts)) ** 0.25
-    return BoundTerms(pca, c_l * (low_factor / n_l(k, levels, counts)) ** lowdim_exponent(k))
+    floor = 0.0 if radius is None else radius / math.sqrt(n_counted(radius, levels, counts))
+    return BoundTerms(pca, c_l * (low_factor / n_l(k, levels, counts)) ** lowdim_exponent(k), floor)

@@ -6,6 +6,7 @@ A law is `D = sum_j w_j delta(a_j)` on the ball of radius R; data are `X_i = Y_i
 * `envelope`: the same pair on a fixed grid of scales; the worst scale is looked for afterwards.
 * `separated`: atoms 4 clean noise units apart, uneven weights.
 * `pca-hard`, `pca-strong`: `Y = +-rho u` in d dimensions, rho tied to n_d, or 3 clean noise units.
+* `pca-envelope`: the same on a fixed grid of rho; the worst rho is looked for afterwards.
 """
 
 from __future__ import annotations

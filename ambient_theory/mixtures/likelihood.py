@@ -2,13 +2,11 @@
 
     l(a, w) = sum_i c_i log sum_j w_j N(x_i; a_j, s_i^2 I),
 
-c_i being 1 for samples or a count for bins. Points are (N, r), noise (N,), counts (N,). Everything is done in the
-units of the caller; `HeteroscedasticMixture` centres and scales first.
+over `points.Points`. Everything is done in the units of the caller; `fitting` centres and scales first.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,24 +14,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 from scipy.special import logsumexp
 
-from ambient_theory.mixtures.laws import quantise_levels
+from ambient_theory.mixtures.information import scoring_step
+from ambient_theory.mixtures.points import Points, log_density, log_kernels, mean_log_likelihood
 from ambient_theory.shared.errors import UsageError
 
 Floats = NDArray[np.float64]
-BIN_ABOVE = 20_000
-
-
-@dataclass(frozen=True)
-class Points:
-    """Weighted points of known noise. x: (N, r); s: (N,) > 0; counts: (N,) >= 0."""
-
-    x: Floats
-    s: Floats
-    counts: Floats
-
-    @property
-    def n(self) -> float:
-        return float(self.counts.sum())
+WARM_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -47,65 +33,86 @@ class LikelihoodFit:
     iterations: int
 
 
-def log_kernels(points: Points, atoms: Floats) -> Floats:
-    """`log N(x_i; a_j, s_i^2 I)`, (N, m)."""
-    r = points.x.shape[1]
-    distance = np.sum((points.x[:, None, :] - atoms) ** 2, axis=-1)
-    return -distance / (2 * points.s[:, None] ** 2) - r * np.log(points.s)[:, None] - r / 2 * math.log(2 * math.pi)
-
-
-def log_density(points: Points, atoms: Floats, weights: Floats) -> Floats:
-    """`log sum_j w_j N(x_i; a_j, s_i^2 I)`, (N,)."""
-    with np.errstate(divide="ignore"):
-        return logsumexp(log_kernels(points, atoms) + np.log(weights), axis=1)
-
-
-def mean_log_likelihood(points: Points, atoms: Floats, weights: Floats) -> float:
-    """Mean over samples of the log density."""
-    return float(points.counts @ log_density(points, atoms, weights) / points.n)
-
-
 # ------------------------------------------------------------------------------------------- maximum likelihood
 
 
 def fit_mle(
-    points: Points, atoms: Floats, weights: Floats, low: Floats, high: Floats, *, max_iter: int = 500
+    points: Points, atoms: Floats, weights: Floats, low: Floats, high: Floats, *, max_iter: int = 500, tol: float = 1e-9
 ) -> LikelihoodFit:
-    """Maximise the likelihood from one start, by L-BFGS-B with the analytic gradient.
+    """Maximise the likelihood from one start: some EM steps, L-BFGS-B with the analytic gradient, scoring steps.
 
-    atoms: (k, r) and weights (k,) of the start; low, high: (r,) the box. Weights are a softmax. The objective is the
-    *difference* to the start's log-likelihood, bin by bin, so that rounding does not hide the 1/n differences that
-    decide at large n.
+    atoms: (k, r) and weights (k,) of the start; low, high: (r,) the box. Weights are a softmax, atoms are scaled by the
+    square root of their own information. The objective is the *difference* to the start's log-likelihood, bin by bin,
+    so that rounding does not hide the 1/n differences that decide at large n. Converged where a scoring step expects a
+    gain below tol.
     """
     k, r = atoms.shape
     share = points.counts / points.n
     atoms = np.clip(atoms, low, high)
-    weights = np.maximum(weights, 1e-6)
-    reference = log_density(points, atoms, weights / weights.sum())
+    weights = np.maximum(weights, 1e-6) / np.maximum(weights, 1e-6).sum()
+    for _ in range(WARM_STEPS):
+        atoms, weights, _ = em_step(points, atoms, weights)
+    atoms, weights = np.clip(atoms, low, high), np.maximum(weights, 1e-12) / np.maximum(weights, 1e-12).sum()
+    reference = log_density(points, atoms, weights)
     inverse = 1 / points.s**2
+    mass = _posteriors(points, atoms, weights).T @ (share * inverse)
+    scale = np.sqrt(np.maximum(mass, 1e-6 * mass.max()))[:, None]
 
     def objective(theta: Floats) -> tuple[float, Floats]:
-        a, logits = theta[: k * r].reshape(k, r), theta[k * r :]
+        a, logits = theta[: k * r].reshape(k, r) / scale, theta[k * r :]
         log_w = logits - logsumexp(logits)
         joint = log_kernels(points, a) + log_w
         total = logsumexp(joint, axis=1)
         pull = np.exp(joint - total[:, None]) * share[:, None]
         by_noise = pull * inverse[:, None]
-        grad_a = by_noise.T @ points.x - by_noise.sum(axis=0)[:, None] * a
+        grad_a = (by_noise.T @ points.x - by_noise.sum(axis=0)[:, None] * a) / scale
         grad_w = pull.sum(axis=0) - np.exp(log_w)
         return -float(share @ (total - reference)), -np.concatenate([grad_a.ravel(), grad_w])
 
-    start = np.concatenate([atoms.ravel(), np.log(weights / weights.sum())])
-    bounds = [*zip(np.tile(low, k), np.tile(high, k), strict=True), *[(-30.0, 30.0)] * k]
-    options = {"maxiter": max_iter, "ftol": 1e-16, "gtol": 1e-9, "maxcor": 20, "maxls": 40}
+    start = np.concatenate([(atoms * scale).ravel(), np.log(weights)])
+    bounds = [*zip((low * scale).ravel(), (high * scale).ravel(), strict=True), *[(-30.0, 30.0)] * k]
+    options = {"maxiter": max_iter, "ftol": 1e-15, "gtol": 1e-8, "maxcor": 20, "maxls": 40}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    a, logits = found.x[: k * r].reshape(k, r), found.x[k * r :]
-    w = np.exp(logits - logsumexp(logits))
+    a, logits = found.x[: k * r].reshape(k, r) / scale, found.x[k * r :]
+    a, w, left = _scoring(points, np.clip(a, low, high), np.exp(logits - logsumexp(logits)), low, high)
     value = mean_log_likelihood(points, a, w)
-    return LikelihoodFit(a, w, value, bool(found.nit < max_iter), int(found.nit))
+    return LikelihoodFit(a, w, value, left < tol, int(found.nit) + WARM_STEPS)
+
+
+def _scoring(
+    points: Points, atoms: Floats, weights: Floats, low: Floats, high: Floats, steps: int = 12
+) -> tuple[Floats, Floats, float]:
+    """Scoring steps with a line search, while they raise the likelihood: atoms, weights, the gain still expected."""
+    share = points.counts / points.n
+    before = log_density(points, atoms, weights)
+    step = scoring_step(points, atoms, weights, low, high)
+    for _ in range(steps):
+        if step.gain < 1e-15:
+            break
+        length = 1.0
+        for _ in range(8):
+            a = np.clip(atoms + length * step.atoms, low, high)
+            w = np.maximum(weights + length * step.weights, 0.0)
+            w = w / w.sum()
+            after = log_density(points, a, w)
+            if float(share @ (after - before)) > 0:
+                break
+            length /= 2
+        else:
+            break
+        atoms, weights, before = a, w, after
+        step = scoring_step(points, atoms, weights, low, high)
+    return atoms, weights, max(step.gain, 0.0)
 
 
 # ------------------------------------------------------------------------------------------------------------ EM
+
+
+def _posteriors(points: Points, atoms: Floats, weights: Floats) -> Floats:
+    """Posterior probability of each atom, (N, k)."""
+    with np.errstate(divide="ignore"):
+        joint = log_kernels(points, atoms) + np.log(weights)
+    return np.exp(joint - logsumexp(joint, axis=1)[:, None])
 
 
 def em_step(points: Points, atoms: Floats, weights: Floats) -> tuple[Floats, Floats, float]:
@@ -124,16 +131,17 @@ def em_step(points: Points, atoms: Floats, weights: Floats) -> tuple[Floats, Flo
 
 
 def fit_em(points: Points, atoms: Floats, weights: Floats, *, max_iter: int = 2000, tol: float = 1e-9) -> LikelihoodFit:
-    """EM from one start until the mean log-likelihood gains less than tol a step. A baseline: on hard instances it
-    has not converged after tens of thousands of steps."""
-    before, converged, iteration = -math.inf, False, 0
-    while iteration < max_iter:
+    """EM from one start. A baseline: on hard instances it has not converged after tens of thousands of steps.
+
+    A step's own gain says little, since EM's steps shrink long before its maximum. Converged is where the likelihood
+    still to be gained, by a scoring step, is below tol (a mean over samples); it is asked every tenth step.
+    """
+    converged, iteration = False, 0
+    while iteration < max_iter and not converged:
         iteration += 1
-        moved, share, value = em_step(points, atoms, weights)
-        if value - before < tol:
-            converged = True
-            break
-        atoms, weights, before = moved, share, value
+        atoms, weights, _ = em_step(points, atoms, weights)
+        if iteration % 10 == 0 or iteration == max_iter:
+            converged = scoring_step(points, atoms, weights).gain < tol
     return LikelihoodFit(atoms, weights, mean_log_likelihood(points, atoms, weights), converged, iteration)
 
 
@@ -141,9 +149,12 @@ def fit_em(points: Points, atoms: Floats, weights: Floats, *, max_iter: int = 20
 
 
 def fit_npmle(
-    points: Points, low: float, high: float, *, grid: int = 100, max_iter: int = 60, tol: float = 1e-9
+    points: Points, low: float, high: float, *, grid: int = 100, refine: int = 0, max_iter: int = 60, tol: float = 1e-9
 ) -> LikelihoodFit:
-    """The nonparametric MLE over all laws on a fixed grid of the line, by constrained Newton steps.
+    """The nonparametric MLE over all laws on a grid of the line, by constrained Newton steps.
+
+    The grid is even on [low, high]; with refine > 0 half of it lies at quantiles of the precise points instead, and it
+    is made finer around the atoms that were found, `refine` times by a factor of 5.
 
     With `S_ij = N(x_i; g_j, s_i^2) / f_w(x_i)`, the quadratic model of the log-likelihood at w is
     `-1/2 sum_i c_i ((S v)_i - 2)^2`; its maximiser over the simplex is found by non-negative least squares (Wang,
@@ -152,7 +163,25 @@ def fit_npmle(
     """
     if points.x.shape[1] != 1:
         raise UsageError("the NPMLE works on the line: the data have more than one relevant dimension")
-    atoms = np.linspace(low, high, grid)
+    if not refine:
+        return _npmle_on(points, np.linspace(low, high, grid), max_iter, tol)
+    precise = points.counts / (points.s**2 + np.average(points.s**-2.0, weights=points.counts) ** -1)
+    order = np.argsort(points.x[:, 0])
+    levels = np.cumsum(precise[order]) / precise.sum()
+    quantiles = np.interp(np.linspace(0, 1, grid // 2), levels, points.x[order, 0])
+    coarse = np.unique(np.clip(np.concatenate([np.linspace(low, high, grid // 2), quantiles]), low, high))
+    fit = _npmle_on(points, coarse, max_iter, tol)
+    step = float(np.max(np.diff(quantiles))) if len(quantiles) > 1 else high - low
+    for _ in range(refine):
+        step /= 5
+        near = fit.atoms + step * np.arange(-3, 4)
+        at = np.unique(np.clip(np.concatenate([near.ravel(), coarse[:: max(1, len(coarse) // 40)]]), low, high))
+        fit = _npmle_on(points, at, max_iter, tol)
+    return fit
+
+
+def _npmle_on(points: Points, atoms: Floats, max_iter: int, tol: float) -> LikelihoodFit:
+    grid = len(atoms)
     kernels = log_kernels(points, atoms[:, None])
     top = kernels.max(axis=1, keepdims=True)
     k = np.exp(kernels - top)
@@ -200,46 +229,38 @@ def _join_neighbours(active: NDArray[np.int64], atoms: Floats, weights: Floats) 
 
 
 def plus_plus_start(points: Points, k: int, rng: np.random.Generator, most: int = 20_000) -> tuple[Floats, Floats]:
-    """k-means++ seeding (Arthur and Vassilvitskii, 2007) with precision weights `c_i s_i^-2`: atoms (k, r), weights.
+    """Greedy k-means++ seeding (Arthur and Vassilvitskii, 2007): atoms (k, r), equal weights.
 
-    At most `most` points, drawn by weight, are looked at. Equal weights start the fit.
+    Points weigh `c_i / (s_i^2 + S)^2`, S their spread behind the noise: a very precise sample is one atom and not
+    all of them, and a noisy one, far out by its noise alone, is rarely an atom. Of `2 + log k` draws the one that
+    brings all points nearest is kept. At most `most` points, drawn by weight, are looked at. Draws go through the
+    cumulative weights, so that equal points count as one.
     """
-    x, weight = points.x, points.counts / points.s**2
+    x = points.x
+    precision = points.counts / points.s**2
+    centre = precision @ x / precision.sum()
+    spread = float(precision @ np.sum((x - centre) ** 2, axis=1) / precision.sum()) / x.shape[1]
+    weight = points.counts / (points.s**2 + spread) ** 2
     if len(x) > most:
         chosen = rng.choice(len(x), size=most, p=weight / weight.sum())
         x, weight = x[chosen], np.ones(most)
-    atoms = [x[rng.choice(len(x), p=weight / weight.sum())]]
-    distance = np.full(len(x), np.inf)
+    atoms = [x[_drawn(weight, rng)]]
+    distance = np.sum((x - atoms[0]) ** 2, axis=1)
     for _ in range(k - 1):
-        distance = np.minimum(distance, np.sum((x - atoms[-1]) ** 2, axis=1))
-        mass = weight * distance
-        total = mass.sum()
-        atoms.append(x[rng.choice(len(x), p=mass / total)] if total > 0 else atoms[-1])
+        best, least = atoms[-1], np.inf
+        for _ in range(2 + int(np.log(k))):
+            mass = weight * distance
+            if not mass.sum() > 0:
+                break
+            candidate = x[_drawn(mass, rng)]
+            nearer = np.minimum(distance, np.sum((x - candidate) ** 2, axis=1))
+            if float(weight @ nearer) < least:
+                best, least = candidate, float(weight @ nearer)
+        atoms.append(best)
+        distance = np.minimum(distance, np.sum((x - best) ** 2, axis=1))
     return np.array(atoms), np.full(k, 1.0 / k)
 
 
-def line_points(x: Floats, s: Floats, bins: int = 400) -> Points:
-    """Points on the line for a likelihood: the samples, or (above 20,000) bin counts for each noise level.
-
-    Bins are at most s/4 wide and carry Sheppard's `s_eff^2 = s^2 + h^2/12`; where that would take more bins than
-    samples, the samples stay.
-    """
-    raw = Points(x[:, None], np.array(np.broadcast_to(s, len(x))), np.ones(len(x)))
-    if len(x) <= BIN_ABOVE:
-        return raw
-    levels, index = (s, np.zeros(len(x), dtype=np.int64)) if s.size == 1 else quantise_levels(s)
-    parts: list[Points] = []
-    for number, level in enumerate(levels):
-        member = x if s.size == 1 else x[index == number]
-        low, high = float(member.min()), float(member.max())
-        need = max(bins, math.ceil(4 * (high - low) / level)) if high > low else 1
-        if need > len(member):
-            parts.append(Points(member[:, None], np.full(len(member), level), np.ones(len(member))))
-            continue
-        counts, edges = np.histogram(member, bins=need, range=(low, high) if high > low else (low - 1, low + 1))
-        used = counts > 0
-        width = edges[1] - edges[0] if high > low else 0.0
-        centres = (edges[1:] + edges[:-1])[used] / 2
-        noise = math.sqrt(level**2 + width**2 / 12)
-        parts.append(Points(centres[:, None], np.full(used.sum(), noise), counts[used].astype(float)))
-    return Points(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("x", "s", "counts")))
+def _drawn(weight: Floats, rng: np.random.Generator) -> int:
+    cumulative = np.cumsum(weight)
+    return min(int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")), len(weight) - 1)

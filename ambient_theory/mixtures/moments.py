@@ -119,10 +119,10 @@ def pool(moments: LevelMoments, pilot: Floats, weights: Weights, k: int) -> Pool
     c = covariance / unit
     means = np.where(used[..., None], moments.means, 0.0) / scale[..., None, :]
     if weights == "gls":
-        precision = n[..., None, None] * np.linalg.inv(c)
+        precision = n[..., None, None] * inverse(c)
         total = precision.sum(axis=-3)
         right = np.einsum("...lab,...lb->...a", precision, means)
-        pooled_cov = np.linalg.inv(total)
+        pooled_cov = inverse(total)
         mean = np.einsum("...ab,...b->...a", pooled_cov, right)
     else:
         if weights == "order":
@@ -136,6 +136,27 @@ def pool(moments: LevelMoments, pilot: Floats, weights: Weights, k: int) -> Pool
         pooled_cov = np.einsum("...la,...lab,...lb,...l->...ab", share, c, share, inverse_n)
     pooled_cov = (pooled_cov + np.swapaxes(pooled_cov, -1, -2)) / 2
     return Pooled(mean * scale, pooled_cov * scale[..., :, None] * scale[..., None, :])
+
+
+def inverse(matrices: Floats, floor: float = 1e-13) -> Floats:
+    """Inverses of positive semidefinite matrices (..., J, J), never a failure: scaled to a unit diagonal, eigenvalues
+    below `floor` times the largest are raised to that."""
+    scale = np.sqrt(np.maximum(np.einsum("...jj->...j", matrices), 1e-300))
+    unit = scale[..., :, None] * scale[..., None, :]
+    c = matrices / unit
+    values, vectors = np.linalg.eigh(c)
+    values = np.maximum(values, floor * values[..., -1:])
+    return np.einsum("...ij,...j,...kj->...ik", vectors, 1 / values, vectors) / unit
+
+
+def gaussian_moments(variance: ArrayLike, order: int) -> Floats:
+    """Moments 0..order of N(0, variance): 0 for odd orders, `(2p-1)!! variance^p` for 2p. Shape (..., order + 1)."""
+    variance = np.asarray(variance, dtype=float)
+    out = np.zeros((*variance.shape, order + 1))
+    out[..., 0] = 1.0
+    for p in range(2, order + 1, 2):
+        out[..., p] = (p - 1) * variance * out[..., p - 2]
+    return out
 
 
 def law_moments(atoms: Floats, weights: Floats, order: int) -> Floats:

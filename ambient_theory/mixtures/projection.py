@@ -44,7 +44,7 @@ def project_moments(
     centre, half = (low + high) / 2, (high - low) / 2
     change, offset = _affine(order, centre, half)
     m = change @ m + offset
-    whiten = np.linalg.inv(np.linalg.cholesky(change @ covariance @ change.T))
+    whiten = whitener(change @ covariance @ change.T)
     target = whiten @ m
     powers = np.arange(1, order + 1)[:, None]
     points = coarse = -np.cos(np.pi * np.arange(grid) / (grid - 1))
@@ -63,6 +63,14 @@ def project_moments(
         step /= refine
     atoms, weights = _merge(atoms, weights, k, 4 * step * refine)
     return Projection(centre + half * atoms, weights, objective)
+
+
+def whitener(covariance: Floats, floor: float = 1e-13) -> Floats:
+    """W with `W^T W` the inverse of a covariance (J, J), never a failure: scaled to a unit diagonal, eigenvalues below
+    `floor` times the largest are raised to that."""
+    scale = np.sqrt(np.maximum(np.diagonal(covariance), 1e-300))
+    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    return (vectors / np.sqrt(np.maximum(values, floor * values[-1]))).T / scale
 
 
 def _affine(order: int, centre: float, half: float) -> tuple[Floats, Floats]:

@@ -56,21 +56,21 @@ class MomentStream:
         return cls(order, float(np.median(x[:CHUNK])), float(s.min()))
 
     @property
-    def n(self) -> int:
-        return int(sum(row[0] for row in self._sums.values()))
+    def n(self) -> float:
+        return float(sum(row[0] for row in self._sums.values()))
 
-    def add(self, x: Floats, s: Floats) -> MomentStream:
-        """Add samples x (n,) with noise s (n,) or (1,)."""
+    def add(self, x: Floats, s: Floats, counts: Floats | None = None) -> MomentStream:
+        """Add samples x (n,) with noise s (n,) or (1,), each `counts` (n,) times."""
         for start in range(0, len(x), CHUNK):
-            chunk = x[start : start + CHUNK]
-            self._add(chunk, s if s.size == 1 else s[start : start + CHUNK])
+            part = slice(start, start + CHUNK)
+            self._add(x[part], s if s.size == 1 else s[part], None if counts is None else counts[part])
         return self
 
-    def _add(self, x: Floats, s: Floats) -> None:
+    def _add(self, x: Floats, s: Floats, counts: Floats | None) -> None:
         self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
         z, noise = (x - self.origin) / self.unit, s / self.unit
         few = noise if s.size == 1 else np.unique(noise[:512])
-        if len(few) <= FEW_LEVELS:
+        if counts is None and len(few) <= FEW_LEVELS:
             members = [z] if s.size == 1 else [z[noise == level] for level in few]
             if sum(map(len, members)) == len(z):  # every sample has one of the few levels
                 for level, part in zip(few, members, strict=True):
@@ -78,15 +78,18 @@ class MomentStream:
                         float(level), len(part), len(part) * float(level) ** 2, hermite_sums(part, level, self.order)
                     )
                 return
+        noise = np.broadcast_to(noise, len(z))
         levels, index = quantise_levels(noise)
+        mass = np.ones(len(z)) if counts is None else counts
         gamma = hermite(z, noise, self.order)
-        counts = np.bincount(index, minlength=len(levels))
-        squares = np.bincount(index, weights=noise**2, minlength=len(levels))
-        sums = np.stack([np.bincount(index, weights=g, minlength=len(levels)) for g in gamma], axis=1)
-        for level, count, square, row in zip(levels, counts, squares, sums, strict=True):
-            self._put(float(level), int(count), float(square), row)
+        sizes = np.bincount(index, weights=mass, minlength=len(levels))
+        squares = np.bincount(index, weights=mass * noise**2, minlength=len(levels))
+        sums = np.stack([np.bincount(index, weights=mass * g, minlength=len(levels)) for g in gamma], axis=1)
+        for level, size, square, row in zip(levels, sizes, squares, sums, strict=True):
+            if size > 0:
+                self._put(float(level), float(size), float(square), row)
 
-    def _put(self, level: float, n: int, square: float, sums: Floats) -> None:
+    def _put(self, level: float, n: float, square: float, sums: Floats) -> None:
         key = round(np.log(level) / LOG_STEP)
         row = self._sums.setdefault(key, np.zeros(self.order + 2))
         row += np.concatenate([[n, square], sums])
@@ -104,7 +107,7 @@ class MomentStream:
 
 class SpaceStream:
     """A stream in d dimensions: samples are kept up to `pilot`; beyond, the subspace they gave is frozen and only
-    moments inside it and the weighted mean are kept. Beyond the pilot it serves method `dmm` with k <= 2."""
+    moments inside it and the weighted mean are kept. Beyond the pilot it serves `auto` and `dmm` with k <= 2."""
 
     def __init__(self, k: int, method: str, pilot: int = 20_000):
         self.k, self.method, self.pilot = k, method, pilot
@@ -118,10 +121,10 @@ class SpaceStream:
 
     def add(self, x: Floats, s: Floats, rng: np.random.Generator) -> None:
         """Add samples x (n, d) with noise s (n,). Raises UsageError beyond the pilot where moments do not suffice."""
-        if self.n + len(x) > self.pilot and (self.method != "dmm" or self.k > 2):
+        if self.n + len(x) > self.pilot and (self.method not in ("auto", "dmm") or self.k > 2):
             raise UsageError(
-                f"partial_fit keeps {self.pilot} samples; beyond them it needs method='dmm' and n_components <= 2 "
-                f"(or one feature), not method={self.method!r} with n_components={self.k}: use fit"
+                f"partial_fit keeps {self.pilot} samples; beyond them it needs method='auto' or 'dmm' and "
+                f"n_components <= 2 (or one feature), not method={self.method!r} with n_components={self.k}: use fit"
             )
         self.n += len(x)
         if self.frozen is not None:

@@ -18,6 +18,7 @@ from ambient_theory.shared.errors import UsageError
 
 Floats = NDArray[np.float64]
 DENSE_DIMENSION = 300
+SHARE_OF_RANK = 10
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,42 @@ def leading_signal(values: Floats) -> float:
     return max(0.0, float(np.mean(values))) if len(values) else 0.0
 
 
-def weighted_subspace(x: Floats, s: Floats, rank: int, rng: np.random.Generator, passes: int = 2) -> Subspace:
-    """The leading subspace of samples. x: (n, d); s: (n,) noise; rank: r = k - 1 (0: the mean alone).
+def capped(w: Floats, counts: Floats, most: float) -> Floats:
+    """Weights w (n,) of samples, each `counts` times, cut so that no single one carries more than the share `most` of
+    the total: a sample of vanishing noise shows one direction exactly and says nothing of the others."""
+    order = np.argsort(w)[::-1]
+    ordered, size = w[order], counts[order]
+    above = np.cumsum(size)  # samples that are cut, if the cut lies below entry j
+    below = np.cumsum((size * ordered)[::-1])[::-1] - size * ordered
+    room = 1 - most * above
+    cut = np.where(room > 0, most * below / np.where(room > 0, room, 1.0), np.inf)
+    reached = np.append(ordered[1:], 0.0) <= cut
+    if not reached.any() or ordered[0] <= most * float(size @ ordered):
+        return w
+    return np.minimum(w, cut[np.argmax(reached)]) if np.isfinite(cut[np.argmax(reached)]) else np.ones_like(w)
+
+
+def weighted_subspace(
+    x: Floats, s: Floats, rank: int, rng: np.random.Generator, passes: int = 2, counts: Floats | None = None
+) -> Subspace:
+    """The leading subspace of samples. x: (n, d); s: (n,) noise; rank: r = k - 1 (0: the mean alone); counts: (n,),
+    how often each sample counts.
 
     Raises UsageError if rank > min(n - 1, d).
     """
     n, d = x.shape
     if rank > min(n - 1, d):
         raise UsageError(f"a subspace of dimension {rank} cannot be found from n = {n} samples in d = {d} dimensions")
-    precision = s**-2.0
+    size = np.ones(n) if counts is None else counts
+    precision = size * s**-2.0
     centre = precision @ x / precision.sum()
     if rank == 0:
         return Subspace(centre, np.zeros((d, 0)), np.zeros(0), 0.0)
     rows = x - centre
+    most = max(1 / (SHARE_OF_RANK * rank), min(1.0, 4 / n))
     signal: float | None = None
     for _ in range(passes):
-        w = pass_weights(s, signal)
+        w = size * capped(pass_weights(s, signal), size, most)
         w = w / w.sum()
         values, basis = _leading(rows, w, rank, rng)
         values = values - float(w @ s**2)

@@ -29,7 +29,8 @@ from ambient_theory.simulation.trials import run_trials, share_replicates
 
 COLUMNS = (
     "k", "d", "family", "mix", "n", "n_clean", "n_noisy", "sigmas", "n_d", "n_l", "delta", "estimator", "weights",
-    "reps", "seed", "w1_mean", "w1_median", "w1_se", "frac_projected", "bound_pca", "bound_low", "bound", "ratio",
+    "reps", "seed", "w1_mean", "w1_median", "w1_se", "frac_projected", "bound_pca", "bound_low", "bound_floor",
+    "bound", "ratio",
 )  # fmt: skip
 
 
@@ -52,7 +53,6 @@ def run_cell(cell: SimulationCell) -> dict[str, Any]:
 def _rows(cell: SimulationCell) -> list[dict[str, Any]]:
     rng = cell_generator(cell)
     trials = run_trials(cell, share_replicates(cell.atomic_laws(), cell.reps, rng), rng)
-    terms = bounds.bound(cell.k, cell.d, cell.levels, cell.counts)
     rows = []
     for (name, weights), trial in zip(cell.estimators, trials, strict=True):
         w1 = trial.w1
@@ -71,14 +71,18 @@ def _rows(cell: SimulationCell) -> list[dict[str, Any]]:
                 "w1_median": float(np.median(w1)),
                 "w1_se": float(w1.std(ddof=1) / np.sqrt(len(w1))),
                 "frac_projected": float(trial.projected.mean()),
-                "bound_pca": terms.pca,
-                "bound_low": terms.low,
-                "bound": terms.total,
-                "ratio": float(w1.mean() / terms.total),
             }
+            | _bound_of(cell, float(w1.mean()))
             | {name: float(values.mean()) for name, values in trial.more.items()}
         )
     return rows
+
+
+def _bound_of(cell: SimulationCell, w1: float) -> dict[str, float]:
+    """The columns of the bound, which follow from the cell: a stored result may have been written without them."""
+    terms = bounds.bound(cell.k, cell.d, cell.levels, cell.counts, radius=cell.radius)
+    named = {"bound_pca": terms.pca, "bound_low": terms.low, "bound_floor": terms.floor, "bound": terms.total}
+    return named | {"ratio": w1 / terms.total}
 
 
 # ----------------------------------------------------------------------------------------------------- many cells
@@ -111,7 +115,8 @@ def simulate(cells: Sequence[SimulationCell], ledger: Ledger | None = None, work
             missing.append(cell)
             continue
         number += 1
-        yield CellDone(number, len(cells), cell, stored["rows"], stored["wall_s"], True)
+        rows = [row | _bound_of(cell, row["w1_mean"]) for row in stored["rows"]]
+        yield CellDone(number, len(cells), cell, rows, stored["wall_s"], True)
     for cell, result in _results(missing, workers):
         if ledger:
             ledger.store(cell, result)

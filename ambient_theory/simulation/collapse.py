@@ -25,7 +25,7 @@ LEARNED_ON = "clean"
 
 def effective_axis(family: str) -> str:
     """The effective size that counts for a family: n_d for the weak subspace, else n_l."""
-    return "n_d" if family == "pca-hard" else "n_l"
+    return "n_d" if family in ("pca-hard", "pca-envelope") else "n_l"
 
 
 def predicted_at_equal(axis: str, reference: Sequence[Row], rows: Sequence[Row]) -> Floats:

@@ -20,6 +20,8 @@ EXAMPLE = "Example: ambient simulate-gmm --outdir simulation"
 _OF_A_GRID = ("mixes", "families", "radius", "atoms")
 """Options of the grid that say nothing about an exchange rate."""
 
+_TOTAL_NOISE = ("sigma_clean", "sigma_noisy", "s_clean", "s_noisy")
+
 
 @command
 @leave_on_signal()  # the finished cells are in the ledger
@@ -27,7 +29,7 @@ _OF_A_GRID = ("mixes", "families", "radius", "atoms")
 def simulate_gmm(
     grid: Given[GridOptions],
     scope: Given[Scope],
-    noise: AddedNoise,
+    noise: Given[AddedNoise],
     exchange: Given[ExchangeOptions],
     files: SimulationFiles,
     output: Output,
@@ -55,7 +57,7 @@ def simulate_gmm(
 
 
 def _config(
-    grid: Given[GridOptions], scope: Given[Scope], noise: AddedNoise, exchange: Given[ExchangeOptions]
+    grid: Given[GridOptions], scope: Given[Scope], noise: Given[AddedNoise], exchange: Given[ExchangeOptions]
 ) -> SimulationConfig | ExchangeConfig:
     """The config that the options mean together. Raises UsageError for an option of the other kind of run."""
     from ambient_theory.simulation.exchange import ExchangeConfig
@@ -64,10 +66,16 @@ def _config(
     asked, options = grid.over(GridOptions()), scope.over(Scope())
     shared = {name: getattr(asked, name) for name in ("s_clean", "s_noisy", "bins", "seed")}
     shared["reps"] = options.of_reps(asked.reps)
-    if noise.added_noise is not None:
+    added = noise.over(AddedNoise())
+    if added.added_noise is not None:
         from ambient_theory.bounds.sizes import total_noise
 
-        shared["s_clean"], shared["s_noisy"] = noise.s0, float(total_noise(noise.added_noise, noise.s0))
+        totals = Given(GridOptions, {key: value for key, value in grid.values.items() if key in _TOTAL_NOISE})
+        if flags := _flags(totals):
+            raise UsageError(f"{flags} the total noise, which --added-noise makes of --s0: leave one of them out")
+        shared["s_clean"], shared["s_noisy"] = added.s0, float(total_noise(added.added_noise, added.s0))
+    elif flags := _flags(noise):
+        raise UsageError(f"{flags} for --added-noise: give it too, or leave this out")
     if not options.iso:
         if flags := _flags(exchange):
             raise UsageError(f"{flags} for an exchange rate: add --iso, or leave it out")

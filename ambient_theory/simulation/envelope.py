@@ -8,6 +8,7 @@ from typing import Any
 from ambient_theory.simulation.grid import Skipped
 
 Row = Mapping[str, Any]
+ENVELOPES = ("envelope", "pca-envelope")
 
 
 def worst_of_grid(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
@@ -20,21 +21,21 @@ def worst_of_grid(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for number, row in enumerate(rows):
         key: tuple[Any, ...] = (number,)
-        if row["family"] == "envelope":
-            key = ("envelope", *(row[c] for c in ("k", "d", "mix", "n", "estimator", "weights")))
+        if row["family"] in ENVELOPES:
+            key = (row["family"], *(row[c] for c in ("k", "d", "mix", "n", "estimator", "weights")))
         groups.setdefault(key, []).append(row)
     kept: list[Row] = []
     skipped: list[Skipped] = []
     for key, group in groups.items():
-        if key[0] != "envelope":
+        if key[0] not in ENVELOPES:
             kept += group
             continue
-        _, k, d, mix, n, estimator, weights = key
+        family, k, d, mix, n, estimator, weights = key
         ordered = sorted(group, key=lambda r: r["delta"])
         worst = max(ordered, key=lambda r: r["w1_mean"])
         if estimator != "mean-only" and (worst is ordered[0] or worst is ordered[-1]):
             end = "smallest" if worst is ordered[0] else "largest"
-            name = f"envelope-k{k}-d{d}-{mix}-n{n}-{estimator}" + ("" if weights == "-" else f"/{weights}")
+            name = f"{family}-k{k}-d{d}-{mix}-n{n}-{estimator}" + ("" if weights == "-" else f"/{weights}")
             skipped.append(Skipped(name, f"the worst delta, {worst['delta']:.3g}, is the {end} of the grid"))
         else:
             kept.append(worst)

@@ -26,7 +26,7 @@ from ambient_theory.simulation.ledger import SimulationCell, atoms_of
 from ambient_theory.simulation.options import GridOptions
 
 POOLED_BY_WEIGHTS = ("dmm", "clean-only")
-PCA_FAMILIES = ("pca-hard", "pca-strong")
+PCA_FAMILIES = ("pca-hard", "pca-strong", "pca-envelope")
 STRONG_RHO = 3.0
 
 
@@ -181,6 +181,9 @@ def _cells(config: SimulationConfig, family: str, k: int, mix: Mix, n: int, name
         if rho > config.radius:
             raise _Outside(f"the signal rho = {rho:.3g} lies outside the ball of radius R = {config.radius:g}")
         return [cell([pair_law(rho)], rho)]
+    if family == "pca-envelope":
+        grid = [float(rho) for rho in envelope_grid(config.radius)]
+        return [cell([pair_law(rho)], rho, part=f"-rho{rho:.4f}") for rho in grid]
     if family == "pca-strong":
         rho = STRONG_RHO * config.s_clean
         return [cell([pair_law(rho)], rho, radius=1.25 * rho)]

@@ -11,7 +11,7 @@ from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Checked, option, options_table
 from ambient_theory.shared.output import OUTPUT
 
-FAMILIES = ("separated", "hard", "envelope", "fixed", "pca-hard", "pca-strong")
+FAMILIES = ("separated", "hard", "envelope", "fixed", "pca-hard", "pca-strong", "pca-envelope")
 ENGINES = ("binned", "exact", "wishart")
 ESTIMATORS = ("dmm", "clean-only", "mean-only", "mle", "em", "npmle")
 QUICK_REPS = 100

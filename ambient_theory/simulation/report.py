@@ -71,7 +71,7 @@ def render(
     """For a terminal: W1 by n, slopes beside theory, verdicts in words, skipped cells."""
     parts: list[RenderableType] = [*_error_tables(rows)]
     if slopes:
-        parts += [_slope_table(slopes), Text("Verdict", style="bold"), *map(Text, verdicts(slopes, collapse))]
+        parts += [*_slope_tables(slopes), Text("Verdict", style="bold"), *map(Text, verdicts(slopes, collapse))]
     if skipped:
         parts.append(Text(f"Skipped {len(skipped)} cell(s)", style="bold"))
         parts += [Text(f"  {s.name}: {s.reason}") for s in skipped]
@@ -118,22 +118,24 @@ def _error_tables(rows: Sequence[Row]) -> list[Table]:
     return tables
 
 
-def _slope_table(slopes: Sequence[Slope]) -> Table:
-    table = Table(
-        title="Slope of log W1 against log n", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
-    )
-    for name in ("instance", "mix", "estimator"):
-        table.add_column(name, no_wrap=True)
-    for name in ("slope", "95 %", "theory", "/atom"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for s in slopes:
-        table.add_row(
-            _instance(s),
-            s.mix,
-            _estimator(s),
-            f"{s.slope:.3f}",
-            f"{s.low:.3f}..{s.high:.3f}",
-            "" if s.theory is None else f"{s.theory:.3f}",
-            "" if s.against_mean_only is None else f"{s.against_mean_only[0]:.2g}",
-        )
-    return table
+def _slope_tables(slopes: Sequence[Slope]) -> list[Table]:
+    """One table an instance: with the instance in its title it fits 80 columns."""
+    tables = []
+    for instance in dict.fromkeys(map(_instance, slopes)):
+        title = f"Slope of log W1 against log n, {instance}"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+        for name in ("mix", "estimator"):
+            table.add_column(name, no_wrap=True)
+        for name in ("slope", "95 %", "theory", "/atom"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for s in (s for s in slopes if _instance(s) == instance):
+            table.add_row(
+                s.mix,
+                _estimator(s),
+                f"{s.slope:.3f}",
+                f"{s.low:.3f}..{s.high:.3f}",
+                "" if s.theory is None else f"{s.theory:.3f}",
+                "" if s.against_mean_only is None else f"{s.against_mean_only[0]:.2g}",
+            )
+        tables.append(table)
+    return tables

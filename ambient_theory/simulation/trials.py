@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ambient_theory.mixtures.dmm import LineFit, fit_dmm, mean_only
 from ambient_theory.mixtures.laws import AtomicLaw, embed
-from ambient_theory.mixtures.likelihood import LikelihoodFit, Points, fit_em, fit_mle, fit_npmle, plus_plus_start
+from ambient_theory.mixtures.likelihood import LikelihoodFit, fit_em, fit_mle, fit_npmle, plus_plus_start
 from ambient_theory.mixtures.moments import LevelMoments
+from ambient_theory.mixtures.points import Points
 from ambient_theory.mixtures.subspace import Subspace, overlap, subspace_from_moments
 from ambient_theory.mixtures.w1 import w1_line, w1_space
 from ambient_theory.simulation.engines import BinnedLevel, binned_moments, draw_binned, exact_moments
@@ -186,6 +187,7 @@ def _by_samples(cell: SimulationCell, blocks: Blocks, rng: np.random.Generator) 
                 use = clean if name == "clean-only" else slice(None)
                 model = HeteroscedasticMixture(
                     1 if name == "mean-only" else k,
+                    method="dmm",
                     weights="gls" if weights == "-" else weights,  # type: ignore[arg-type]
                     radius=cell.radius,
                     split=name != "mean-only" and k > 1,

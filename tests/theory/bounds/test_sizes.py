@@ -56,6 +56,33 @@ def test_one_clean_sample_among_noisy_ones_breaks_the_weight_condition():
     assert bounds.weight_condition(100, [0.01, 1.0], [1, 10_000]) > 90
 
 
+def test_the_low_dimensional_term_has_its_own_condition():
+    """One precise sample carries n_l alone: the subspace's condition at d = 1 is just above 1, this one says it."""
+    levels, counts = [0.1, 2.0], [1, 4999]
+    assert bounds.low_weight_condition(2, levels, counts) == pytest.approx(4, rel=1e-3)
+    assert bounds.weight_condition(1, levels, counts) < 2
+    assert bounds.low_weight_condition(2, [1.0], [5000]) < 0.001
+
+
+@pytest.mark.parametrize(("precise", "fisher", "floor"), [(10, 0.183, 0.244), (30, 0.140, 0.197), (100, 0.090, 0.133)])
+def test_the_floor_counts_the_samples_that_see_the_atoms(precise, fisher, floor):
+    """A few samples at s = .001 among 5000 at s = 20, atoms -1 and 1.5: the efficient risk from Fisher information lies
+    within a factor of 1.6 below the floor, while R / sqrt(n) = .021 would be four to nine times too small."""
+    levels, counts = [1e-3, 20.0], [precise, 5000 - precise]
+    terms = bounds.bound(2, 1, levels, counts, radius=1.5)
+    assert terms.floor == pytest.approx(floor, abs=0.002)
+    assert terms.total == terms.pca + terms.low + terms.floor
+    assert fisher < terms.floor < 1.6 * fisher
+    assert 1.5 / math.sqrt(5000) < fisher / 4
+
+
+def test_the_floor_of_equal_noise_is_the_radius_over_root_n_as_the_noise_vanishes():
+    assert bounds.bound(2, 1, [1e-9], [400], radius=3.0).floor == pytest.approx(3 / 20)
+    assert bounds.bound(2, 1, [1.0], [400]).floor == 0  # no radius, no floor
+    assert bounds.bound(1, 1, [1.0], [400], radius=3.0).floor == 0  # one atom has no weights
+    assert bounds.n_counted(2.0, [2.0], [10]) == pytest.approx(5)
+
+
 @pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf])
 def test_bad_noise_levels_get_a_sentence(bad):
     with pytest.raises(UsageError, match="noise level"):
@@ -72,6 +99,7 @@ def test_bad_noise_levels_get_a_sentence(bad):
         lambda: bounds.n_d([1.0], [-1]),
         lambda: bounds.bound(2, 0, [1.0]),
         lambda: bounds.bound(2, 3, [1.0], delta=0),
+        lambda: bounds.bound(2, 3, [1.0], radius=0.0),
         lambda: bounds.total_noise(-0.1),
         lambda: bounds.total_noise(0.1, 0.0),
     ],

@@ -66,7 +66,11 @@ def test_rows_have_the_documented_columns_and_the_bounds_numbers():
     assert (row["n_clean"], row["n_noisy"]) == (1000, 9000)
     assert row["n_l"] == pytest.approx(1000 + 9000 / 64)
     assert row["n_d"] == pytest.approx(1000 + 9000 / 16)
-    assert row["bound"] == row["bound_pca"] + row["bound_low"] == pytest.approx(row["n_l"] ** (-1 / 6))
+    assert row["bound"] == row["bound_pca"] + row["bound_low"] + row["bound_floor"]
+    assert row["bound_low"] == pytest.approx(row["n_l"] ** (-1 / 6))
+    assert row["bound_floor"] == pytest.approx(
+        2 / np.sqrt(bounds.n_counted(2.0, row["sigmas"], [row["n_clean"], row["n_noisy"]]))
+    )
     assert row["ratio"] == pytest.approx(row["w1_mean"] / row["bound"])
 
 
@@ -142,6 +146,11 @@ def test_slopes_and_verdicts():
     assert exact.slope == pytest.approx(-0.5)
     assert exact.low < -0.5 < exact.high
     assert exact.verdict == "slope as predicted"
+    for slope, words in ((-0.51, "within 0.02 of the prediction, and steeper"), (-0.49, "and flatter than it")):
+        (near,) = slope_table(rows_with_slope(slope, se=0.001))
+        assert words in near.verdict
+        assert not near.low <= -0.5 <= near.high
+    assert "steeper than the rate" in slope_table(rows_with_slope(-0.53, se=0.001))[0].verdict
     assert "flatter" in slope_table(rows_with_slope(-0.2))[0].verdict
     both = rows_with_slope(-1 / 6, family="hard") + rows_with_slope(
         -1 / 6, family="hard", estimator="mean-only", factor=2
@@ -275,6 +284,16 @@ def test_a_terminal_reader_gets_tables_and_a_verdict(tmp_path):
     assert result.stderr == ""
 
 
+def test_tables_fit_eighty_columns(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    arguments = ["simulate-gmm", "--dim", "5", "--family", "pca-envelope", "--n", "1e2..1e4", "--reps", "4", "--quick"]
+    result = CliRunner().invoke(app, [*arguments, "--outdir", str(tmp_path), "--quiet"])
+    assert result.exit_code == 0
+    assert "pca-envelope k=2 d=5" in result.stdout
+    assert "…" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
 def test_dry_run_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["simulate-gmm", "--dry-run", "--k", "3", "--family", "hard", "--json"])
@@ -303,6 +322,9 @@ def test_the_exchange_command(tmp_path):
         ["--n", "many"],
         ["--sigma-noisy", "nan"],
         ["--added-noise", "-1"],
+        ["--added-noise", "1", "--sigma-noisy", "3"],
+        ["--added-noise", "1", "--sigma-clean", "1"],
+        ["--s0", "2"],
         ["--workers", "0"],
         ["--iso", "--k", "1"],
         ["--iso", "--delta", "0"],
@@ -326,3 +348,29 @@ def test_help_imports_nothing_heavy():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_in_space_the_worst_case_is_compared_with_both_terms_of_the_bound():
+    """Rows that follow the two-term bound have its slope, between -1/4 and -1/6, and not that of either term alone."""
+    rows = rows_with_slope(-0.5, family="envelope", se=0.001)
+    rows = [r | {"d": 20, "n_d": r["n"], "w1_mean": (20 / r["n"]) ** 0.25 + 0.34 * r["n"] ** (-1 / 6)} for r in rows]
+    rows = [r | {"w1_se": 1e-3 * r["w1_mean"]} for r in rows]
+    (found,) = slope_table(rows)
+    assert found.theory == pytest.approx(found.slope)
+    assert -0.25 < found.theory < -1 / 6 - 0.01
+    assert found.verdict == "slope as predicted"
+    (line,) = slope_table([r | {"d": 1} for r in rows])
+    assert line.theory == pytest.approx(-1 / 6)
+
+
+def test_the_weak_subspaces_envelope_is_a_fixed_grid_and_keeps_its_worst_signal():
+    config = SimulationConfig(dim=5, families=("pca-envelope",), mixes=("clean",), n=(300, 3000), reps=8)
+    cells = plan(config).cells
+    grids = [[c.delta for c in cells if c.n == n] for n in (300, 3000)]
+    assert grids[0] == grids[1]
+    assert (len(grids[0]), grids[0][-1]) == (12, pytest.approx(2.0))
+    rows, skipped = worst_of_grid([row for c in cells for row in run_cell(c)["rows"]])
+    assert len(rows) + len(skipped) == 4
+    assert {r["n"] for r in rows if r["estimator"] == "dmm"} | {300, 3000} == {300, 3000}
+    with pytest.raises(UsageError, match="needs --dim 2"):
+        SimulationConfig(families=("pca-envelope",))

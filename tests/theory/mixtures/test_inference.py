@@ -1,0 +1,216 @@
+"""How sure: standard errors, intervals, the number of atoms, goodness of fit."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from ambient_theory.mixtures.estimators import HeteroscedasticMixture
+from ambient_theory.mixtures.fisher import fisher_information
+from ambient_theory.mixtures.inference import (
+    anderson_darling,
+    goodness_of_fit,
+    likelihood_ratio_test,
+    matched,
+    number_of_components,
+    standard_errors,
+)
+from ambient_theory.mixtures.laws import AtomicLaw, hard_pair, scaled, separated_law
+from ambient_theory.mixtures.points import line_points
+from ambient_theory.shared.errors import UsageError
+
+LAW = AtomicLaw([-1.5, 2.0], [0.35, 0.65])
+
+
+def drawn(n, seed=0, law=LAW, levels=(0.5, 2.0)):
+    rng = np.random.default_rng(seed)
+    s = rng.choice(levels, n)
+    return law.sample(s, rng), s
+
+
+def flat(u):
+    return (
+        np.append(u.means_low, u.weights_low),
+        np.append(u.means_high, u.weights_high),
+        np.append(u.means_stderr, u.weights_stderr),
+    )
+
+
+def test_standard_errors_are_those_of_fisher_information():
+    x, s = drawn(200_000)
+    points = line_points(x[:, 0], s)
+    by_atom, by_weight, covariance = standard_errors(points, LAW.atoms, LAW.weights)
+    information = sum(np.sum(s == level) * fisher_information(LAW, level) for level in (0.5, 2.0))
+    expected = np.sqrt(np.diag(np.linalg.inv(information)))
+    found = [*by_atom[:, 0], by_weight[0]]
+    np.testing.assert_allclose(found, expected, rtol=0.02)  # bins of s/6 lose a per cent of the information
+    assert by_weight[0] == by_weight[1]
+    np.testing.assert_allclose(covariance[2:, 2:].sum(), 0, atol=1e-12)
+
+
+def test_where_the_data_say_nothing_the_standard_error_is_infinite():
+    x, s = drawn(500)
+    by_atom, _, _ = standard_errors(
+        line_points(x[:, 0], s), np.array([[-1.5], [2.0], [9.0]]), np.array([0.35, 0.65, 0.0])
+    )
+    assert np.isinf(by_atom[2, 0])
+    assert np.all(np.isfinite(by_atom[:2]))
+
+
+def test_all_kinds_of_interval_agree_where_the_likelihood_is_a_parabola():
+    x, s = drawn(1500)
+    model = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
+    low, high, error = flat(model.intervals(x, noise_std=s))
+    for kind, tolerance in (("fisher", 0.1), ("bootstrap", 1.0)):
+        other = model.intervals(x, noise_std=s, kind=kind, n_boot=40)
+        assert other.kind == kind
+        lower, upper, _ = flat(other)
+        np.testing.assert_allclose(lower, low, atol=tolerance * error.max())
+        np.testing.assert_allclose(upper, high, atol=tolerance * error.max())
+    wide = flat(model.intervals(x, noise_std=s, level=0.99))
+    assert np.all(wide[0] < low)
+    assert np.all(wide[1] > high)
+
+
+def test_likelihood_intervals_reach_the_quantile_and_stay_among_laws():
+    """On a hard pair: weights stay in [0, 1] and atoms in the data, where the quadratic would leave them."""
+    x, s = drawn(400, law=scaled(hard_pair(2)[0], 0.6), levels=(1.0,))
+    model = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
+    low, high, _ = flat(model.intervals(x, noise_std=s))
+    estimate = np.append(model.means_, model.weights_)
+    assert np.all((low <= estimate) & (estimate <= high))
+    assert low[2:].min() >= 0
+    assert high[2:].max() <= 1
+    wald = flat(model.intervals(x, noise_std=s, kind="fisher"))
+    assert np.any((wald[0][2:] < 0) | (wald[1][2:] > 1) | (np.abs(wald[0] - low)[2:] > 0.01))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("law", "levels", "shares"),
+    [
+        (separated_law(2), (1.0,), (1.0,)),
+        (scaled(hard_pair(2)[0], 1.0), (1.0,), (1.0,)),
+        (separated_law(2), (1.0, 2.5), (0.1, 0.9)),
+        (separated_law(3), (1.0,), (1.0,)),
+    ],
+    ids=["separated", "hard", "mixed", "three"],
+)
+def test_ninety_per_cent_intervals_cover_ninety_per_cent_within_four_points(law, levels, shares):
+    order, reps = np.argsort(law.line()), 300
+    truth = np.append(law.line()[order], law.weights[order])
+    inside, narrow = [], []
+    for rep in range(reps):
+        rng = np.random.default_rng([rep, law.k, len(levels)])
+        s = rng.choice(levels, 2000, p=shares)
+        x = law.sample(s, rng)
+        model = HeteroscedasticMixture(law.k, random_state=0).fit(x, noise_std=s)
+        low, high, _ = flat(model.intervals(x, noise_std=s))
+        inside.append((low <= truth) & (truth <= high))
+        middle, half = (low + high) / 2, (high - low) / 4
+        narrow.append(np.abs(truth - middle) <= half)
+    slack = 2 * np.sqrt(0.9 * 0.1 / reps)
+    assert np.abs(np.mean(inside, axis=0) - 0.9).max() < 0.04 + slack
+    assert np.mean(narrow, axis=0).max() < 0.9 - 0.04 - slack  # the control: intervals of half the width
+
+
+def test_bootstrap_intervals_of_moments_have_the_width_of_their_spread():
+    """The standard deviation of dmm over fresh samples, against what one sample's bootstrap says."""
+    fresh = []
+    for seed in range(60):
+        x, s = drawn(1500, seed)
+        fresh.append(
+            np.append(*(lambda m: (m.means_, m.weights_))(HeteroscedasticMixture(method="dmm").fit(x, noise_std=s)))
+        )
+    x, s = drawn(1500, 99)
+    model = HeteroscedasticMixture(method="dmm").fit(x, noise_std=s)
+    u = model.intervals(x, noise_std=s, n_boot=60)
+    assert u.kind == "bootstrap"
+    ratio = flat(u)[2] / np.std(fresh, axis=0, ddof=1)
+    error = np.sqrt(2 * 1 / (2 * 59))  # of the logarithm of a ratio of two deviations of 60 draws
+    assert np.abs(np.log(ratio)).max() < 4 * error
+
+
+def test_bootstrap_errors_in_space_are_those_of_known_labels_where_atoms_are_far_apart():
+    law = AtomicLaw(np.outer([-3, 3], np.eye(3)[0]))
+    x, s = drawn(400, law=law)
+    model = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
+    u = model.intervals(x, noise_std=s, n_boot=20)
+    assert u.means_low.shape == (2, 3)
+    known = 1 / np.sqrt(np.sum(s**-2.0) / 2)  # of each coordinate of an atom that half of the samples show
+    error = 1 / np.sqrt(2 * 19)  # of the logarithm of a deviation of 20 draws
+    assert np.abs(np.log(u.means_stderr[:, 0] / known)).max() < 4 * error
+    assert np.all(np.abs(model.means_ - law.atoms) < 4 * u.means_stderr)
+    with pytest.raises(UsageError, match="use kind='bootstrap'"):
+        model.intervals(x, noise_std=s, kind="fisher")
+
+
+def test_atoms_are_matched_to_the_nearest_altogether():
+    atoms, weights = matched(np.array([[5.0], [0.0]]), np.array([0.3, 0.7]), np.array([[0.1], [4.0]]))
+    assert atoms.ravel().tolist() == [0.0, 5.0]
+    assert weights.tolist() == [0.7, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"level": 1.2}, "between 0 and 1"),
+        ({"kind": "magic"}, "unknown kind"),
+        ({"kind": "bootstrap", "n_boot": 0}, "n_boot"),
+        ({"kind": "bootstrap", "sample_weight": np.ones(60)}, "without weights"),
+    ],
+)
+def test_bad_questions_get_a_sentence(options, words):
+    x, s = drawn(60)
+    model = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
+    with pytest.raises(UsageError, match=words):
+        model.intervals(x, noise_std=s, **options)
+
+
+# ------------------------------------------------------------------------------------------- the number of atoms
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_bic_finds_the_number_of_atoms(k):
+    x, s = drawn(1500, law=separated_law(k), levels=(1.0,))
+    table = number_of_components(HeteroscedasticMixture(random_state=0), x, s, (1, 2, 3, 4))
+    assert min(table, key=lambda c: c.bic).k == k
+    for row in table:
+        assert row.bic - row.aic == pytest.approx((2 * row.k - 1) * (np.log(1500) - 2))
+    assert np.all(np.diff([row.log_likelihood for row in table]) > -1e-6)
+
+
+@pytest.mark.slow
+def test_the_bootstrapped_ratio_rejects_too_few_atoms_and_not_the_right_number():
+    x, s = drawn(300, law=separated_law(2), levels=(1.0,))
+    too_few = likelihood_ratio_test(HeteroscedasticMixture(1, random_state=0), x, s, n_boot=19)
+    right = likelihood_ratio_test(HeteroscedasticMixture(2, random_state=0), x, s, n_boot=19)
+    assert too_few.p == 1 / 20
+    assert right.p > 0.1
+
+
+# ------------------------------------------------------------------------------------------------ goodness of fit
+
+
+def test_anderson_darling_is_that_of_the_definition():
+    from scipy.stats import goodness_of_fit as of_scipy
+    from scipy.stats import uniform
+
+    u = np.random.default_rng(0).random(50)
+    reference = of_scipy(uniform, u, known_params={"loc": 0, "scale": 1}, statistic="ad", n_mc_samples=2)
+    assert anderson_darling(u) == pytest.approx(reference.statistic)
+
+
+@pytest.mark.parametrize("d", [1, 4])
+def test_wrong_noise_and_too_few_atoms_do_not_fit_and_the_truth_does(d):
+    law = separated_law(2) if d == 1 else AtomicLaw(np.outer([-2, 2], np.eye(d)[0]), [1 / 3, 2 / 3])
+    x, s = drawn(500, law=law, levels=(0.7, 1.5))
+    ask = {"n_boot": 19, "random_state": 1}
+    right = HeteroscedasticMixture(2, random_state=0).fit(x, noise_std=s)
+    assert goodness_of_fit(right, x, s, **ask).p > 1 / 20
+    wrong = HeteroscedasticMixture(2, random_state=0).fit(x, noise_std=1.3 * s)
+    assert goodness_of_fit(wrong, x, 1.3 * s, **ask).p == 1 / 20
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        few = HeteroscedasticMixture(1, random_state=0).fit(x, noise_std=s)
+    assert goodness_of_fit(few, x, s, **ask).p == 1 / 20
