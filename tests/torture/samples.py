@@ -39,6 +39,7 @@ def samples() -> dict[str, Sample]:
         warnings.simplefilter("ignore")
         root = Path(name)
         alone = {**_tiffs(root), **_hdf5s(root), **_fits(root), **_niftis(root), **_pngs(root), **_arrays(root)}
+        alone |= _databases(root)
         made = {
             name: Sample(reader, {name: data}, name + tail, (name,), refused=name in _REFUSED)
             for name, (reader, tail, data) in alone.items()
@@ -200,6 +201,19 @@ def _niftis(root: Path) -> _Files:
         **_written(root, "nifti", "swapped.nii", swapped),
         **_written(root, "nifti", "packed.nii.gz", lambda path: nifti(path, images)),
     }
+
+
+def _databases(root: Path) -> _Files:
+    import lmdb
+
+    environment = lmdb.open(str(root / "set.mdb"), subdir=False, map_size=2**20)
+    with environment.begin(write=True) as transaction:
+        for k, image in enumerate((counts(6, SIDE) // 16).astype(np.uint8)):
+            held = io.BytesIO()
+            Image.fromarray(image).save(held, "PNG")
+            transaction.put(f"{k:04d}".encode(), held.getvalue())
+    environment.close()
+    return {"set.mdb": ("lmdb", "", (root / "set.mdb").read_bytes())}
 
 
 def _pngs(root: Path) -> _Files:
