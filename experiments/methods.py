@@ -30,11 +30,11 @@ LEARNING = "learning_screen.jsonl.gz"
 SCREENS = (
     (
         "methods_fashion.jsonl.gz",
-        "Confirmation, 8x8 Fashion-MNIST, two of five seeds of today's default (experiments/methods_fashion.toml)",
+        "Confirmation, 8x8 Fashion-MNIST, {seeds} of five seeds of today's default (experiments/methods_fashion.toml)",
     ),
     (
         "methods_digits.jsonl.gz",
-        "Confirmation, digits, two of five seeds of today's default (experiments/methods_digits.toml)",
+        "Confirmation, digits, {seeds} of five seeds of today's default (experiments/methods_digits.toml)",
     ),
     ("methods_screen_muon.jsonl.gz", "Screen with Muon, the first of two seeds (experiments/methods_screen_muon.toml)"),
     ("methods_screen.jsonl.gz", "First screen, with Adam, stopped after 15 of 40 trainings (methods_screen.toml)"),
@@ -241,6 +241,16 @@ training that repeats its images also shows as nats that are far larger at fixed
 """
 
 
+def seeds_text(records: Iterable[Record]) -> str:
+    """How many seeds the mixtures have: `3 to 4`, or one number."""
+    found: dict[str, set[int | None]] = defaultdict(set)
+    for r in records:
+        if r.n_clean and r.n_noisy:
+            found[f"{r.cell} {r.sigma_n}"].add(r.seed)
+    counts = sorted({len(seeds) for seeds in found.values()})
+    return " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
+
+
 def page() -> str:
     """The text of docs/methods.md."""
     parts = [HEAD]
@@ -249,7 +259,9 @@ def page() -> str:
     parts.append(DOMINANCE)
     for name, title in SCREENS:
         if (RESULTS / name).exists():
-            parts += [f"\n### {title}\n", "\n".join(dominance_tables(read_records(RESULTS / name))) + "\n"]
+            records = read_records(RESULTS / name)
+            shown = title.format(seeds=seeds_text(records))
+            parts += [f"\n### {shown}\n", "\n".join(dominance_tables(records)) + "\n"]
     return "".join(parts)
 
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ambient_theory.shared.eigenvalues import WHITE, Eigenvalues
 from ambient_theory.shared.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from ambient_theory.shared.eigenvalues import Eigenvalues
     from ambient_train.data.images import ImageSet
 
 
@@ -65,6 +65,8 @@ class White:
         return sigma_n
 
     def eigenvalues(self) -> Eigenvalues:
+        from ambient_theory.shared.eigenvalues import WHITE  # here, as all that needs NumPy
+
         return WHITE
 
     def diffuse(self, y: Tensor, sigma: Tensor, sigma_n: Tensor, eps: Tensor) -> Tensor:
