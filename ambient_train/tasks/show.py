@@ -8,7 +8,6 @@ from typing import Any
 
 from ambient_theory.shared.console import say
 from ambient_theory.shared.records import HELDOUT_BEST, NATS, Record
-from ambient_train.evaluation.floors import record_cautions
 
 Floors = Mapping[tuple[str, str, str], float | None]
 
@@ -31,6 +30,8 @@ def short(n: int) -> str:
 
 def show_scores(records: Sequence[Record]) -> None:
     """The table of a run's scores, on stdout."""
+    from ambient_train.evaluation.floors import record_cautions  # here: lists of runs need no torch
+
     if not records:
         print("no scores: the data has no clean image to compare with, or no features fit its images")
         return

@@ -278,9 +278,18 @@ def test_damaged_files_are_read_refused_by_name_or_skipped_and_the_campaign_cont
         result = json.loads(out.read_text())
         assert json.loads(done.stdout) == result
         assert sum(sum(found.values()) for found in result["counts"].values()) == result["files"] == count
-    assert set(result["counts"]) == {"tiff", "hdf5", "fits", "nifti", "png16", "npz", "npy", "folder", "zip", "lmdb"} | {
-        "dataset.csv"
-    }
+    assert set(result["counts"]) == {
+        "tiff",
+        "hdf5",
+        "fits",
+        "nifti",
+        "png16",
+        "npz",
+        "npy",
+        "folder",
+        "zip",
+        "lmdb",
+    } | {"dataset.csv"}
     whole = json.loads(torture("--count", 260, "--seed", 5).stdout)
     assert whole["counts"] == result["counts"]
 
