@@ -173,9 +173,9 @@ def show_score_rows(rows: Iterable[ScoreRow]) -> None:
             _number(memorised.get(key)),
         )
     Console().print(table)
-    n = " or ".join(f"{n:,}" for n in sorted(generated))
+    counts = " or ".join(f"{n:,}" for n in sorted(generated))
     say(
-        f"{n} generated images against so many images of each kind; value with its 95 % interval. floor: of as many "
+        f"{counts} generated images against so many images of each kind; value with its 95 % interval. floor: of as many "
         "real images; repeated: of a model that only repeats its clean training images; both drawn with replacement "
         "where there are fewer."
     )
