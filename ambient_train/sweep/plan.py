@@ -7,6 +7,7 @@ that of a published run of the same network.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -95,7 +96,7 @@ class Plan:
         for r in self.rows:
             table.add_row(*(value(r) for value in columns.values()))
         console = Console()
-        if not console.is_terminal:
+        if not console.is_terminal and "COLUMNS" not in os.environ:
             console = Console(width=120)
         console.print(table)
         total = f"{sum(r.seeds for r in self.rows)} trainings"

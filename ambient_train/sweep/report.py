@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 import time
 from collections import Counter
@@ -11,12 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ambient_theory.shared.console import talk
+from ambient_theory.shared.console import say, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
 from ambient_theory.shared.plain_text import csv_field
 from ambient_theory.shared.reading import read_records
 from ambient_theory.shared.records import Record, write_records
+from ambient_train.evaluation.floors import record_cautions
 from ambient_train.sweep.grid import Grid, read_grid
 from ambient_train.sweep.pool import CellOutcome, check, run_sweep
 from ambient_train.sweep.summary import Summary, summarise
@@ -50,6 +52,9 @@ class SweepResult:
 
     def show(self) -> None:
         show_summaries(self.summaries)
+        distances = [r for r in self.records if r.level is None and r.metric == "fd" and r.checkpoint == "last"]
+        for sentence in record_cautions(distances):
+            say(sentence)
         counts = Counter(o.state for o in self.outcomes)
         print(", ".join(f"{n} {state}" for state, n in counts.items()) + f" of {len(self.grid.cells)} cells")
         for outcome in self.outcomes:
@@ -187,9 +192,10 @@ def show_summaries(summaries: list[Summary], reference: str = "heldout-clean", m
                 for e in memory_extractors
             ),
         )
-    Console(width=None if sys.stdout.isatty() else 132).print(table)
+    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 132).print(table)
     floors = {s.extractor.split(":")[0]: s.floor for s in chosen if s.floor is not None}
-    print("score of as many clean images: " + ", ".join(f"{k} {v:.3g}" for k, v in floors.items()))
+    found = ", ".join(f"{k} {v:.3g}" for k, v in floors.items())
+    say(f"score of as many clean images (drawn with replacement where there are fewer): {found}")
 
 
 def _number(s: Summary | None) -> str:

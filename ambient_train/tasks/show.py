@@ -174,11 +174,11 @@ def show_score_rows(rows: Iterable[ScoreRow]) -> None:
             _number(memorised.get(key)),
         )
     Console().print(table)
-    many = " or ".join(f"{count:,}" for count in sorted(generated))
+    counts = " or ".join(f"{n:,}" for n in sorted(generated))
     say(
-        f"{many} generated images against so many images of each kind; value with its 95 % interval. floor: of as many "
-        "real images; repeated: of a model that only repeats its clean training images; both drawn with replacement "
-        "where there are fewer."
+        f"{counts} generated images against so many images of each kind; value with its 95 % interval. floor: of as "
+        "many real images; repeated: of a model that only repeats its clean training images; both drawn with "
+        "replacement where there are fewer."
     )
     if "kid" in metrics:
         say("kid has no bias, so that the floor of as good a model as can be is 0 give or take, also below it.")

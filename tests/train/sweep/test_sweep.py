@@ -162,3 +162,17 @@ def test_wrong_grids_are_refused(tmp_path: Path, text: str, error: type[Exceptio
     with pytest.raises(error):
         read_grid(path)
     assert ambient("sweep", "run", path, "--runs", tmp_path / "r").exit_code in (2, 3)
+
+
+def test_what_is_shown_of_a_sweep_fits_the_terminal_and_says_what_the_scores_leave_out(
+    tmp_path: Path, grid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid.write_text(GRID.replace("seeds = [0, 1]", "seeds = [0]").replace("n = 40", "n = 48"))
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = ambient("sweep", "run", grid, "--runs", tmp_path / "runs", "--device", "cpu", "--quiet")
+    assert shown.exit_code == 0, shown.output
+    table = [line for line in shown.stdout.splitlines() if line.startswith(("┃", "│"))]
+    assert table
+    assert max(map(len, table)) <= 80
+    assert "48 generated images in 64 dimensions" in shown.stdout
+    assert "score of as many clean images (drawn with replacement where there are fewer): pixels" in shown.stdout
