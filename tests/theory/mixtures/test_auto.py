@@ -55,7 +55,7 @@ def test_the_default_gives_a_law_whatever_the_noise(k, d, noise):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize(("k", "d"), [(2, 1), (3, 1), (4, 1), (5, 1), (2, 20), (3, 20), (3, 100)])
+@pytest.mark.parametrize(("k", "d"), [(2, 1), (5, 1), (3, 20)])
 def test_the_default_has_at_most_1_2_times_the_risk_of_its_best_alternative(k, d, noise):
     law, reps, risk = law_of(k, d), 12, {}
     methods = ("auto", "dmm", "mle", "em") + (("npmle",) if d == 1 else ())
