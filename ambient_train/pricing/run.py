@@ -30,6 +30,8 @@ from ambient_train.tasks.show import duration_text
 from ambient_train.training.cost import measure
 from ambient_train.training.world import choose_device
 
+_READ_AGAIN_S = 0.5
+"""A training that took less was done before, and says nothing new."""
 PRESET = "digits"
 """Whose network, optimiser and sampler are used: small images, small network."""
 _DENOISE, _LONG_S = (256, 1024), 1200.0
@@ -418,7 +420,7 @@ def _tell(
         line += f" ({outcome.message})"
     talk(f"{line}; about {duration_text(max(campaign.left_s, 0.0))} left for training")
     number = campaign.answered
-    if number is not None and outcome.wall_s > 0.5:
+    if number is not None and outcome.wall_s > _READ_AGAIN_S:
         stage_records = campaign.records(number)
         for sigma, scaled in sigmas.items():
             rough = adviser.rough(stage_records, scaled, campaign.stages[number].duration_nimg)

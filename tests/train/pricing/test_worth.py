@@ -39,6 +39,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(run, "table_for", small_network)
     monkeypatch.setattr(run, "_DENOISE", (32, 32))
+    monkeypatch.setattr(run, "_READ_AGAIN_S", 0.0)  # such trainings take hardly longer than reading them again
     monkeypatch.setattr(run, "_rates", lambda *_: stages.Rates(1e6, 1e6))
     monkeypatch.setattr(stages, "SHORTEST", 64)
     monkeypatch.setattr(stages, "LONGEST", 64)
