@@ -144,7 +144,7 @@ def _tiles(place: Any, images: Sequence[np.ndarray], levels: Sequence[float] | N
         ax.set_axis_off()
     for k, (ax, image) in enumerate(zip(axes, images, strict=False)):
         pixels = np.clip((image.transpose(1, 2, 0) + 1) / 2, 0, 1)
-        if image.shape[0] == 1:
+        if image.shape[0] < 3:  # grey, or the real part of complex values
             ax.imshow(pixels[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         else:
             ax.imshow(pixels, interpolation="nearest")

@@ -113,7 +113,7 @@ def noise_of(
     clipped = _EIGHT_BITS if eight_bits else None
     unit = 1.0 if source.values is None else source.values.unit
     names = _names(source, chosen)
-    groups = _groups(source, chosen)
+    groups = _groups(source, chosen, unit)
     levels: list[Level | None] = [None] * len(chosen)
     told, of_set = np.zeros(len(chosen)), np.zeros(len(chosen), int)
     sets: list[ImageSetNoise] = []
@@ -171,13 +171,13 @@ def _names(source: Source, ids: np.ndarray) -> list[str]:
     return [source.tree.images[int(i)] if source.tree is not None else f"image {int(i)}" for i in ids]
 
 
-def _groups(source: Source, ids: np.ndarray) -> list[tuple[str, float | None, np.ndarray]]:
-    """(name, stated level in units of [-1, 1], positions) of sets of images that are said to be alike."""
+def _groups(source: Source, ids: np.ndarray, unit: float) -> list[tuple[str, float | None, np.ndarray]]:
+    """(name in `unit`, stated level in units of [-1, 1], positions) of sets of images that are said to be alike."""
     if source.sigma_n is not None:
         stated = source.sigma_n[ids]
         values = np.unique(stated)
         if len(values) <= 20:
-            return [(f"stated {value:.4g}", float(value), np.flatnonzero(stated == value)) for value in values]
+            return [(f"stated {value * unit:.4g}", float(value), np.flatnonzero(stated == value)) for value in values]
     if source.question and source.tree is not None:
         tops = np.array([name.split("/")[0] for name in source.tree.flat_names()])[ids]
         return [(f"{top}/", None, np.flatnonzero(tops == top)) for top in np.unique(tops)]

@@ -70,7 +70,8 @@ def check_shape(count: int, shape: Sequence[int], dtype: np.dtype, where: str) -
     channels, height, width = (int(n) for n in shape)
     if dtype.kind == "c":
         raise DataError(
-            f"{where}: complex values; write magnitude, or real and imaginary part as images of their own, as floats"
+            f"{where}: complex values; write them as a complex .npy or .npz, which is read as two channels, real and "
+            "imaginary part"
         )
     if dtype.kind not in "uif" or dtype.itemsize > 8:
         raise DataError(f"{where}: values of type {dtype} are no numbers that pixels can be made of")

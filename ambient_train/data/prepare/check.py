@@ -20,6 +20,7 @@ from ambient_train.data.readers import open_source
 from ambient_train.data.source import Source
 
 SCHEMA = "ambient.data-check/1"
+_MODES = {1: "grey", 2: "real and imaginary part", 3: "RGB"}
 _CHUNK = 256
 _MOST_PIXELS, _NOISE_SIDE = 2**22, 2048
 """Numbers worked on at once, and the side of the middle of an image whose noise is estimated."""
@@ -189,7 +190,7 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
         count=source.count,
         readable=len(total.ids),
         resolution={f"{w}x{h}": c for (w, h), c in _counted(total.shapes, lambda k: (k[2], k[1]))},
-        mode={"grey" if k == 1 else "RGB": c for k, c in _counted(total.shapes, lambda k: k[0])},
+        mode={_MODES[k]: c for k, c in _counted(total.shapes, lambda k: k[0])},
         dtype=total.dtype,
         mean=[float(v) for v in s / n] if channels else [],
         std=[float(v) for v in np.sqrt(np.maximum(q / n - (s / n) ** 2, 0))] if channels else [],
@@ -221,7 +222,7 @@ def _shape_problems(total: _Part, name: Callable[[int], str]) -> list[dict[str, 
     problems = []
     for rank, (shape, count) in enumerate(total.shapes.most_common()):
         channels, height, width = shape
-        what = f"{width} x {height} {'grey' if channels == 1 else 'RGB'} ({count} such image{'s' * (count > 1)})"
+        what = f"{width} x {height} {_MODES[channels]} ({count} such image{'s' * (count > 1)})"
         if rank > 0:
             problem = f"{what}, unlike most: `ambient data prepare` brings them to one size and colour mode"
         elif height != width or width % 2:

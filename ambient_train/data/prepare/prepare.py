@@ -208,7 +208,11 @@ class Preparation:
         tree = self.source.tree
         if tree is None:
             stack = self.source.read(ids)
-            if stack.shape[1] != (3 if self.colour == "rgb" else 1):
+            if stack.shape[1] == 2 and self.config.colour != "auto":
+                raise UsageError(
+                    f"{self.where(int(ids[0]))}: real and imaginary part have no colours; leave --colour out"
+                )
+            if stack.shape[1] != 2 and stack.shape[1] != (3 if self.colour == "rgb" else 1):
                 converted["a grey image" if stack.shape[1] == 1 else "a colour image"] += len(ids)
                 stack = recoloured(stack, self.colour)
             yield ids, stack

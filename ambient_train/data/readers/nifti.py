@@ -35,7 +35,7 @@ class Nifti:
         dtype = header.get_data_dtype()
         shape = check_shape(count, (1, spatial[1], spatial[0]), dtype, where)
         check_array_size((count, *shape), dtype.itemsize, where)
-        scaled = header.get_slope_inter() not in ((None, None), (1.0, 0.0), (1, 0))
+        scaled = (volume.dataobj.slope, volume.dataobj.inter) != (1, 0)  # the header of a volume that was read has none
         values = np.asarray(volume.dataobj) if scaled else np.asarray(volume.dataobj.get_unscaled())
         if scaled:
             values = values.astype(np.float32)

@@ -341,3 +341,12 @@ def test_the_spectrum_of_empty_frames_is_that_of_their_noise_and_a_fixed_pattern
     np.save(tmp_path / "few.npy", frames[:5, 0].astype(np.float32))
     with pytest.raises(DataError, match="needs 8 images without content or more, there are 5"):
         noise_of(f"{tmp_path / 'few.npy'}:range=-1..1", spectrum=tmp_path / "b.npy")
+
+
+def test_a_stated_level_is_named_in_the_units_of_its_files(tmp_path: Path) -> None:
+    noisy = 2000 + 400 * np.random.default_rng(0).normal(size=(20, 16, 16))
+    np.save(tmp_path / "a.npy", noisy.astype(np.uint16))
+    np.save(tmp_path / "a.sigma.npy", np.full(20, 400.0))
+    (found,) = noise_of(str(tmp_path / "a.npy"), NoiseOptions()).sets
+    assert found.name == "stated 400"
+    assert found.stated == pytest.approx(400)

@@ -257,9 +257,13 @@ def test_slices_of_a_volume_are_its_planes_in_order_and_scaled(tmp_path: Path) -
     assert found.values is not None
     plane = found.values.to_values(found.read(np.array([4])))
     np.testing.assert_allclose(plane[0, 0], series[:, :, 1, 1].T, atol=0.01)
+    volume = nibabel.Nifti1Image(series[..., 0], np.eye(4))
     volume.header.set_slope_inter(0.5, 10)
-    nibabel.Nifti1Image(series[..., 0], np.eye(4), volume.header).to_filename(tmp_path / "b.nii")
-    assert open_source(str(tmp_path / "b.nii")).values is not None
+    volume.to_filename(tmp_path / "b.nii")
+    scaled = open_source(str(tmp_path / "b.nii"))
+    assert scaled.values is not None
+    planes = scaled.values.to_values(scaled.read(np.arange(3)))
+    np.testing.assert_allclose(planes[:, 0], 10 + 0.5 * series[..., 0].transpose(2, 1, 0), atol=0.01)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -63,3 +63,9 @@ def test_a_picture_is_not_written_over_another_nor_of_nothing(tmp_path: Path) ->
     with pytest.raises(DataError, match="no such directory"):
         show_source("digits", tmp_path / "no" / "x.png")
     assert (tmp_path / "x.png").read_bytes() == b""
+
+
+def test_complex_values_are_shown(tmp_path: Path) -> None:
+    normal = np.random.default_rng(0).normal(0, 0.3, (2, 20, 8, 8))
+    np.savez(tmp_path / "in.npz", images=(normal[0] + 1j * normal[1]).astype(np.complex64), sigma=np.full(20, 0.2))
+    assert show_source(str(tmp_path / "in.npz"), tmp_path / "a.png").noisy == 20

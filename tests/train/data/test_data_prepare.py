@@ -31,6 +31,7 @@ from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import load_images
+from ambient_train.data.prepare.check import check
 from ambient_train.data.prepare.prepare import CHUNK, PrepareConfig, prepare
 from ambient_train.data.resize import area_resize
 
@@ -331,3 +332,15 @@ def test_options_that_make_no_sense_are_usage_errors(options: dict, error: type)
 def test_a_destination_in_no_directory_is_an_error_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such directory"):
         prepare(_config("digits", tmp_path / "nowhere" / "o.zip"))
+
+
+def test_complex_values_are_prepared_as_two_channels_and_have_no_colours(tmp_path: Path) -> None:
+    normal = np.random.default_rng(0).normal(0, 0.3, (2, 8, 6, 6))
+    np.savez(tmp_path / "in.npz", images=(normal[0] + 1j * normal[1]).astype(np.complex64), sigma=np.full(8, 0.2))
+    source = tmp_path / "in.npz"
+    prepare(_config(source, tmp_path / "out.npz"))
+    loaded = load_images(str(tmp_path / "out.npz"), holdout=0.0)
+    np.testing.assert_allclose(loaded.images, normal.transpose(1, 0, 2, 3), atol=1e-6)
+    with pytest.raises(UsageError, match="have no colours"):
+        prepare(_config(source, tmp_path / "grey.npz", colour="grey"))
+    assert check(str(source)).mode == {"real and imaginary part": 8}
