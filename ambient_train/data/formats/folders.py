@@ -11,6 +11,8 @@ import numpy as np
 
 from ambient_train.data.formats.classes import from_names
 
+_ABOUT = re.compile(r"^(images?|imgs?|data)[_ .-]*|[_ .-]*(set|images?|imgs?|data|split|(19|20)\d\d)$")
+"""What stands beside the name of a part, as in `Train_Set`, `images_test` and `val2017`."""
 _TRAIN = frozenset(("train", "training"))
 _HELDOUT = frozenset(("val", "valid", "validation", "test", "testing", "eval", "heldout"))
 _CLEAN = frozenset(
@@ -64,7 +66,7 @@ def describe_folders(names: Sequence[str]) -> Folders:
     """
     parts = [name.split("/") for name in names]
     tops = {part[0] for part in parts if len(part) > 1}
-    train, held = ({top for top in tops if top.lower() in words} for words in (_TRAIN, _HELDOUT))
+    train, held = ({top for top in tops if _ABOUT.sub("", top.lower()) in words} for words in (_TRAIN, _HELDOUT))
     heldout, notes = None, []
     if train and held and tops == train | held:
         heldout = np.array([part[0] in held for part in parts])

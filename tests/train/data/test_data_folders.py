@@ -27,7 +27,18 @@ def tree(root: Path, names: list[str]) -> Path:
 
 
 @pytest.mark.parametrize(
-    "parts", [("Training", "Testing"), ("Train", "Test"), ("train", "val"), ("TRAIN", "Validation"), ("train", "TEST")]
+    "parts",
+    [
+        ("Training", "Testing"),
+        ("Train", "Test"),
+        ("train", "val"),
+        ("TRAIN", "Validation"),
+        ("train", "TEST"),
+        ("Train_Set", "Test_Set"),
+        ("train2017", "val2017"),
+        ("images_train", "images-test"),
+        ("trainset", "testset"),
+    ],
 )
 def test_folders_for_training_and_testing_are_parts_in_any_case_of_letters(
     tmp_path: Path, parts: tuple[str, str]
