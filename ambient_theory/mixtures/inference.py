@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment, minimize
 from scipy.special import chdtr, ndtr, ndtri
-from scipy.stats import chi2
 
 from ambient_theory.mixtures.information import scores
 from ambient_theory.mixtures.points import Points, log_density, mean_log_likelihood
@@ -313,5 +312,5 @@ def check_level(level: float) -> float:
 
 
 def one_number_quantile(level: float) -> float:
-    """The chi-square quantile of one degree of freedom."""
-    return float(chi2.ppf(level, 1))
+    """The chi-square quantile of one degree of freedom, `z^2` with z the normal quantile of (1 + level)/2."""
+    return float(ndtri((1 + level) / 2) ** 2)

@@ -29,11 +29,9 @@ class Predictions(OneToOneFeatureMixin, TransformerMixin):
     weights_: Floats
     common_noise: Any
     random_state: Any
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # of the estimator
         fit: Any
-
-    def _noise(self, noise_std: ArrayLike | None, noise_level: ArrayLike | None, n: int, y: Any = None) -> Floats:
-        raise NotImplementedError
+        _noise: Any
 
     @property
     def law_(self) -> AtomicLaw:

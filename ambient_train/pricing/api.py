@@ -9,7 +9,8 @@ from typing import Any
 
 from ambient_theory.shared.advice import Adviser
 from ambient_theory.shared.options import from_mapping
-from ambient_train.pricing.run import Plan, WorthAnswer
+from ambient_train.pricing.answer import WorthAnswer
+from ambient_train.pricing.run import Plan
 from ambient_train.pricing.run import worth as ask
 from ambient_train.settings.worth import WorthOptions
 

@@ -88,7 +88,8 @@ class Campaign:
     def take_up(self, stored: dict[str, Any]) -> None:
         """Go on from what is stored. Raises UsageError where that is another question."""
         if stored["question"] != self.question:
-            keys = [k for k in self.question if stored["question"].get(k) != self.question[k]]
+            before, now = stored["question"], self.question
+            keys = [k for k in {**now, **before} if before.get(k) != now.get(k)]
             raise UsageError(
                 f"{self.folder} holds the answer to another question (other {', '.join(keys)}): choose another --outdir"
             )

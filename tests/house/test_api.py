@@ -23,8 +23,8 @@ from ambient_theory.shared.advice import Worth
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train import evaluate, generate, load, restore, train, worth
 from ambient_train.interchange.load import load_trained
+from ambient_train.pricing.answer import WorthAnswer
 from ambient_train.pricing.noise import SmallNoise
-from ambient_train.pricing.run import WorthAnswer
 from ambient_train.runs.directory import RunDirectory
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -222,6 +222,7 @@ def test_example_train_and_look(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "memorisation:" in said
 
 
+@pytest.mark.slow
 def test_example_denoise_arrays_gains(tmp_path: Path) -> None:
     assert example("denoise_arrays").main(tmp_path / "run", duration="8k") > 1.0  # dB; an untrained network loses
 

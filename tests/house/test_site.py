@@ -6,7 +6,6 @@ import html
 import inspect
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from chromium import installed
 
 import ambient_theory
 import ambient_train
@@ -140,7 +140,7 @@ def test_docstrings_lose_nothing_on_their_way(pages: Mapping[Path, Page], site: 
 
 def opened(page: Path, *flags: str) -> str:
     """The document that a browser makes of a page that is opened as a file, after its scripts have run."""
-    browser = shutil.which("chromium") or pytest.skip("chromium is not installed")
+    browser = installed() or pytest.skip("no Chromium is installed")
     always = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom")
     own = f"--user-data-dir={page.parent / '.browser'}"
     made = subprocess.run([browser, *always, own, *flags, page.as_uri()], capture_output=True, text=True, timeout=280)

@@ -11,6 +11,7 @@ pairs. The inequalities are then intersected by linear programming, jointly over
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambient_theory.compare.cells.tables import Table
-from ambient_theory.compare.scores.studentised import studentised_quantile
 
 SLACK = 1e-9
 
@@ -93,6 +93,13 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+@functools.lru_cache(maxsize=64)
+def _studentised(confidence: float, means: int, dof: int) -> float:
+    from scipy import stats  # two seconds of imports, which `price` and `budget` need not wait for
+
+    return float(stats.studentized_range.ppf(confidence, means, dof))
+
+
 def certain_order(table: Table, confidence: float = 0.95) -> tuple[NDArray[np.bool_], float]:
     """(R, R) mask `certain[i, j]`: cell i is better (lower) than cell j, simultaneously over all pairs.
 
@@ -102,7 +109,7 @@ def certain_order(table: Table, confidence: float = 0.95) -> tuple[NDArray[np.bo
     """
     if table.dof == 0 or table.size < 2:
         return np.zeros((table.size, table.size), bool), math.inf
-    critical = studentised_quantile(confidence, table.size, table.dof) / math.sqrt(2)
+    critical = _studentised(confidence, table.size, table.dof) / math.sqrt(2)
     spread = np.sqrt(table.variance * (1 / table.seeds[:, None] + 1 / table.seeds[None, :]))
     return table.y[None, :] - table.y[:, None] > critical * spread, critical
 

@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
+from two_atoms import LAW, drawn
 
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
 from ambient_theory.mixtures.laws import AtomicLaw, separated_law
@@ -24,14 +25,6 @@ from ambient_theory.mixtures.likelihood import (
 from ambient_theory.mixtures.points import Points, line_points, mean_log_likelihood
 from ambient_theory.mixtures.w1 import w1
 from ambient_theory.shared.errors import AmbientError, DataError, UsageError
-
-LAW = AtomicLaw([-1.5, 2.0], [0.35, 0.65])
-
-
-def data(n, seed=0, law=LAW, levels=(0.5, 2.0)):
-    rng = np.random.default_rng(seed)
-    s = rng.choice(levels, n)
-    return law.sample(s, rng), s
 
 
 @pytest.mark.parametrize(
@@ -47,7 +40,7 @@ def test_scikit_learns_checks_pass(method):
 
 
 def test_noise_is_routed_as_metadata_through_a_pipeline():
-    x, s = data(500)
+    x, s = drawn(500)
     with sklearn.config_context(enable_metadata_routing=True):
         mixture = HeteroscedasticMixture().set_fit_request(noise_std=True).set_predict_request(noise_std=True)
         pipeline = Pipeline([("shift", FunctionTransformer(lambda v: v + 10)), ("mixture", mixture)])
@@ -64,7 +57,7 @@ def test_noise_is_routed_as_metadata_through_a_pipeline():
 
 @pytest.mark.parametrize("method", ["dmm", "mle", "em", "npmle"])
 def test_error_is_small_on_easy_data(method):
-    x, s = data(4000)
+    x, s = drawn(4000)
     model = HeteroscedasticMixture(method=method, random_state=0).fit(x, noise_std=s)
     assert w1(model.law_, LAW) < (0.4 if method == "npmle" else 0.12)
     assert model.converged_
@@ -78,7 +71,7 @@ def test_atoms_are_found_in_space(k, d, method):
     atoms = rng.standard_normal((k, d))
     atoms *= 8 / np.linalg.norm(atoms, axis=1, keepdims=True)
     law = AtomicLaw(atoms)
-    x, s = data(3000, 1, law, (0.5, 1.0))
+    x, s = drawn(3000, 1, law, (0.5, 1.0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         model = HeteroscedasticMixture(k, method=method, random_state=0).fit(x, noise_std=s)
@@ -90,11 +83,11 @@ def test_atoms_are_found_in_space(k, d, method):
 
 
 def test_scalar_level_and_sample_noise_are_the_same_thing():
-    x, _ = data(300)
+    x, _ = drawn(300)
     one = HeteroscedasticMixture().fit(x, noise_std=0.7)
     each = HeteroscedasticMixture().fit(x, noise_std=np.full(300, 0.7))
     np.testing.assert_allclose(one.means_, each.means_, rtol=1e-9)
-    x, s = data(300)
+    x, s = drawn(300)
     levels, index = np.unique(s, return_inverse=True)
     by_level = HeteroscedasticMixture().fit(x, noise_std=levels, noise_level=index)
     np.testing.assert_allclose(by_level.means_, HeteroscedasticMixture().fit(x, noise_std=s).means_)
@@ -117,7 +110,7 @@ def test_continuous_noise_uses_each_samples_own_s():
 @given(st.floats(-50, 50), st.floats(0.1, 10), st.integers(0, 10_000), st.sampled_from([1, 3]))
 def test_fit_follows_permutation_translation_and_scale(shift, scale, seed, d):
     law = LAW if d == 1 else AtomicLaw(np.outer([-1.5, 2.0], np.ones(3) / np.sqrt(3)), LAW.weights)
-    x, s = data(400, seed, law)
+    x, s = drawn(400, seed, law)
     base = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
     order = np.random.default_rng(seed).permutation(len(x))
     moved = HeteroscedasticMixture(random_state=0).fit(shift + scale * x[order], noise_std=scale * s[order])
@@ -126,13 +119,13 @@ def test_fit_follows_permutation_translation_and_scale(shift, scale, seed, d):
 
 
 def test_atoms_do_not_depend_on_how_much_of_the_offset_they_carry():
-    x, s = data(2000)
+    x, s = drawn(2000)
     near, far = (HeteroscedasticMixture().fit(x + c, noise_std=s).means_ - c for c in (0, 1e6))
     np.testing.assert_allclose(near, far, atol=1e-5)
 
 
 def test_streaming_equals_fit_in_any_chunks():
-    x, s = data(3000)
+    x, s = drawn(3000)
     whole = HeteroscedasticMixture(method="dmm").fit(x, noise_std=s)
     for cuts in ([10, 11, 900], [1500]):
         model = HeteroscedasticMixture()
@@ -146,7 +139,7 @@ def test_streaming_equals_fit_in_any_chunks():
 
 def test_streaming_in_space_keeps_samples_then_moments():
     law = AtomicLaw(np.outer([-3, 3], np.eye(4)[0]), [0.5, 0.5])
-    x, s = data(30_000, 0, law)
+    x, s = drawn(30_000, 0, law)
     model = HeteroscedasticMixture(random_state=0)
     model.partial_fit(x[:1000], noise_std=s[:1000])
     assert w1(model.law_, HeteroscedasticMixture(random_state=0).fit(x[:1000], noise_std=s[:1000]).law_) < 1e-9
@@ -159,7 +152,7 @@ def test_streaming_in_space_keeps_samples_then_moments():
 
 def test_split_uses_each_half_once_and_still_finds_the_atoms():
     law = AtomicLaw(np.outer([-3, 3], np.eye(6)[2]), [0.5, 0.5])
-    x, s = data(4000, 0, law)
+    x, s = drawn(4000, 0, law)
     model = HeteroscedasticMixture(split=True, random_state=1).fit(x, noise_std=s)
     assert 0 < w1(model.law_, law) < 0.25
     assert w1(model.law_, HeteroscedasticMixture(random_state=1).fit(x, noise_std=s).law_) > 0
@@ -167,7 +160,7 @@ def test_split_uses_each_half_once_and_still_finds_the_atoms():
 
 def test_more_starts_are_never_worse():
     law = AtomicLaw(np.random.default_rng(3).normal(0, 2, (4, 3)))
-    x, s = data(400, 1, law, (1.0,))
+    x, s = drawn(400, 1, law, (1.0,))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         scores = [
@@ -179,7 +172,7 @@ def test_more_starts_are_never_worse():
 
 
 def test_em_never_lowers_the_likelihood_and_mle_ends_at_least_as_high():
-    x, s = data(500)
+    x, s = drawn(500)
     points = line_points(x[:, 0], s)
     atoms, weights = np.array([[0.0], [0.1]]), np.array([0.5, 0.5])
     values = []
@@ -196,7 +189,7 @@ def test_em_never_lowers_the_likelihood_and_mle_ends_at_least_as_high():
 
 
 def test_the_mle_is_stationary():
-    x, s = data(800)
+    x, s = drawn(800)
     points = line_points(x[:, 0], s)
     box = np.array([10.0])
     fit = fit_mle(points, np.array([[-1.0], [1.0]]), np.array([0.5, 0.5]), -box, box)
@@ -208,7 +201,7 @@ def test_the_mle_is_stationary():
 
 
 def test_binned_likelihood_equals_the_samples():
-    x, s = data(25_000, levels=(0.5, 1.0))
+    x, s = drawn(25_000, levels=(0.5, 1.0))
     raw = Points(x, s, np.ones(len(x)))
     binned = line_points(x[:, 0], s)
     assert len(binned.x) < 2000
@@ -218,7 +211,7 @@ def test_binned_likelihood_equals_the_samples():
 
 
 def test_predictions_use_the_noise_of_the_sample():
-    x, s = data(3000)
+    x, s = drawn(3000)
     model = HeteroscedasticMixture().fit(x, noise_std=s)
     sharp, blurred = (model.predict_proba([[1.2]], noise_std=s)[0, 1] for s in (0.5, 20.0))
     assert sharp > 0.99
@@ -227,19 +220,19 @@ def test_predictions_use_the_noise_of_the_sample():
 
 
 def test_fewer_atoms_than_asked_come_with_weight_zero_or_close_together():
-    x, s = data(2000, law=AtomicLaw([0.5]))
+    x, s = drawn(2000, law=AtomicLaw([0.5]))
     model = HeteroscedasticMixture(2).fit(x, noise_std=s)
     assert w1(model.law_, AtomicLaw([0.5])) < 0.35
     assert HeteroscedasticMixture(2).fit(np.ones((5, 1)), noise_std=1.0).means_.shape == (2, 1)
 
 
 def test_four_components_warn_with_the_rate():
-    x, s = data(200)
+    x, s = drawn(200)
     with pytest.warns(UserWarning, match=r"n_l\^\(-1/14\)"):
         HeteroscedasticMixture(4).fit(x, noise_std=s)
 
 
-X, S = data(50)
+X, S = drawn(50)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +288,7 @@ def test_noise_forgotten_after_a_fit_with_it_is_refused(method):
 
 
 def test_model_selection_without_routing_is_refused_and_with_it_scores_with_the_noise():
-    x, s = data(1500, 3)
+    x, s = drawn(1500, 3)
     asked = {"n_components": [1, 2]}
     with pytest.raises(UsageError, match="set_score_request"):
         GridSearchCV(HeteroscedasticMixture(), asked).fit(x, noise_std=s)
@@ -332,7 +325,7 @@ def test_cloning_keeps_all_options():
 def test_error_falls_with_n_at_the_parametric_slope_on_separated_data():
     law, errors = separated_law(2), []
     for n in (400, 40_000):
-        sets = (data(n, i, law) for i in range(20))
+        sets = (drawn(n, i, law) for i in range(20))
         runs = [w1(HeteroscedasticMixture(method="dmm").fit(x, noise_std=s).law_, law) for x, s in sets]
         errors.append(np.mean(runs))
     assert np.log(errors[1] / errors[0]) / np.log(100) == pytest.approx(-0.5, abs=0.1)
@@ -348,7 +341,7 @@ def test_sums_by_dot_products_equal_the_recurrence(order):
 
 
 def test_a_rare_noise_level_late_in_the_data_is_not_lost():
-    x, s = data(5000, levels=(1.0,))
+    x, s = drawn(5000, levels=(1.0,))
     s[-3:] = 7.0
     levels = HeteroscedasticMixture().fit(x, noise_std=s).diagnostics_
     assert levels.counts.tolist() == [4997, 3]

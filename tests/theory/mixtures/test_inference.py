@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from two_atoms import LAW, drawn
 
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
 from ambient_theory.mixtures.fisher import fisher_information
@@ -18,14 +19,6 @@ from ambient_theory.mixtures.inference import (
 from ambient_theory.mixtures.laws import AtomicLaw, hard_pair, scaled, separated_law
 from ambient_theory.mixtures.points import line_points
 from ambient_theory.shared.errors import UsageError
-
-LAW = AtomicLaw([-1.5, 2.0], [0.35, 0.65])
-
-
-def drawn(n, seed=0, law=LAW, levels=(0.5, 2.0)):
-    rng = np.random.default_rng(seed)
-    s = rng.choice(levels, n)
-    return law.sample(s, rng), s
 
 
 def flat(u):

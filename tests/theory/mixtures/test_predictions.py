@@ -6,13 +6,12 @@ import sklearn
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from two_atoms import LAW
 
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
 from ambient_theory.mixtures.laws import AtomicLaw
 from ambient_theory.mixtures.w1 import w1
 from ambient_theory.shared.errors import UsageError
-
-LAW = AtomicLaw([-1.5, 2.0], [0.35, 0.65])
 
 
 def knows(law):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from count_noise import cells
 from data_files import png, write_folder
 from invoke import ambient
 from number_files import counts, tiff
@@ -180,6 +181,16 @@ def test_the_gain_of_photographs_is_hardly_raised_by_their_texture(photons: floa
     bins = np.array_split(np.argsort(shade), 10)
     level = np.array([energy[b].mean() for b in bins])
     assert np.polyfit([shade[b].mean() for b in bins], level, 1, w=1 / level)[0] > 2.15
+
+
+@pytest.mark.parametrize(("photons", "most"), [(30, 1.15), (300, 1.6)])
+def test_small_bright_objects_raise_the_gain_by_no_more_than_the_docs_say(photons: float, most: float) -> None:
+    """Beads of one or two pixels have no flat part: the gain is an upper one, and docs/data.md says by how much."""
+    rng = np.random.default_rng(0)
+    y = 2 * rng.poisson(cells(1000)[:, None] / 400 * photons + 5) + 100 + rng.normal(0, 5, (1000, 1, 16, 16))
+    line = gain_of(y)
+    assert line is not None
+    assert 0.9 < line.gain / 2 < most
 
 
 def test_sets_are_told_apart_and_the_table_is_what_train_reads(tmp_path: Path) -> None:

@@ -137,10 +137,13 @@ def test_a_pushed_network_comes_back_bit_for_bit(hub: LocalHub, exported: Path, 
 
 def test_a_push_that_is_refused_keeps_the_local_copy(hub: LocalHub, exported: Path, tmp_path: Path) -> None:
     hub.forbidden = True
-    found = ambient(hub, tmp_path / "home", "export", exported, tmp_path / "out", "--push", "me/mine", "-q")
-    assert (found.returncode, "the hub took nothing" in found.stderr) == (3, True), found.stderr
-    assert len(found.stderr.strip().splitlines()) == 1
-    assert (tmp_path / "out" / "model.safetensors").is_file()
+    for state in ("forbidden", "gone"):
+        if state == "gone":
+            hub.stop()
+        found = ambient(hub, tmp_path / "home", "export", exported, tmp_path / state, "--push", "me/mine", "-q")
+        assert (found.returncode, "the hub took nothing" in found.stderr) == (3, True), found.stderr
+        assert len(found.stderr.strip().splitlines()) == 1
+        assert (tmp_path / state / "model.safetensors").is_file()
     for name in ("mine", "a/b/c", "../x"):
         found = ambient(hub, tmp_path / "home", "export", exported, tmp_path / "out2", "--push", name, "-q")
         assert (found.returncode, "ORGANISATION/NAME" in found.stderr) == (2, True), found.stderr

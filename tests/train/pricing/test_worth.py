@@ -117,7 +117,9 @@ def test_it_answers_with_sentence_bands_page_and_purchase(
     assert (other.exit_code, "another question" in other.stderr) == (2, True)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR2, 75)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGUSR2, 75, marks=pytest.mark.slow)]
+)
 def test_a_stop_loses_nothing_and_the_same_command_goes_on(
     tiny: None,
     no_page: None,
@@ -152,6 +154,7 @@ def test_a_stop_loses_nothing_and_the_same_command_goes_on(
     assert first == second
 
 
+@pytest.mark.slow
 def test_two_noise_levels_share_the_clean_only_curve(
     tiny: None, no_page: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +276,7 @@ def test_correlated_noise_is_priced_as_it_is_at_the_small_size(
     again = ask(tmp_path, pictures, "--noise", "correlated:0.6", "--resolution", 8, "--json")
     assert json.loads(again.stdout)["noise_levels"] == answer["noise_levels"]
     white = ask(tmp_path, pictures, "--resolution", 8)
-    assert (white.exit_code, "another question" in white.stderr) == (2, True)
+    assert (white.exit_code, "another question (other sigmas, noise)" in white.stderr) == (2, True), white.stderr
 
 
 def test_the_noise_of_the_noisy_images_is_priced_unless_another_is_named(tmp_path: Path) -> None:

@@ -41,23 +41,14 @@ def test_there_is_one_verdict_a_set_of_features_and_none_without_a_floor() -> No
     assert verdicts([row(2.0, 0.5, floor=None)]) == []
 
 
+def record(**fields: Any) -> Record:
+    own = {"source": "train", "dataset": "digits", "n_clean": 1, "n_noisy": 0, "sigma_n": None, "seed": 0}
+    return Record(**own, config_hash="x", **fields)
+
+
 def total(value: float, nimg: int, checkpoint: str, stderr: float = 1.0) -> Record:
-    return Record(
-        source="train",
-        dataset="digits",
-        n_clean=1,
-        n_noisy=0,
-        sigma_n=None,
-        metric=NATS,
-        extractor="none",
-        value=value,
-        stderr=stderr,
-        n_eval=100,
-        seed=0,
-        config_hash="x",
-        checkpoint=checkpoint,
-        extra={"nimg": nimg},
-    )
+    fields = {"metric": NATS, "extractor": "none", "n_eval": 100, "checkpoint": checkpoint}
+    return record(value=value, stderr=stderr, extra={"nimg": nimg}, **fields)
 
 
 @pytest.mark.parametrize(
@@ -75,29 +66,16 @@ def test_the_training_was_too_short_too_long_or_long_enough(last: float, best: f
 
 
 def distance(n_reference: int, features: int = 10, **extra: Any) -> Record:
-    return Record(
-        source="train",
-        dataset="digits",
-        n_clean=1,
-        n_noisy=0,
-        sigma_n=None,
+    known = {"n_reference": n_reference, "features": features, "floor": 1.0, "memorisation_floor": 3.0}
+    return record(
         metric="fd",
         extractor="pixels:0",
         reference="heldout-clean",
         value=2.0,
         stderr=0.05,
         n_eval=500,
-        seed=0,
-        config_hash="x",
         checkpoint="last",
-        extra={
-            "n_reference": n_reference,
-            "features": features,
-            "floor": 1.0,
-            "memorisation_floor": 3.0,
-            "interval95": (1.9, 2.1),
-            **extra,
-        },
+        extra={**known, "interval95": (1.9, 2.1), **extra},
     )
 
 

@@ -199,7 +199,10 @@ def in_a_process(*arguments, **environment):
     )
 
 
-@pytest.mark.parametrize(("columns", "width"), [(None, 80), ("60", 60), ("120", 120)])
+@pytest.mark.parametrize(
+    ("columns", "width"),
+    [(None, 80), *(pytest.param(str(n), n, marks=pytest.mark.slow) for n in (60, 120))],
+)
 def test_tables_are_as_wide_as_the_terminal(columns, width, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     if columns:
