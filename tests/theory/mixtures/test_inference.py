@@ -14,6 +14,7 @@ from ambient_theory.mixtures.inference import (
     likelihood_ratio_test,
     matched,
     number_of_components,
+    one_number_quantile,
     standard_errors,
 )
 from ambient_theory.mixtures.laws import AtomicLaw, hard_pair, scaled, separated_law
@@ -207,3 +208,8 @@ def test_wrong_noise_and_too_few_atoms_do_not_fit_and_the_truth_does(d):
         warnings.simplefilter("ignore")
         few = HeteroscedasticMixture(1, random_state=0).fit(x, noise_std=s)
     assert goodness_of_fit(few, x, s, **ask).p == 1 / 20
+
+
+def test_the_quantile_of_a_likelihood_interval_is_that_of_chi_square_with_one_degree_of_freedom():
+    """The printed tables: 2.7055 for 90 %, 3.8415 for 95 %, 6.6349 for 99 %."""
+    assert [one_number_quantile(p) for p in (0.9, 0.95, 0.99)] == pytest.approx([2.7055, 3.8415, 6.6349], abs=5e-5)

@@ -118,7 +118,10 @@ def test_noise_that_is_not_white_ends_at_the_root_of_its_largest_eigenvalue():
     judged = found[0].judgements[SIGMA]
     assert np.array_equal(judged.market.above, table.levels > 2 * SIGMA)
     assert judged.coarse.contains(KNOWN)
-    assert np.all(found[0].formula.scatters.worth(SIGMA, table.levels)[0][table.levels <= 2 * SIGMA] == 0)
+    expected = found[0].formula.scatters.worth(SIGMA, table.levels)[0]
+    assert np.all(expected[table.levels <= 2 * SIGMA] == 0)
+    points = found[0].formula.points
+    assert points.predicted == pytest.approx(expected[points.level])
     (answer,) = price_bands(rows, SIGMA)
     assert f"Noise 'correlated:0.6' ends at level {2 * SIGMA:.3g}" in answer.sentence()
     assert judged_table(rows).key.noise == "correlated:0.6"
