@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -185,18 +186,18 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _client(what: str) -> Any:
-    """The package huggingface_hub. Raises UsageError where it is not installed."""
+    """The package huggingface_hub with its parts. Raises UsageError where it is not installed."""
     try:
-        import huggingface_hub
+        client = import_module("huggingface_hub")
     except ImportError:
         raise UsageError(
             f"{what} needs the package huggingface_hub: pip install 'ambient-worth[hub]', or give a local directory"
         ) from None
+    for part in ("errors", "utils"):
+        import_module(f"huggingface_hub.{part}")
     if not sys.stderr.isatty():  # its bars would fill a log
-        from huggingface_hub.utils import disable_progress_bars
-
-        disable_progress_bars()
-    return huggingface_hub
+        client.utils.disable_progress_bars()
+    return client
 
 
 def download(name: str) -> Path:
@@ -237,13 +238,10 @@ def _is_what_it_should_be(blob: Path) -> bool:
 
 def check_repository(name: str) -> None:
     """Raise UsageError for what is no `ORGANISATION/NAME`, and where nothing can be uploaded from here."""
-    _client(f"--push {name}")
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
+    client = _client(f"--push {name}")
     try:
-        validate_repo_id(name)
-    except HFValidationError as error:
+        client.utils.validate_repo_id(name)
+    except client.errors.HFValidationError as error:
         raise UsageError(f"--push {name!r}: not ORGANISATION/NAME ({first_line(error)})") from None
     if name.count("/") != 1:
         raise UsageError(f"--push {name!r}: give ORGANISATION/NAME")

@@ -18,6 +18,8 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import get_spawning_popen
 from multiprocessing.synchronize import Event
 from types import FrameType
 from typing import Any
@@ -60,14 +62,16 @@ def launch(
     if choose_device(device).type == "cuda" and nproc > torch.cuda.device_count():
         raise UsageError(f"nproc {nproc}: this machine has {torch.cuda.device_count()} GPU(s)")
     multiprocessing.set_forkserver_preload(PRELOAD)
-    asked = multiprocessing.get_context("forkserver").Event()
-    with _forwarding(asked) as heard:
+    _unreached_by_signals(resource_tracker.ensure_running)
+    start = _Start(multiprocessing.get_context("forkserver").Event(), function, dict(arguments), nproc)
+    with _forwarding(start) as heard:
+        _start_server()
+        if heard:
+            raise _stopped(heard[0])
         left = options.max_restarts
         while True:
             try:
-                outcomes = elastic_launch(_config(replace(options, max_restarts=left)), _rank)(
-                    asked, function, dict(arguments), nproc
-                )
+                outcomes = elastic_launch(_config(replace(options, max_restarts=left)), _rank)(start)
                 break
             except ChildFailedError as error:
                 if heard:
@@ -130,15 +134,54 @@ def _stopped(number: int) -> StoppedError:
     return StoppedError(f"stopped by {name}; the same command continues", EXIT_CODES[signal.Signals(number)])
 
 
-def _rank(asked: Event, function: Callable[..., Any], arguments: dict[str, Any], nproc: int) -> tuple[str, Any]:
+class _Start:
+    """What a rank is given. Here it also knows which process of the group is being started: a signal in that moment
+    must not end this process, since the new one still needs what this one holds for it (semaphores by name)."""
+
+    def __init__(self, asked: Event, function: Callable[..., Any], arguments: dict[str, Any], nproc: int) -> None:
+        self.asked, self.function, self.arguments, self.nproc = asked, function, arguments, nproc
+        self._newest: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._newest = get_spawning_popen()
+        return _Start, (self.asked, self.function, self.arguments, self.nproc)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a process is being started and has no number yet."""
+        return self._newest is not None and getattr(self._newest, "pid", None) is None
+
+
+def _unreached_by_signals(start: Callable[[], None]) -> None:
+    """Start a process that a signal to the whole group must not end before its time: it inherits what is blocked."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
+    try:
+        start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _start_server() -> None:
+    """Start the fork server and wait until it has imported what the ranks need; a signal leaves here at once.
+
+    The ranks are born as unreached by signals as it is, until they listen (`_rank`): what comes before is kept.
+    """
+    _unreached_by_signals(forkserver.ensure_running)
+    first = multiprocessing.get_context("forkserver").Process(target=int)
+    first.start()
+    first.join()
+
+
+def _rank(start: _Start) -> tuple[str, Any]:
     """What one process of the group does: ("done", result), ("error", described) or ("stopped", None)."""
-    if asked.is_set():  # restarted although the user wants to leave
-        return "stopped", None
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // nproc))
     with leave_on_signal():
+        if start.asked.is_set():  # started although the user wants to leave
+            return "stopped", None
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // start.nproc))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
         try:
-            return "done", function(**arguments)
+            return "done", start.function(**start.arguments)
         except MeetingError as error:  # perhaps another process's fault: it counts as a failure of this rank
             talk(f"ambient: {error}")
             raise SystemExit(error.exit_code) from None
@@ -149,8 +192,11 @@ def _rank(asked: Event, function: Callable[..., Any], arguments: dict[str, Any],
 
 
 @contextlib.contextmanager
-def _forwarding(asked: Event) -> Iterator[list[int]]:
-    """Pass signals on to the ranks, which save and return; yields the signals that were heard."""
+def _forwarding(start: _Start) -> Iterator[list[int]]:
+    """Pass signals on to the ranks, which save and return; yields the signals that were heard.
+
+    Where there is no rank yet, a signal leaves with StoppedError.
+    """
     heard: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield heard
@@ -159,17 +205,21 @@ def _forwarding(asked: Event) -> Iterator[list[int]]:
 
     def handler(number: int, _: FrameType | None) -> None:
         heard.append(number)
-        asked.set()
+        start.asked.set()
         ranks = [p for p in multiprocessing.active_children() if p not in others and p.pid is not None]
         for process in ranks:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid or 0, number)
-        if not ranks:
+        if not ranks and not start.under_way:
             raise SystemExit(EXIT_CODES[signal.Signals(number)])
 
     previous = {number: signal.signal(number, handler) for number in EXIT_CODES}
     try:
         yield heard
+    except SystemExit:
+        if not heard:
+            raise
+        raise _stopped(heard[0]) from None
     finally:
         for number, old in previous.items():
             signal.signal(number, old)

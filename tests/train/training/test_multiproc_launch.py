@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,3 +165,49 @@ def test_a_batch_that_three_processes_cannot_share_is_refused_once_by_the_comman
     assert result.exit_code == 2
     assert result.stderr.count("batch 16 does not divide into 3 processes") == 1
     assert not (tmp_path / "run").exists()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, as Linux knows them."""
+    with contextlib.suppress(OSError):
+        return [int(n) for task in Path(f"/proc/{pid}/task").iterdir() for n in (task / "children").read_text().split()]
+    return []
+
+
+def ranks_under_way(pid: int) -> int:
+    """How many processes the fork server of a command has started; -1 while there is no fork server."""
+    for child in children(pid):
+        with contextlib.suppress(OSError):
+            if b"multiprocessing.forkserver" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return len(children(child))
+    return -1
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    ("ranks", "number", "code", "all_of_them"),
+    [
+        (1, signal.SIGTERM, 143, False),
+        pytest.param(0, signal.SIGTERM, 143, False, marks=pytest.mark.slow),
+        pytest.param(0, signal.SIGINT, 130, True, marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGINT, 130, True, marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGTERM, 143, False, marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGUSR2, 75, True, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_while_the_ranks_are_being_started_is_one_sentence(
+    tmp_path: Path, ranks: int, number: signal.Signals, code: int, all_of_them: bool
+) -> None:
+    (tmp_path / "tiny.toml").write_text(tiny_run.SETTINGS)
+    train = ["train", "--config", str(tmp_path / "tiny.toml"), "--outdir", str(tmp_path / "run"), "--device", "cpu"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli", *train, "--nproc", "2"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as command:  # fmt: skip
+        while command.poll() is None and ranks_under_way(command.pid) < ranks:
+            pass
+        (os.killpg if all_of_them else os.kill)(command.pid, number)
+        said = command.communicate(timeout=120)[1]
+    assert command.returncode == code, said
+    assert said.count("stopped by") == 1
+    assert "Traceback" not in said
