@@ -244,6 +244,7 @@ def test_example_bound_and_simulation(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "rate of W1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_example_first_steps_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its cells in their order, at a smaller size than the first one says."""
     cells = json.loads((EXAMPLES / "first_steps.ipynb").read_text(encoding="utf-8"))["cells"]

@@ -117,9 +117,8 @@ def test_it_answers_with_sentence_bands_page_and_purchase(
     assert (other.exit_code, "another question" in other.stderr) == (2, True)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGUSR2, 75, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR2, 75)])
 def test_a_stop_loses_nothing_and_the_same_command_goes_on(
     tiny: None,
     no_page: None,

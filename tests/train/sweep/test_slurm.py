@@ -119,6 +119,7 @@ def test_waiting_for_jobs_gives_the_records_and_the_table_of_one_process(
     assert values(runs / "sweep-tiny" / "records.jsonl") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.multiproc
 def test_two_jobs_of_which_one_is_queued_again_give_the_records_of_one_process(
     submitit: Any, tmp_path: Path, grid: Path, expected: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
@@ -197,6 +198,7 @@ def test_defaults_ask_for_one_gpu_and_as_many_jobs_as_workers_but_at_most_one_a_
     assert "gpus-per-node" not in flags((cluster / "job.sh").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.multiproc
 def test_the_submitted_script_saves_on_the_signal_asks_for_its_requeue_and_continues(
     cluster: Path,

@@ -156,7 +156,7 @@ lr = 1e-3
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_cell_distills_another_one_and_is_skipped_when_done(tmp_path: Path, workers: int) -> None:
     (tmp_path / "grid.toml").write_text(GRID)
     runs = tmp_path / "runs"

@@ -57,7 +57,15 @@ def alone() -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
         training.batch_loss = original
 
 
-@pytest.mark.parametrize(("size", "micro", "sharded"), [(2, 4, False), (4, 2, False), (2, None, True), (2, 4, True)])
+@pytest.mark.parametrize(
+    ("size", "micro", "sharded"),
+    [
+        (2, 4, False),
+        (2, 4, True),
+        pytest.param(4, 2, False, marks=pytest.mark.slow),
+        pytest.param(2, None, True, marks=pytest.mark.slow),
+    ],
+)
 def test_ranks_and_micro_batches_and_shards_give_the_same_weights_and_draws(
     alone: Any, size: int, micro: int | None, sharded: bool
 ) -> None:
@@ -137,6 +145,7 @@ def assert_close_run(path: Path, reference: Path) -> None:
     assert [line[0] for line in tiny_run.metrics(path)] == [line[0] for line in tiny_run.metrics(reference)]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_ranks_resumes_on_one_and_on_four_and_two_are_exact(
     reference: Path, tmp_path: Path
 ) -> None:
