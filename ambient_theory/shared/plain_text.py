@@ -85,3 +85,11 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 
 def _register() -> None:
     codecs.register_error(HANDLER, _replace)
+
+
+def duration_text(seconds: float) -> str:
+    """`42 s`, `3.5 min`, `2.1 h`, `4.0 days`."""
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{max(seconds, 0) / size:.{0 if size == 1 else 1}f} {unit}"
+    return f"{seconds / 86_400:.1f} days"

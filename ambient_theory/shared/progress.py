@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ambient_theory.shared.console import talk
+from ambient_theory.shared.plain_text import duration_text
 
 EVERY_S = 10.0
 """Seconds between plain lines."""
@@ -111,7 +112,7 @@ def _lines(every_s: float) -> Listener:
         if p.loss is not None:
             line += f"  loss {p.loss:.4f}"
         if rate > 0 and p.done < p.total:
-            line += f"  {(p.total - p.done) / rate:,.0f} s left"
+            line += f"  {duration_text((p.total - p.done) / rate)} left"
         talk(line)
 
     return listen

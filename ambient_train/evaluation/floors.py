@@ -49,32 +49,39 @@ def reference_floor(
 
 def cautions(scores: Sequence[Score]) -> list[str]:
     """One sentence for each thing that makes scores say less than their intervals suggest; empty if there is none."""
-    pairs = [(s.metric, s.extractor, s.reference, s.n, s.n_reference) for s in scores]
-    words = [_singular(*pair, s.dim) for pair, s in zip(pairs, scores, strict=True)] + [_few(*pair) for pair in pairs]
-    return [word for word in dict.fromkeys(words) if word]
+    return _cautions([(s.metric, s.extractor, s.reference, s.n, s.n_reference, s.dim) for s in scores])
 
 
 def record_cautions(records: Sequence[Record]) -> list[str]:
     """The same of a run's records of distances."""
-    pairs = [(r.metric, r.extractor, r.reference, r.n_eval, r.extra.get("n_reference")) for r in records]
-    dims = [r.extra.get("features") for r in records]
-    words = [_singular(*pair, dim) for pair, dim in zip(pairs, dims, strict=True)] + [_few(*pair) for pair in pairs]
-    return [word for word in dict.fromkeys(words) if word]
-
-
-def _singular(metric: str, extractor: str, reference: str, n: int, n_reference: int | None, dim: int | None) -> str:
-    sizes = {"generated": n, "reference": n_reference}
-    few = [f"{n:,} {side} images" for side, n in sizes.items() if n is not None and dim and n <= dim]
-    if not few:
-        return ""
-    return (
-        f"{metric} in {extractor.split(':')[0]} against {reference}: {' and '.join(few)} in {dim:,} dimensions; with "
-        "no more images than dimensions the covariance is singular and the score is all bias: give more images, or "
-        "read kid, which has none"
+    return _cautions(
+        [
+            (r.metric, r.extractor, r.reference, r.n_eval, r.extra.get("n_reference"), r.extra.get("features"))
+            for r in records
+        ]
     )
 
 
-def _few(metric: str, extractor: str, reference: str, n: int, n_reference: int | None) -> str:
+def _cautions(scores: Sequence[tuple[str, str, str, int, int | None, int | None]]) -> list[str]:
+    """Of (metric, extractor, reference, number generated, number in the reference, dimension) each."""
+    singular: dict[tuple[str, str], list[str]] = {}
+    for metric, extractor, reference, n, n_reference, dim in scores:
+        sizes = {"generated": n, reference: n_reference}
+        few = [f"{n:,} {side} images" for side, n in sizes.items() if n is not None and dim and n <= dim]
+        if few:
+            singular.setdefault((metric, f"{' and '.join(few)} in {dim:,} dimensions"), []).append(
+                extractor.split(":")[0]
+            )
+    words = [
+        f"{metric} in {' and '.join(dict.fromkeys(extractors))}: {sizes}; with no more images than dimensions the "
+        "covariance is singular and the score is all bias: give more images, or read kid, which has none"
+        for (metric, sizes), extractors in singular.items()
+    ]
+    words += [_few(reference, n_reference) for _, _, reference, _, n_reference, _ in scores]
+    return [word for word in dict.fromkeys(words) if word]
+
+
+def _few(reference: str, n_reference: int | None) -> str:
     if n_reference is None or n_reference >= FEW_REFERENCE:
         return ""
     return (

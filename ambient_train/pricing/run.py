@@ -13,6 +13,7 @@ import numpy as np
 from ambient_theory.shared.advice import Adviser, Mixture, Purchase, Worth
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import DataError, StoppedError
+from ambient_theory.shared.plain_text import duration_text
 from ambient_theory.shared.records import write_records
 from ambient_train.data.images import ImageSet
 from ambient_train.networks.execution import one_thread_for_small
@@ -25,7 +26,6 @@ from ambient_train.settings.layers import TrainSettings, settings_from
 from ambient_train.settings.worth import WorthOptions
 from ambient_train.sweep.grid import Grid, SweepCell, write_grid
 from ambient_train.sweep.pool import CellOutcome, check, run_sweep
-from ambient_train.tasks.show import duration_text
 from ambient_train.training.cost import measure
 from ambient_train.training.world import choose_device
 

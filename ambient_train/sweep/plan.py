@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.plain_text import duration_text
 from ambient_train.data.load import ImageSet
 from ambient_train.diffusion.sampler_settings import evaluations
 from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.resolve import Job, resolve
 from ambient_train.sweep.grid import SweepCell, read_grid
 from ambient_train.sweep.pool import resolve_cell
-from ambient_train.tasks.show import duration_text, short
+from ambient_train.tasks.show import short
 from ambient_train.training.cost import StepCost, count_parameters, measure, reference_time
 from ambient_train.training.world import choose_device
 

@@ -15,14 +15,13 @@ from typing import Any
 from ambient_theory.shared.console import say, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
-from ambient_theory.shared.plain_text import csv_field
+from ambient_theory.shared.plain_text import csv_field, duration_text
 from ambient_theory.shared.reading import read_records
 from ambient_theory.shared.records import Record, write_records
 from ambient_train.evaluation.floors import record_cautions
 from ambient_train.sweep.grid import Grid, read_grid
 from ambient_train.sweep.pool import CellOutcome, check, run_sweep
 from ambient_train.sweep.summary import Summary, summarise
-from ambient_train.tasks.show import duration_text
 from ambient_train.training.world import choose_device
 
 REWRITE_S = 10.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from ambient_theory.shared.plain_text import duration_text
 from ambient_train.diffusion.sampler_settings import evaluations
 from ambient_train.runs.resolve import Job
-from ambient_train.tasks.show import duration_text
 from ambient_train.training.batches import relative_cost
 from ambient_train.training.cost import StepCost, count_parameters, measure
 from ambient_train.training.world import World

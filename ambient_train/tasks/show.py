@@ -1,4 +1,4 @@
-"""How results are shown on a terminal: one table of scores, one way to say a time."""
+"""How results are shown on a terminal: one table of scores."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from ambient_theory.shared.console import say
 from ambient_theory.shared.records import HELDOUT_BEST, NATS, Record
 
 Floors = Mapping[tuple[str, str, str], float | None]
-
-
-def duration_text(seconds: float) -> str:
-    """`42 s`, `3.5 min`, `2.1 h`, `4.0 days`."""
-    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"{max(seconds, 0) / size:.{0 if size == 1 else 1}f} {unit}"
-    return f"{seconds / 86_400:.1f} days"
 
 
 def short(n: int) -> str:

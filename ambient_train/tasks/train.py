@@ -12,6 +12,7 @@ from ambient_theory.shared.console import starting, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.frames import frame
 from ambient_theory.shared.notebooks import picture_html
+from ambient_theory.shared.plain_text import duration_text
 from ambient_theory.shared.progress import progress_listener
 from ambient_theory.shared.records import Record
 from ambient_train.diffusion.sampler_settings import OneStep
@@ -24,7 +25,7 @@ from ambient_train.runs.run import execute
 from ambient_train.settings.layers import TrainSettings
 from ambient_train.settings.run_options import RunOptions, process_share
 from ambient_train.tasks.forecast import forecast, forecast_here
-from ambient_train.tasks.show import duration_text, show_scores
+from ambient_train.tasks.show import show_scores
 from ambient_train.training.batches import relative_cost
 from ambient_train.training.checkpoints import available
 from ambient_train.training.cost import measure

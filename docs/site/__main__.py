@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder of the site")
     out = parser.parse_args().out
+    if out.exists() and any(out.iterdir()) and not (out / ".buildinfo").exists():
+        parser.error(f"{out} is not empty and holds no site")
+    shutil.rmtree(out, ignore_errors=True)  # so that a page which is gone does not stay
     with tempfile.TemporaryDirectory() as source:
         write_pages(Path(source))
         here = str(Path(__file__).parent)

@@ -25,7 +25,7 @@ def test_sixty_images_of_one_law_in_784_dimensions_get_a_floor_and_a_word() -> N
     assert low.value > score.value - 4 * np.hypot(score.stderr, low.stderr)  # no better than real images score
     assert low.method.startswith("floor: 60 of the reference's 200 images against its other 140; ")
     (word,) = cautions([score])
-    assert "60 generated images and 200 reference images in 784 dimensions" in word
+    assert "60 generated images and 200 b images in 784 dimensions" in word
     assert "all bias" in word
 
 
