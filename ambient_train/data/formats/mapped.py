@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.parsing import parse_json
-from ambient_train.data.formats.arrays import arranged, as_images, float_notes
+from ambient_train.data.formats.arrays import arranged, as_images, check_floats
+from ambient_train.data.formats.noise_arrays import StatedNoise
 from ambient_train.data.place import Place
 from ambient_train.data.values import ValueMap, find_range
 
@@ -48,9 +50,14 @@ def mapped_images(
     return np.ascontiguousarray(pixels), stored, notes
 
 
-def notes_on_floats(images: np.ndarray, sigma: np.ndarray | None, values: ValueMap | None) -> tuple[str, ...]:
-    """`float_notes`, where the floats are said to be pixels."""
-    return float_notes(images, sigma) if values is None else ()
+def notes_on_floats(images: np.ndarray, noise: StatedNoise, values: ValueMap | None, path: Path) -> tuple[str, ...]:
+    """`check_floats`, where the floats are said to be pixels."""
+    if values is not None:
+        return ()
+    levels = noise.sigma
+    if noise.pattern is not None and levels is not None:
+        levels = levels.reshape(-1, 1, 1, 1) * noise.pattern
+    return check_floats(images, levels, path)
 
 
 def clean_again(

@@ -19,7 +19,7 @@ def _open(spec: str) -> Source:
     images, values, notes = mapped_images(array, str(path), asked, "npy")
     count = len(images)
     label_file = path.with_suffix(".labels.npy")
-    noise = noise_beside(path, path.stem, images.shape, StatedNoise())
+    noise, said = noise_beside(path, path.stem, images.shape, StatedNoise())
     noise = noise.or_counts(values, count, asked.counts is not None).in_pixels(values)
     images = clean_again(images, array, str(path), values, noise.sigma)
     return Source(
@@ -28,7 +28,7 @@ def _open(spec: str) -> Source:
         read=lambda ids: images[ids],
         labels=as_labels(load_npy(label_file), count, str(label_file)) if label_file.is_file() else None,
         sigma_n=noise.sigma,
-        notes=(*notes, *noise.notes(), *notes_on_floats(images, noise.sigma, values)),
+        notes=(*notes, *said, *noise.notes(), *notes_on_floats(images, noise, values, path)),
         values=values,
         pattern=noise.pattern,
         spectrum=noise.spectrum,
