@@ -81,7 +81,7 @@ def in_values(spec: str, values: ValueMap | None) -> str:
         return spec
     there = with_map(spec, values.low, values.high, values.counts)
     try:
-        return there if open_source(spec).values is not None else spec
+        return there if open_source(spec).values not in (None, values) else spec
     except DataError:  # floats beyond [-1, 1] are numbers that only a map makes pixels
         try:
             open_source(there)

@@ -144,6 +144,22 @@ def arranged(array: np.ndarray, where: str) -> np.ndarray:
     )
 
 
+TRUTH = ("", "; store False and True as uint8, 0 and 255")
+"""What to do about truth values, which are no grey levels."""
+
+
+def check_finite(images: np.ndarray, where: str) -> None:
+    """Raise DataError naming the first images [N, ...] with values that are missing."""
+    bad = np.flatnonzero([not np.isfinite(image).all() for image in images])
+    if len(bad):
+        values = sum(int((~np.isfinite(images[k])).sum()) for k in bad)
+        shown = ", ".join(map(str, bad[:4].tolist())) + ", ..." * (len(bad) > 4)
+        raise DataError(
+            f"{where}: {values:,} values are not finite, in {len(bad):,} images ({shown}): a missing pixel has no "
+            "noise level; fill them, or leave such images out"
+        )
+
+
 def as_images(array: np.ndarray, where: str) -> np.ndarray:
     """`arranged` images of uint8, or of floats in units of [-1, 1].
 
@@ -153,11 +169,11 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype.kind != "f":
-        raise DataError(f"{where}: values of type {array.dtype}; images are uint8 (0..255) or floats (-1..1)")
+        how = TRUTH[array.dtype.kind == "b"]
+        raise DataError(f"{where}: values of type {array.dtype}; images are uint8 (0..255) or floats (-1..1){how}")
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, np.float32)
-    if not np.isfinite(array).all():
-        raise DataError(f"{where}: {int((~np.isfinite(array)).sum())} values are not finite")
+    check_finite(array, where)
     low, high = float(array.min()), float(array.max())
     if low >= 0 and high > 16:
         raise DataError(

@@ -58,27 +58,36 @@ class Fits:
 
     def write(self, path: Path, images: np.ndarray, like: BinaryIO | None, inside: str) -> None:
         fits: Any = import_extra("astropy.io.fits", "science", f"{path}: writing FITS")
-        stored, header = as_stored(images), None
+        stored = as_stored(images)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if like is not None:
+            if like is None:
+                stored = stored if images.shape[1] == 1 else images[0] if len(images) == 1 else images
+                made = [fits.PrimaryHDU(stored)]
+            else:
                 with _opened(fits, unpacked(like, str(path))[0], str(path)) as hdus:
                     chosen = _chosen(_images(hdus), inside, str(path))
-                    header = chosen.header.copy(strip=True)
                     if int(np.prod(chosen.shape)) == stored.size:
                         stored = images.reshape(chosen.shape)
-                for key in ("BSCALE", "BZERO", "BLANK"):
-                    header.remove(key, ignore_missing=True)
-            elif images.shape[1] == 3:
-                stored = images[0] if len(images) == 1 else images
-            if not path.name.lower().endswith(".fz"):
-                fits.PrimaryHDU(stored, header).writeto(path, overwrite=True)
-                return
-            whole = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4
-            packed = fits.CompImageHDU(
-                stored, header, compression_type="RICE_1" if whole else "GZIP_2", quantize_level=0
-            )
-            fits.HDUList([fits.PrimaryHDU(), packed]).writeto(path, overwrite=True)
+                    made = [unit for hdu in hdus if (unit := _again(fits, hdu, chosen, stored)) is not None]
+            fits.HDUList(made).writeto(path, overwrite=True)
+
+
+def _again(fits: Any, hdu: Any, chosen: Any, stored: np.ndarray) -> Any:
+    """A unit of a file as it is written again: the image with its new values, others as they are.
+
+    None for what states the noise, which would be wrong of restored images, and for other units that are packed.
+    """
+    if hdu is not chosen:
+        first, plain = isinstance(hdu, fits.PrimaryHDU), not hasattr(hdu, "compression_type")
+        return hdu.copy() if first or (plain and columns.plain(hdu.name) not in columns.NOISE_NAMES) else None
+    header = hdu.header.copy(strip=True)
+    for key in ("BSCALE", "BZERO", "BLANK"):
+        header.remove(key, ignore_missing=True)
+    if not hasattr(hdu, "compression_type"):
+        return (fits.PrimaryHDU if isinstance(hdu, fits.PrimaryHDU) else fits.ImageHDU)(stored, header)
+    whole = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4
+    return fits.CompImageHDU(stored, header, compression_type="RICE_1" if whole else "GZIP_2", quantize_level=0)
 
 
 def _opened(fits: Any, file: BinaryIO, where: str) -> Any:

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.data.formats.arrays import as_labels
-from ambient_train.data.formats.columns import pick_noise
+from ambient_train.data.formats.arrays import TRUTH, as_labels
+from ambient_train.data.formats.columns import NOISE_NAMES, pick_noise, plain
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_chw, as_stored, check_shape, layout
 from ambient_train.data.formats.limits import check_array_size, check_expansion
@@ -86,7 +86,7 @@ class Hdf5:
                 f"of an HDF5 file the data set /{name} is read, not {_some('/' + n for n in unread)}; "
                 "`file.h5:/NAME` chooses another"
             )
-        if attributes := _attributes(store, sets, name):
+        if attributes := _attributes(store, name):
             notes.append(
                 f"attributes of an HDF5 file are not read: {_some(attributes)}; noise levels are read from a data set "
                 "`sigma` beside the images"
@@ -99,17 +99,27 @@ class Hdf5:
 
     def write(self, path: Path, images: np.ndarray, like: BinaryIO | None, inside: str) -> None:
         h5py: Any = import_extra("h5py", "science", f"{path}: writing HDF5")
-        name, stored = inside, as_stored(images)
-        if like is not None:
-            with h5py.File(like, "r") as store:
-                sets = _datasets(h5py, store, str(path))
-                name = _chosen(sets, _met_as(h5py, store, sets, inside), str(path))
-                if sets[name].size == stored.size:
-                    _, _, _, last = layout(sets[name].shape, str(path))
-                    arranged = images.transpose(0, 2, 3, 1) if last else images
-                    stored = arranged.reshape(sets[name].shape)
-        with h5py.File(path, "w") as store:
-            store.create_dataset(name.strip("/") or "images", data=stored)
+        stored = as_stored(images)
+        if like is None:
+            with h5py.File(path, "w") as made:
+                made.create_dataset(inside.strip("/") or "images", data=stored)
+            return
+        with h5py.File(like, "r") as store, h5py.File(path, "w") as made:
+            sets = _datasets(h5py, store, str(path))
+            name = _chosen(sets, _met_as(h5py, store, sets, inside), str(path))
+            if sets[name].size == stored.size:
+                _, _, _, last = layout(sets[name].shape, str(path))
+                arranged = images.transpose(0, 2, 3, 1) if last else images
+                stored = arranged.reshape(sets[name].shape)
+            for other, dataset in sets.items():
+                kept = dataset.external is None and not dataset.is_virtual and not _of_noise(other, name)
+                if other != name and kept:
+                    store.copy(dataset, made.require_group("/" + other.rpartition("/")[0]), other.rpartition("/")[2])
+            made.create_dataset(name, data=stored.astype(sets[name].dtype, copy=False))
+            for _, holder, same in _holders(store, made, name):
+                for key, value in holder.attrs.items():
+                    if key not in _OF_THE_FORMAT:
+                        same.attrs[key] = value
 
 
 def _datasets(h5py: Any, store: Any, where: str) -> dict[str, Any]:
@@ -132,12 +142,23 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(every[:_NAMED]) + ", ..." * (len(every) > _NAMED)
 
 
-def _attributes(store: Any, sets: dict[str, Any], name: str) -> list[str]:
+def _attributes(store: Any, name: str) -> list[str]:
     """Names of the attributes that people gave to the data set, to the groups above it and to the file."""
-    parts = name.split("/")[:-1]
-    above = ["/".join(parts[: k + 1]) for k in range(len(parts))]
-    holders = [("/", store), *((f"/{path}", store[path]) for path in above), (f"/{name}", sets[name])]
-    return [f"{where}@{key}" for where, holder in holders for key in holder.attrs if key not in _OF_THE_FORMAT]
+    holders = _holders(store, store, name)
+    return [f"{where}@{key}" for where, holder, _ in holders for key in holder.attrs if key not in _OF_THE_FORMAT]
+
+
+def _holders(store: Any, other: Any, name: str) -> list[tuple[str, Any, Any]]:
+    """(path, that in `store`, that in `other`) of the file, the groups above a data set, and the data set itself."""
+    parts = name.split("/")
+    paths = ["/", *("/" + "/".join(parts[: k + 1]) for k in range(len(parts)))]
+    return [(path, store[path], other[path]) for path in paths]
+
+
+def _of_noise(name: str, images: str) -> bool:
+    """Whether a data set beside the images says how noisy they are: of restored ones it would be wrong."""
+    word, folder = plain(name.rpartition("/")[2]), name.rpartition("/")[0]
+    return folder == images.rpartition("/")[0] and (word in NOISE_NAMES or word == SPECTRUM)
 
 
 def _met_as(h5py: Any, store: Any, sets: dict[str, Any], inside: str) -> str:
@@ -163,7 +184,11 @@ def _chosen(sets: dict[str, Any], inside: str, where: str) -> str:
     if usual and [n.rpartition("/")[2].lower() for n in usual].count(usual[0].rpartition("/")[2].lower()) == 1:
         return usual[0]
     if not able:
-        raise DataError(f"{where}: no data set of images in it")
+        held = _some(f"/{n} ({d.dtype} {list(d.shape)})" for n, d in sets.items()) or "none"
+        raise DataError(
+            f"{where}: no data set of images in it, two axes or more of numbers; its data sets: {held}"
+            + TRUTH[any(d.dtype.kind == "b" for d in sets.values())]
+        )
     raise UsageError(
         f"{where}: several data sets could be the images ({shown}): name one, as in {where}:/{next(iter(able))}"
     )

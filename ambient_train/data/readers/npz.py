@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,16 @@ from ambient_train.data.formats.noise_arrays import (
     read_from,
     with_spectrum,
 )
+from ambient_train.data.formats.written_again import Numbers, numbers_of, write_npz_again
 from ambient_train.data.place import Place, place
 from ambient_train.data.readers import Reader
-from ambient_train.data.source import Source, source_name
+from ambient_train.data.source import ArrayFile, Source, source_name
 from ambient_train.data.values import ValueMap
 
 IMAGE_KEYS = ("images", "arr_0")
 _PARTS = ("train", "val", "valid", "test")
 _LAYOUTS = (("{}_images", "{}_labels", "{}_{}"), ("x_{}", "y_{}", "{1}_{0}"))  # MedMNIST's, and Keras's
+_RESTORED = "noise_before"
 _OUR_OWN = ("prepared", "classes", "heldout", "group", KEY)
 
 
@@ -64,7 +67,10 @@ def _open(spec: str) -> Source:
         stated = as_deviation(load_npz(path, only={level})[level], level, f"{path}:{level}")
         inside = as_noise(stated, images.shape, f"{path}:{level}")
         notes = [read_from(level, f"the array {level}")] if level != "sigma" else []
-    in_pixels = kept is not None and IN_DATA not in kept and not place_asked.mapped
+    before = None if kept is None or IN_DATA in kept else ValueMap.from_dict(kept, f"{path}:{KEY}")
+    if before is not None and place_asked.mapped and inside.sigma is not None:  # as the values, in their units
+        inside = replace(inside, sigma=inside.sigma * np.float32(before.unit))
+    in_pixels = before is not None and not place_asked.mapped
     noise, said = noise_beside(path, path.stem, images.shape, inside)
     notes = [*said] if said and inside.sigma is not None else [*notes, *said]
     noise = with_spectrum(noise, arrays.get(SPECTRUM), images.shape, f"{path}:{SPECTRUM}")
@@ -73,6 +79,8 @@ def _open(spec: str) -> Source:
         noise = noise.in_pixels(values)
     if not in_pixels:
         images = clean_again(images, arrays[key], f"{path}:{key}", values, noise.sigma)
+    of_array = (None, None) if in_pixels else (values, before)
+    numbers = numbers_of(arrays[key].dtype, *of_array)
     return Source(
         name=source_name(path),
         count=count,
@@ -92,6 +100,7 @@ def _open(spec: str) -> Source:
         values=values,
         pattern=noise.pattern,
         spectrum=noise.spectrum,
+        file=_file(path, (key,), {level or "sigma", SPECTRUM}, numbers),
     )
 
 
@@ -142,7 +151,12 @@ def _of_parts(
         classes=classes,
         notes=(*mapped, *notes, *notes_on_floats(images, noise, values, path)),
         values=values,
+        file=_file(path, image_keys, sigma_keys, numbers_of(whole.dtype, values)),
     )
+
+
+def _file(path: Path, keys: Sequence[str], without: Collection[str], numbers: Numbers) -> ArrayFile:
+    return ArrayFile(path.name, lambda new, restored: write_npz_again(new, path, keys, without, restored, numbers))
 
 
 def _level_of_parts(
@@ -160,7 +174,9 @@ def _level_of_parts(
 
 
 def _level(held: Mapping[str, Held], others: Collection[str], shape: Sequence[int]) -> str | None:
-    """The array that states the noise of images of that shape."""
+    """The array that states the noise of images of that shape; none of restored ones, whose `std` is another."""
+    if _RESTORED in held:
+        return None
     shapes = {name: it.shape for name, it in held.items() if it.shape is not None and name not in others}
     return columns.pick_noise(shapes, shape)
 
