@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,10 @@ def show_source(spec: str, path: Path, *, overwrite: bool = False) -> Shown:
     notes = [*source.notes, *([source.question] if source.question else [])]
     if unreadable:
         notes.append(f"{len(unreadable):,} of the images looked at cannot be read, such as {unreadable[0]}")
+    if source.tree is not None:
+        notes += [
+            f"{n:,} of the images looked at: {what}" for what, n in Counter(source.tree.converted.values()).items()
+        ]
     noisy = int((sigma > 0).sum())
     heldout = None if source.heldout is None else int(source.heldout.sum())
     shown = Shown(str(path), spec, source.count, source.count - noisy, noisy, heldout, tuple(unreadable), tuple(notes))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.formats.arrays import TRUTH, as_labels
-from ambient_train.data.formats.columns import NOISE_NAMES, pick_noise, plain
+from ambient_train.data.formats.columns import pick_noise
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_chw, as_stored, check_shape, layout
 from ambient_train.data.formats.limits import check_array_size, check_expansion
@@ -111,9 +111,9 @@ class Hdf5:
                 _, _, _, last = layout(sets[name].shape, str(path))
                 arranged = images.transpose(0, 2, 3, 1) if last else images
                 stored = arranged.reshape(sets[name].shape)
+            left_out = {name, *_of_noise(sets, name, images.shape)}
             for other, dataset in sets.items():
-                kept = dataset.external is None and not dataset.is_virtual and not _of_noise(other, name)
-                if other != name and kept:
+                if other not in left_out and dataset.external is None and not dataset.is_virtual:
                     store.copy(dataset, made.require_group("/" + other.rpartition("/")[0]), other.rpartition("/")[2])
             made.create_dataset(name, data=stored.astype(sets[name].dtype, copy=False))
             for _, holder, same in _holders(store, made, name):
@@ -155,10 +155,12 @@ def _holders(store: Any, other: Any, name: str) -> list[tuple[str, Any, Any]]:
     return [(path, store[path], other[path]) for path in paths]
 
 
-def _of_noise(name: str, images: str) -> bool:
-    """Whether a data set beside the images says how noisy they are: of restored ones it would be wrong."""
-    word, folder = plain(name.rpartition("/")[2]), name.rpartition("/")[0]
-    return folder == images.rpartition("/")[0] and (word in NOISE_NAMES or word == SPECTRUM)
+def _of_noise(sets: dict[str, Any], images: str, shape: tuple[int, ...]) -> set[str]:
+    """The data sets that say how noisy images of `shape` (N, C, H, W) are: of restored ones they would be wrong."""
+    folder = images.rpartition("/")[0]
+    beside = {n.rpartition("/")[2]: n for n in sets if n.rpartition("/")[0] == folder and n != images}
+    level = pick_noise({n: sets[beside[n]].shape for n in beside if n != "labels"}, shape)
+    return {beside[n] for n in (level, SPECTRUM) if n in beside}
 
 
 def _met_as(h5py: Any, store: Any, sets: dict[str, Any], inside: str) -> str:
