@@ -29,16 +29,9 @@ _WORSE = re.compile(
     r"(input|raw|lr|lq|low_?res|low_?resolution|low_?quality|noisy|noise|noised|degraded|corrupted|distorted)s?([_=x-]?\d+)?"
 )
 _PAIRS = (
-    *(
-        ("low", "high"),
-        ("short", "long"),
-        ("dark", "bright"),
-        ("dark", "normal"),
-        ("low", "normal"),
-        ("source", "target"),
-    ),
+    *(("low", "high"), ("low", "normal"), ("dark", "normal"), ("dark", "bright"), ("short", "long")),
     *(("blur", "sharp"), ("blurred", "sharp"), ("blurry", "sharp"), ("hazy", "clear"), ("rain", "norain")),
-    *(("rainy", "clean"), ("input", "output"), ("before", "after"), ("compressed", "raw")),
+    *(("rainy", "clean"), ("input", "output"), ("source", "target"), ("before", "after"), ("compressed", "raw")),
 )
 """Two versions of one scene: those words are classes elsewhere, so that the same names in both have to say it, too."""
 _AROUND = re.compile(
@@ -59,8 +52,8 @@ _NUMBERED = re.compile(r"^(\d{5}/)?img\d{8}\.\w+$")
 class Folders:
     """labels int64 [N] (-1 = unknown) with their classes; heldout bool [N]; group int64 [N]: images of one scene, as
     its clean and its noisy version, share a number. Each None where the folders say nothing of it. clean, noisy: names
-    of folders that are kinds of noise, or versions of one scene. may_be_classes: whether
-    elsewhere such names are classes.
+    of folders that are kinds of noise, or versions of one scene. may_be_classes: whether such names are classes
+    elsewhere.
     """
 
     labels: np.ndarray | None = None
