@@ -37,7 +37,8 @@ CHECK_HELP = (
     "The noise level and the label of each image of a folder or .zip stand in a table with a header beside the images, "
     f"named {_list(TABLE_STEMS)} and ending in {_list(TABLE_SUFFIXES)} (any case of letters). Its columns: "
     f"{_list(FILE_COLUMNS[:3])}, the name of an image, or of a folder for all images in it; {_list(SIGMA_COLUMNS)}, "
-    f"the standard deviation of its noise in units of [-1, 1], 0 = clean; {_list(LABEL_COLUMNS)}, its class. "
+    "the standard deviation of its noise (or the variance, where that is its name) in units of [-1, 1], for files of "
+    f"numbers in theirs, 0 = clean; {_list(LABEL_COLUMNS)}, its class. "
     "Or sigma.npy holds one level an image, in the sorted order of their names. A table of another name is read if it "
     "has a level for every image. An .npz holds the arrays images, labels and sigma. What is not read is named in a "
     "note, and so is a level that the pixels contradict.\n\n"
@@ -237,10 +238,12 @@ def _show(report: Any) -> None:
     table = Table(title=escape(report.source), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     heldout = "" if report.heldout is None else f" ({report.heldout:,} of them held out)"
     unit = "units of [-1, 1]"
+    mapped = report.value_range
     rows = [
         ("images", f"{report.readable:,} of {report.count:,} readable{heldout}"),
         ("size", ", ".join(f"{size}: {count:,}" for size, count in list(report.resolution.items())[:8])),
         ("mode", ", ".join(f"{mode}: {count:,}" for mode, count in report.mode.items()) + f", {report.dtype}"),
+        *([("values", f"{mapped[0]:.6g} to {mapped[1]:.6g} become -1 to 1")] if mapped else []),
         ("mean", ", ".join(f"{v:.4f}" for v in report.mean) + f" ({unit})"),
         ("std", ", ".join(f"{v:.4f}" for v in report.std) + f" ({unit})"),
         ("labels", "none" if report.labels is None else _classes(report)),
@@ -249,11 +252,16 @@ def _show(report: Any) -> None:
     for key, value in rows:
         table.add_row(key, escape(value))
     console.print(table)
+    if mapped:
+        console.print(escape(f"noise levels in {report.unit}, and behind them in {unit}"))
     levels = Table("sigma", "images", "SNR (dB)", "estimated from the pixels", box=None, padding=(0, 2, 0, 0))
     for level in report.levels:
         snr = "clean" if level["snr_db"] is None else f"{level['snr_db']:.2f}"
-        guess = "-" if level["estimated_sigma"] is None else f"{level['estimated_sigma']:.3f}"
-        levels.add_row(f"{level['sigma']:g}", f"{level['images']:,}", snr, guess)
+        seen, guess = level["estimated_sigma"], "-"
+        if seen is not None:
+            guess = f"{level['estimated_told']:.4g} ({seen:.3f})" if mapped else f"{seen:.3f}"
+        stated = f"{level['told']:.4g} ({level['sigma']:.4g})" if mapped else f"{level['sigma']:g}"
+        levels.add_row(stated, f"{level['images']:,}", snr, guess)
     console.print(levels)
     for group in report.duplicate_examples:
         console.print(escape(f"copies: {', '.join(group)}"))

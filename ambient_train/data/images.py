@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.values import ValueMap
+from ambient_train.data.values import ValueMap, told_in
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +118,9 @@ class ImageSet:
         text = ", ".join(f"{n:,} at {level:.3g}" for level, n in zip(levels, counts, strict=True))
         if len(levels) > _SHOWN_LEVELS:
             text = f"{len(levels):,} levels from {levels[0]:.3g} to {levels[-1]:.3g}, median {np.median(noisy):.3g}"
-        return f"{len(noisy):,} of {len(self):,} images came with noise: {text}"
+        factor, words = told_in(self.values)
+        unit = "" if self.values is None else f" (units of [-1, 1]; 1 is {factor:.6g} in {words})"
+        return f"{len(noisy):,} of {len(self):,} images came with noise: {text}{unit}"
 
     def subset(self, index: np.ndarray | slice) -> ImageSet:
         """The images at `index` (whole numbers, a mask or a slice), with their ids."""

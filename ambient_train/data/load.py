@@ -16,7 +16,7 @@ from ambient_train.data.place import is_there, with_map
 from ambient_train.data.readers import open_source
 from ambient_train.data.resize import area_resize
 from ambient_train.data.source import Source
-from ambient_train.data.values import ValueMap
+from ambient_train.data.values import UNIT, ValueMap, told_in
 from ambient_train.stateless import hash_uniform
 
 Split = Literal["train", "heldout", "all"]
@@ -60,7 +60,7 @@ def load_images(
     noise = resized(stated, size, images.shape[-1], spec)
     sigma = noise.sigma
     if source.sigma_n is not None and sigma is not None and sigma.any():
-        notes += _noise_notes(source.sigma_n[ids], sigma, images)
+        notes += _noise_notes(source.sigma_n[ids], sigma, images, told_in(source.values))
     labels = None if source.labels is None else source.labels[ids]
     if labels is not None and (labels < 0).any():
         notes.append(f"{int((labels < 0).sum()):,} of {len(labels):,} images have no label, so no labels are used")
@@ -81,7 +81,7 @@ def in_values(spec: str, values: ValueMap | None) -> str:
         return spec
     there = with_map(spec, values.low, values.high, values.counts)
     try:
-        return there if open_source(spec).values is not None else spec
+        return there if open_source(spec).values not in (None, values) else spec
     except DataError:  # floats beyond [-1, 1] are numbers that only a map makes pixels
         try:
             open_source(there)
@@ -136,7 +136,10 @@ def split_ids(source: Source, split: Split, holdout: float | None) -> np.ndarray
     if source.regions is not None:
         train, heldout = source.regions(share)
     else:
-        heldout = hash_uniform(ids if source.group is None else source.group, _HOLDOUT) < share
+        place = hash_uniform(ids if source.group is None else source.group, _HOLDOUT)
+        heldout = place < share
+        if share and not heldout.any() and np.ptp(place) > 0:  # of few images or scenes: the one that comes first
+            heldout = place == place.min()
         train = ~heldout
     chosen = ids[heldout if split == "heldout" else train]
     if len(chosen) == 0:
@@ -148,12 +151,13 @@ def _converted(source: Source) -> Counter[str]:
     return Counter() if source.tree is None else Counter(source.tree.converted.values())
 
 
-def _noise_notes(stated: np.ndarray, sigma: np.ndarray, images: np.ndarray) -> list[str]:
+def _noise_notes(stated: np.ndarray, sigma: np.ndarray, images: np.ndarray, told: tuple[float, str]) -> list[str]:
     """What happens to the noise that images came with: other levels at another size, units that cannot be."""
     notes = []
     before, after = np.unique(stated[stated > 0]), np.unique(sigma[sigma > 0])
     if not np.array_equal(before, after):
-        pairs = [f"{a:.3g} -> {b:.3g}" for a, b in zip(before, after, strict=True)]
+        factor, unit = told[0], "" if told[1] == UNIT else f" ({told[1]})"
+        pairs = [f"{a * factor:.3g} -> {b * factor:.3g}" for a, b in zip(before, after, strict=True)]
         text = ", ".join(pairs if len(pairs) <= 4 else [pairs[0], "...", pairs[-1]])
-        notes.append(f"averaging pixels lowers the noise: levels {text} at {images.shape[-1]} pixels")
+        notes.append(f"averaging pixels lowers the noise: levels {text} at {images.shape[-1]} pixels{unit}")
     return notes + unit_notes(stated, images.dtype == np.uint8)

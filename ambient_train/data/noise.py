@@ -54,9 +54,14 @@ def unit_notes(stated: np.ndarray, eight_bits: bool) -> list[str]:
 
 
 def stated_notes(
-    stated: np.ndarray, fine: np.ndarray, coarse: np.ndarray, coefficients: int, eight_bits: bool
+    stated: np.ndarray,
+    fine: np.ndarray,
+    coarse: np.ndarray,
+    coefficients: int,
+    eight_bits: bool,
+    told: tuple[float, str] = (1.0, ""),
 ) -> list[str]:
-    """Sentences where stated and visible noise differ, each with both numbers.
+    """Sentences where stated and visible noise differ, each with both numbers, times the factor and in the unit `told`.
 
     stated, fine, coarse: [N], the level of each image, its `estimate_noise`, and that of its `halved` pixels.
     coefficients: how many HH one image has. Less noise than stated (units, correlated or other noise, clipping) is said
@@ -65,7 +70,9 @@ def stated_notes(
     """
     keep = np.isfinite(fine) & np.isfinite(coarse)
     stated, fine, coarse = stated[keep], fine[keep], coarse[keep]
-    notes = _clean_notes(fine[stated == 0], coarse[stated == 0])
+    factor, unit = told
+    of = f" ({unit})" if unit else ""
+    notes = _clean_notes(fine[stated == 0], coarse[stated == 0], factor, of)
     little: list[tuple[float, float]] = []
     much: list[tuple[float, float]] = []
     for index in _by_level(stated):
@@ -78,12 +85,14 @@ def stated_notes(
             much.append((level, seen))
     for pairs, why in ((little, ", noise that is correlated or not Gaussian, or clipped pixels"), (much, "")):
         if pairs:
-            shown = "; ".join(f"{level:.3g} stated, {seen:.3g} seen" for level, seen in pairs[:4])
+            shown = (
+                "; ".join(f"{level * factor:.3g} stated, {seen * factor:.3g} seen" for level, seen in pairs[:4]) + of
+            )
             more = f"; and {len(pairs) - 4} more" if len(pairs) > 4 else ""
             level, seen = pairs[-1]
             grey = level / 127.5
-            unit = f" ({level:.3g} grey levels of 255 are {grey:.3g})" if 0.8 < seen / grey < 1.25 else ""
-            notes.append(f"the pixels show another noise than is stated: {shown}{more}{unit}: other units{why}?")
+            hint = f" ({level:.3g} grey levels of 255 are {grey:.3g})" if 0.8 < seen / grey < 1.25 and not unit else ""
+            notes.append(f"the pixels show another noise than is stated: {shown}{more}{hint}: other units{why}?")
     return notes
 
 
@@ -117,7 +126,7 @@ def _by_level(stated: np.ndarray) -> list[np.ndarray]:
     return [part for part in np.array_split(order, _GROUPS) if len(part)]
 
 
-def _clean_notes(fine: np.ndarray, coarse: np.ndarray) -> list[str]:
+def _clean_notes(fine: np.ndarray, coarse: np.ndarray, factor: float, unit: str) -> list[str]:
     if len(fine) < _FEW:
         return []
     roughest = np.argsort(fine, kind="stable")[-(len(fine) // 4) :]
@@ -126,6 +135,7 @@ def _clean_notes(fine: np.ndarray, coarse: np.ndarray) -> list[str]:
         if seen > _VISIBLE and np.median(coarse[index]) < _WHITE * seen:
             return [
                 f"{len(fine):,} images count as clean (noise 0), but {who} of them show white noise of about "
-                f"{seen:.3g}: state their level, in a dataset.csv (columns file, sigma) or an array `sigma`"
+                f"{seen * factor:.3g}{unit}: state their level, in a dataset.csv (columns file, sigma) or an array "
+                "`sigma`"
             ]
     return []

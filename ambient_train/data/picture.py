@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ambient_train.data.load import subset_ids
 from ambient_train.data.noise import estimate_noise
 from ambient_train.data.readers import open_source
 from ambient_train.data.source import Source
+from ambient_train.data.values import OF_FILES, UNIT, told_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,6 +70,10 @@ def show_source(spec: str, path: Path, *, overwrite: bool = False) -> Shown:
     notes = [*source.notes, *([source.question] if source.question else [])]
     if unreadable:
         notes.append(f"{len(unreadable):,} of the images looked at cannot be read, such as {unreadable[0]}")
+    if source.tree is not None:
+        notes += [
+            f"{n:,} of the images looked at: {what}" for what, n in Counter(source.tree.converted.values()).items()
+        ]
     noisy = int((sigma > 0).sum())
     heldout = None if source.heldout is None else int(source.heldout.sum())
     shown = Shown(str(path), spec, source.count, source.count - noisy, noisy, heldout, tuple(unreadable), tuple(notes))
@@ -102,8 +108,7 @@ def _draw(
     from ambient_theory.shared.palette import BLUE, ORANGE
     from ambient_theory.shared.plotting import new_figure
 
-    unit = 1.0 if source.values is None else source.values.unit
-    told = "units of [-1, 1]" if source.values is None else "units of the files"
+    unit, told = told_in(source.values)
     kinds = [k for k, (ids, _) in enumerate(parts) if len(ids)]
     text = _words(shown, source)
     heights = [2.3] * len(kinds) + [2.9, 0.4 + 0.15 * (text.count("\n") + 1)]
@@ -121,7 +126,7 @@ def _draw(
         values = np.concatenate([image.reshape(-1) for image in parts[k][1]])
         counts, edges = np.histogram(values if source.values is None else source.values.to_values(values), _BINS)
         left.stairs(counts / len(values), edges, color=(BLUE, ORANGE)[k], label=NAMES[k], linewidth=1.4)
-    left.set(title="values", xlabel=told, ylabel="share of pixels", yscale="log")
+    left.set(title="values", xlabel=UNIT if source.values is None else OF_FILES, ylabel="share of pixels", yscale="log")
     left.legend()
     if shown.noisy:
         levels, what = sigma[sigma > 0] * unit, "stated noise levels of noisy images"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
     from ambient_train.data.formats.trees import Tree
     from ambient_train.data.values import ValueMap
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """One file of arrays that can be written again. write(path, restored): with other pixels [C, H, W] for some ids, in
+    its own type and layout, without what states the noise."""
+
+    name: str
+    write: Callable[[Path, Mapping[int, np.ndarray]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +37,8 @@ class Source:
     one sentence each; nobody may learn of it later from a result. values: how the numbers of the files became pixels,
     None for the fixed map of 8 bits and for floats that are pixels already. pattern float32 [count, 1 or C, H, W],
     spectrum float32 [1 or C, H, W//2 + 1]: noise that is not white, as in `ImageSet`. question: what must be answered
-    before the images can be used, in a sentence that says how; "" where nothing is open.
+    before the images can be used, in a sentence that says how; "" where nothing is open. file: the file of arrays that
+    all images are in, None for others.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Source:
     pattern: np.ndarray | None = None
     spectrum: np.ndarray | None = None
     question: str = ""
+    file: ArrayFile | None = None
 
 
 def source_name(path: Path) -> str:

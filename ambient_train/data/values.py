@@ -117,6 +117,17 @@ class ValueMap:
             raise DataError(f"{where}: not a map of values to pixels ({error})") from None
 
 
+UNIT, OF_FILES = "units of [-1, 1]", "the units of the files"
+TRANSFORMED = "units of the transformed counts, in which it is 1"
+
+
+def told_in(values: ValueMap | None) -> tuple[float, str]:
+    """(factor, words): a noise level in units of [-1, 1] times the factor is one in the units in which it is told."""
+    if values is None:
+        return 1.0, UNIT
+    return values.unit, OF_FILES if values.counts is None else TRANSFORMED
+
+
 def values_of(described: Mapping[str, Any] | None) -> ValueMap | None:
     """The map that a manifest keeps with what it says of the data; None where the data have none."""
     stored = (described or {}).get("values")
@@ -134,7 +145,7 @@ def find_range(
     asked = place.range
     if asked is not None and not asked.percent:
         made = ValueMap(asked.low, asked.high, dtype, kind, place.counts)
-        return made, _said_of_counts(made)
+        return made, (_said(made), *_said_of_counts(made))
     chosen = asked or DEFAULT
     index = np.unique(np.linspace(0, count - 1, min(count, _SAMPLED_IMAGES)).astype(int))
     room = max(1, _SAMPLED_VALUES // len(index))
@@ -153,7 +164,9 @@ def find_range(
     if not low < high:
         raise DataError(f"{where}: all values looked at are {low:g}: give their range, as in {where}:range=0..4095")
     made = ValueMap(low, high, dtype, kind, place.counts)
-    return made, (_said(made, sample, chosen, len(index)), *_said_of_counts(made))
+    of = f"{chosen.low:g} and {chosen.high:g} % of the values of {len(index):,} images"
+    said = f"{_said(made, of)}; `:range=LOW..HIGH` behind the path chooses another range{_reach(made, sample)}"
+    return made, (said, *_said_of_counts(made))
 
 
 def _said_of_counts(made: ValueMap) -> tuple[str, ...]:
@@ -167,14 +180,19 @@ def _said_of_counts(made: ValueMap) -> tuple[str, ...]:
     )
 
 
-def _said(made: ValueMap, sample: np.ndarray, chosen: Range, images: int) -> str:
-    text = (
-        f"values of type {made.dtype}: {made.low:.6g} to {made.high:.6g} ({chosen.low:g} and {chosen.high:g} % of the "
-        f"values of {images:,} images) become -1 to 1, nothing is clipped; noise levels are in the units of the files; "
-        "`:range=LOW..HIGH` behind the path chooses another range"
+def _said(made: ValueMap, of: str = "as is asked") -> str:
+    """What becomes -1 and 1, and which unit levels have. Counts have their own sentence on that."""
+    unit = f"; noise levels are in the units of the files, {made.unit:.6g} of which are 1 in units of [-1, 1]"
+    return (
+        f"values of type {made.dtype}: {made.low:.6g} to {made.high:.6g} ({of}) become -1 to 1, nothing is clipped"
+        + unit * (made.counts is None)
     )
+
+
+def _reach(made: ValueMap, sample: np.ndarray) -> str:
+    """How far values lie beyond the map, where that is far."""
     least, most = float(sample.min()), float(sample.max())
     reach = float(np.abs(made.to_pixels(np.array([least, most]))).max())
-    if reach > _FAR:
-        text += f"; values reach from {least:.6g} to {most:.6g}, which is {reach:.3g} in units of [-1, 1]"
-    return text
+    if reach <= _FAR:
+        return ""
+    return f"; values reach from {least:.6g} to {most:.6g}, which is {reach:.3g} in units of [-1, 1]"

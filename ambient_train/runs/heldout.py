@@ -115,7 +115,7 @@ class HeldOut:
         images = None if self.config.one_step else self.clean
         if images is None:
             return None
-        if half:
+        if half and self.criterion == "denoise":
             images = images.subset(halves(images.ids, self.evaluation.seed)[1])
         return self._measure(network, images, self.levels, device)
 

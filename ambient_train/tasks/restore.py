@@ -236,8 +236,12 @@ def _finish(folder: RestorationFolder, notes: list[str], listener: Listener) -> 
     files = folder.write_files()
     folder.write_arrays()
     folder.write_grid()
-    if isinstance(noisy.tree, FrameTree) and (left := len(noisy.tree.images) - len(noisy.images)):
-        notes = [*notes, f"{left:,} images of these files were not asked for and stand in restored/ as they were"]
+    if noisy.tree is not None and (left := len(noisy.tree.images) - len(noisy.images)):
+        where = "stand in restored/ as they were" if isinstance(noisy.tree, FrameTree) else "are not in restored/"
+        notes = [
+            *notes,
+            f"{left:,} images of these files (held out, or beyond --max-images) were not asked for and {where}",
+        ]
     scores = _scores(folder, listener)
     if scores is not None:
         atomic_write_text(folder.path / "scores.json", json.dumps(scores, indent=1) + "\n")

@@ -36,6 +36,7 @@ ROWS = 1024
 """Samples in a chunk: what is lost when a process is killed."""
 SUMMARY = ("sample", "sample_mean", "std", "q05", "q50", "q95")
 _BLOCK, _SHOWN = 1024, 8
+_LOSSLESS = ("png", "bmp", "tif", "tiff", "ppm", "pgm")
 
 Images = npt.NDArray[np.float32]
 
@@ -203,8 +204,14 @@ class RestorationFolder:
         return path
 
     def write_files(self) -> Path | None:
-        """`restored/`: for images that came as files, one a file under its own name; clean ones byte for byte."""
-        tree = self.noisy.tree
+        """`restored/`: for images that came as files, one a file under its own name, clean ones byte for byte; else a
+        file of arrays again."""
+        tree, array = self.noisy.tree, self.noisy.file
+        if array is not None:
+            path = self.path / "restored" / array.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            array.write(path, self._restored())
+            return path.parent
         if tree is None:
             return None
         if isinstance(tree, FrameTree):
@@ -214,7 +221,7 @@ class RestorationFolder:
             for k, pixels in enumerate(block):
                 name = tree.images[int(self.noisy.images.ids[start + k])]
                 clean = self.noisy.sigma_n[start + k] == 0
-                file = folder / (name if clean else png_name(name, taken))
+                file = folder / (name if clean else lossless_name(name, taken))
                 file.parent.mkdir(parents=True, exist_ok=True)
                 if clean:
                     file.write_bytes(tree.read(name))
@@ -225,13 +232,7 @@ class RestorationFolder:
 
     def _write_frames(self, tree: FrameTree) -> Path:
         """`restored/`: each file again, in its format and type; images that are clean, or not among these, as there."""
-        folder = self.path / "restored"
-        restored = {
-            int(self.noisy.images.ids[start + k]): pixels
-            for start, block in self.blocks("images")
-            for k, pixels in enumerate(block)
-            if self.noisy.sigma_n[start + k] > 0
-        }
+        folder, restored = self.path / "restored", self._restored()
         of_file: dict[str, list[int]] = {}
         for index, (file, _) in enumerate(tree.members):
             of_file.setdefault(file, []).append(index)
@@ -251,6 +252,15 @@ class RestorationFolder:
                 tree.formats[file][1].write(path, np.stack(images), like, tree.inside)
         return folder
 
+    def _restored(self) -> dict[int, Images]:
+        """The posterior mean of each noisy image, by its id."""
+        return {
+            int(self.noisy.images.ids[start + k]): pixels
+            for start, block in self.blocks("images")
+            for k, pixels in enumerate(block)
+            if self.noisy.sigma_n[start + k] > 0
+        }
+
     def write_grid(self) -> Path:
         """`grid.png`, a row an image: noisy, posterior mean, one sample, standard deviation, original where known."""
         shown = np.unique(np.linspace(0, len(self._rows) - 1, min(_SHOWN, len(self._rows))).round().astype(int))
@@ -268,10 +278,11 @@ class RestorationFolder:
         return self.path / "grid.png"
 
 
-def png_name(name: str, taken: set[str]) -> str:
-    """The name of the PNG of an image file: its own; another ending becomes .png, or gets it where that is taken."""
-    stem, dot, ending = name.rpartition(".")
-    if ending.lower() == "png":
+def lossless_name(name: str, taken: set[str]) -> str:
+    """Its own name of an image file of a kind that keeps every value; another ending becomes .png, or gets it where
+    that is taken."""
+    stem, _, ending = name.rpartition(".")
+    if ending.lower() in _LOSSLESS:
         return name
     short = f"{stem}.png"
     return f"{name}.png" if any(other.rpartition(".")[0] == stem and other != name for other in taken) else short

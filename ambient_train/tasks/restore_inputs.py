@@ -24,6 +24,7 @@ from ambient_train.data.load import in_values, load_images, subset_ids
 from ambient_train.data.noise_models import added_noise, noise_of_images
 from ambient_train.data.noise_models.white import MEMBER as WHITE
 from ambient_train.data.readers import open_source
+from ambient_train.data.source import ArrayFile, Source
 from ambient_train.data.values import values_of
 from ambient_train.diffusion.sampler_settings import OneStep
 from ambient_train.evaluation.own_references import clean_part, heldout_images
@@ -46,8 +47,8 @@ class Noisy:
 
     originals: clean pixels [n, C, H, W] float32, or None; known [n]: where they are the originals of noisy images.
     eight_bits: whether the originals are rounded to grey levels. heldout [n]: the part a whole source holds out, or
-    None. tree: files that the images come from, one an id, at the size they have there; None for other sources. noise:
-    the model of the images' noise, in their order.
+    None. tree: files that the images come from, one an id, at the size they have there; None for other sources. file:
+    the file of arrays, likewise. noise: the model of the images' noise, in their order.
     """
 
     images: ImageSet
@@ -56,6 +57,7 @@ class Noisy:
     eight_bits: bool = False
     heldout: npt.NDArray[np.bool_] | None = None
     tree: Tree | None = None
+    file: ArrayFile | None = None
     noise: NoiseModel = WHITE
 
     @property
@@ -176,6 +178,7 @@ def _of_run(trained: Trained, config: TrainConfig) -> Noisy:
         added if added.any() else None,
         chosen.images.dtype == np.uint8,
         tree=_tree_of(opened.tree, config.data, chosen.resolution) if not added.any() else None,
+        file=_file_of(opened, chosen.resolution) if not added.any() else None,
         noise=mixture.noise.at(order),
     )
 
@@ -218,7 +221,7 @@ def _noise_of_run(config: TrainConfig, count: int) -> NoiseModel:
 def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
     values = values_of(trained.data)
     data = in_values(data, values)
-    images, heldout, tree = _whole(data, options.resolution)
+    images, heldout, tree, file = _whole(data, options.resolution)
     stated = images.sigma_n is not None and bool((images.sigma_n > 0).any())
     if stated and options.sigma_n is not None:
         raise UsageError(f"--sigma: {images.noise_summary()}; leave it out")
@@ -231,8 +234,8 @@ def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
         )
     noise = noise_of_images(images)
     if options.originals is None:
-        return Noisy(images, heldout=heldout, tree=tree, noise=noise)
-    originals, _, _ = _whole(in_values(options.originals, values), options.resolution)
+        return Noisy(images, heldout=heldout, tree=tree, file=file, noise=noise)
+    originals, *_ = _whole(in_values(options.originals, values), options.resolution)
     if values is not None and values.counts is not None and originals.already_noisy == len(originals):
         raise DataError(
             f"{options.originals}: counts without stated levels count as noisy: say that these are clean, by zeros in "
@@ -246,10 +249,12 @@ def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
     known = np.asarray(images.sigma_n) > 0
     if originals.sigma_n is not None:
         known &= originals.sigma_n == 0
-    return Noisy(images, originals.pixels(), known, originals.images.dtype == np.uint8, heldout, tree, noise)
+    return Noisy(images, originals.pixels(), known, originals.images.dtype == np.uint8, heldout, tree, file, noise)
 
 
-def _whole(spec: str, resolution: int | None) -> tuple[ImageSet, npt.NDArray[np.bool_] | None, Tree | None]:
+def _whole(
+    spec: str, resolution: int | None
+) -> tuple[ImageSet, npt.NDArray[np.bool_] | None, Tree | None, ArrayFile | None]:
     """Every image of a source, its held-out part included, by ascending id; which are held out; its files."""
     source = open_source(spec)
     images = load_images(spec, split="all", resolution=resolution)
@@ -263,7 +268,12 @@ def _whole(spec: str, resolution: int | None) -> tuple[ImageSet, npt.NDArray[np.
             arrays = [getattr(part, name) for part in parts]
             columns[name] = None if any(a is None for a in arrays) else np.concatenate(arrays)[order]
         images = replace(images, **columns)
-    return images, heldout, _tree_of(source.tree, spec, images.resolution)
+    return images, heldout, _tree_of(source.tree, spec, images.resolution), _file_of(source, images.resolution)
+
+
+def _file_of(source: Source, resolution: int) -> ArrayFile | None:
+    """The file of arrays, where images keep their size."""
+    return source.file if source.file and source.read(np.arange(1)).shape[-1] == resolution else None
 
 
 def _tree_of(tree: Tree | None, spec: str, resolution: int) -> Tree | None:

@@ -26,12 +26,11 @@ from ambient_train.data.load import subset_ids
 from ambient_train.data.place import place
 from ambient_train.data.readers import open_source
 from ambient_train.data.source import Source
+from ambient_train.data.values import told_in
 
 SCHEMA = "ambient.data-noise/1"
 _CHUNK, _LEAST_IMAGES, _APART, _EXPLAINED, _ALIKE = 256, 4, 1.5, 0.85, 0.6
 _EIGHT_BITS = (-1.0, 1.0)
-UNIT = "units of [-1, 1]"
-TRANSFORMED = "units of the transformed counts, in which it is 1"
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def noise_of(
     if spectrum is not None:
         write_spectrum(spectrum, pixels, spec)
     clipped = _EIGHT_BITS if eight_bits else None
-    unit = 1.0 if source.values is None else source.values.unit
+    unit, words = told_in(source.values)
     names = _names(source, chosen)
     groups = _groups(source, chosen, unit)
     levels: list[Level | None] = [None] * len(chosen)
@@ -137,7 +136,7 @@ def noise_of(
             progress("estimate", done, len(chosen))
     report = NoiseReport(
         spec,
-        UNIT if source.values is None else TRANSFORMED if source.values.counts else "the units of the files",
+        words,
         tuple(sets),
         tuple(names),
         tuple(level for level in levels if level is not None),

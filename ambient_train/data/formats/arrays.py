@@ -7,6 +7,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -97,20 +98,31 @@ def load_npz(path: Path, only: Collection[str] | None = None, text: Collection[s
     return arrays
 
 
-def list_npz(path: Path) -> dict[str, str]:
-    """What an .npz file holds: each name with what it is, `float64 [60, 16, 16]`; nothing but headers is read."""
+@dataclass(frozen=True)
+class Held:
+    """An array of an .npz from its header: `float64 [60, 16, 16]`, and its shape; what is none has none."""
+
+    what: str
+    shape: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def list_npz(path: Path) -> dict[str, Held]:
+    """What an .npz file holds, by name; nothing but headers is read."""
     found = {}
     with _open_npz(path) as archive:
         for info in archive.infolist():
-            name, what = info.filename.removesuffix(".npy"), "no array"
+            name, held = info.filename.removesuffix(".npy"), Held("no array")
             if name != info.filename:
                 try:
                     with archive.open(info) as stream:
                         shape, _, dtype = _read_header(stream, name)
-                    what = f"{dtype} {list(shape)}"
+                    held = Held(f"{dtype} {list(shape)}", shape)
                 except Exception as error:  # of an array that nobody asked for, damage is no reason to stop
-                    what = f"unreadable: {first_line(error, 60)}"
-            found[name] = what
+                    held = Held(f"unreadable: {first_line(error, 60)}")
+            found[name] = held
     return found
 
 
@@ -132,6 +144,22 @@ def arranged(array: np.ndarray, where: str) -> np.ndarray:
     )
 
 
+TRUTH = ("", "; store False and True as uint8, 0 and 255")
+"""What to do about truth values, which are no grey levels."""
+
+
+def check_finite(images: np.ndarray, where: str) -> None:
+    """Raise DataError naming the first images [N, ...] with values that are missing."""
+    bad = np.flatnonzero([not np.isfinite(image).all() for image in images])
+    if len(bad):
+        values = sum(int((~np.isfinite(images[k])).sum()) for k in bad)
+        shown = ", ".join(map(str, bad[:4].tolist())) + ", ..." * (len(bad) > 4)
+        raise DataError(
+            f"{where}: {values:,} values are not finite, in {len(bad):,} images ({shown}): a missing pixel has no "
+            "noise level; fill them, or leave such images out"
+        )
+
+
 def as_images(array: np.ndarray, where: str) -> np.ndarray:
     """`arranged` images of uint8, or of floats in units of [-1, 1].
 
@@ -141,11 +169,11 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype.kind != "f":
-        raise DataError(f"{where}: values of type {array.dtype}; images are uint8 (0..255) or floats (-1..1)")
+        how = TRUTH[array.dtype.kind == "b"]
+        raise DataError(f"{where}: values of type {array.dtype}; images are uint8 (0..255) or floats (-1..1){how}")
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, np.float32)
-    if not np.isfinite(array).all():
-        raise DataError(f"{where}: {int((~np.isfinite(array)).sum())} values are not finite")
+    check_finite(array, where)
     low, high = float(array.min()), float(array.max())
     if low >= 0 and high > 16:
         raise DataError(
@@ -160,32 +188,52 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     return array
 
 
-UNEXPLAINED = 2.0
-"""How far floats may lie from [-1, 1] beyond what six of their noise levels explain, before it is remarked."""
+UNEXPLAINED, LOUDEST = 2.0, 16.0
+"""How far floats may lie from [-1, 1], beyond what six of their noise levels explain, before it is remarked, and their
+root mean square beyond that of the noise before they are refused; and the highest level in units of [-1, 1]."""
 
 
-def float_notes(images: np.ndarray, sigma: np.ndarray | None) -> tuple[str, ...]:
+def check_floats(images: np.ndarray, sigma: np.ndarray | None, path: Path) -> tuple[str, ...]:
     """A sentence on floats beyond [-1, 1] that no noise level explains, or none.
 
-    images: [N, ...] pixels; sigma: noise level of each image [N], or of each pixel.
+    images: [N, ...] pixels; sigma: noise level of each image [N], or of each pixel. Raises DataError for numbers that
+    cannot be in units of [-1, 1], with the range to give: the mean square of pixels in [-1, 1] with noise is at most
+    1 + sigma^2.
     """
     if images.dtype == np.uint8:
         return ()
     low, high = float(images.min()), float(images.max())
-    if max(-low, high) <= 1.001:
+    levels = np.zeros((len(images), 1)) if sigma is None else sigma.reshape(len(images), -1).astype(np.float64)
+    of_each, loudest = levels.max(axis=1), float(levels.max())
+    if max(-low, high) <= 1.001 and loudest <= LOUDEST:
         return ()
+    size = float(np.mean([np.square(image, dtype=np.float64).mean() for image in images]))
+    variance = float(np.square(levels).mean())
+    if loudest > LOUDEST and size < variance / 2:
+        raise DataError(
+            f"{path}: noise levels up to {loudest:.4g}, but floats from {low:.4g} to {high:.4g} hold no such noise: "
+            f"state levels in units of [-1, 1]; those in grey values of 255 are to be divided by 127.5 ({loudest:.4g} "
+            f"is {loudest / 127.5:.3g})"
+        )
+    if loudest > LOUDEST or size - variance > UNEXPLAINED**2 + 5 * variance * np.sqrt(2 / len(images)):
+        ends = "..".join(f"{v:.3g}" for v in np.percentile(images[of_each == of_each.min()], [0.1, 99.9]))
+        noise = f" with noise levels up to {loudest:.4g}" * bool(loudest)
+        raise DataError(
+            f"{path}: floats from {low:.4g} to {high:.4g}{noise} are not in units of [-1, 1]: say which values become "
+            f"-1 and 1, as in {path}:range={ends} (0.1 and 99.9 % of the quietest images); noise levels are then in "
+            "the units of the file; `:range=-1..1` takes all as they are"
+        )
     if sigma is None or not sigma.any():
         return (
             f"floats reach from {low:.4g} to {high:.4g}, but no noise level is stated: pixels are in units of [-1, 1], "
             "and what is noisy needs `sigma`; `:range=LOW..HIGH` behind the path says which values become -1 and 1",
         )
     flat = images.reshape(len(images), -1)
-    size = np.maximum(flat.max(axis=1), -flat.min(axis=1))
-    level = sigma.reshape(len(sigma), -1).max(axis=1)
-    if float((size - 6 * level).max()) <= 1 + UNEXPLAINED:
+    reach = np.maximum(flat.max(axis=1), -flat.min(axis=1))
+    if float((reach - 6 * of_each).max()) <= 1 + UNEXPLAINED:
         return ()
     return (
-        f"floats reach from {low:.4g} to {high:.4g}, more than noise up to {level.max():.4g} explains: networks are "
+        f"floats reach from {low:.4g} to {high:.4g}, more than noise up to {loudest:.4g} explains: networks are "
         "made for pixels in [-1, 1]; `:range=LOW..HIGH` behind the path says which values become -1 and 1 (noise "
         "levels stay in the units of the file)",
     )

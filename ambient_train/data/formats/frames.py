@@ -22,6 +22,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import AmbientError, DataError, first_line
 from ambient_theory.shared.plain_text import printable_line
+from ambient_train.data.formats.arrays import TRUTH
 from ambient_train.data.formats.decode import Colour
 from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, MAX_PIXELS
 from ambient_train.data.formats.noise_arrays import StatedNoise
@@ -74,9 +75,13 @@ def check_shape(count: int, shape: Sequence[int], dtype: np.dtype, where: str) -
             "imaginary part"
         )
     if dtype.kind not in "uif" or dtype.itemsize > 8:
-        raise DataError(f"{where}: values of type {dtype} are no numbers that pixels can be made of")
+        how = TRUTH[dtype.kind == "b"]
+        raise DataError(f"{where}: values of type {dtype} are no numbers that pixels can be made of{how}")
     if channels not in (1, 3):
-        raise DataError(f"{where}: {channels} channels; images have 1 (grey) or 3 (RGB)")
+        raise DataError(
+            f"{where}: {channels} channels; images have 1 (grey) or 3 (RGB): export it without alpha, or each channel "
+            "as an image of its own"
+        )
     if min(count, height, width) < 1 or height * width > MAX_PIXELS or count > MAX_FRAMES:
         raise DataError(f"{where}: {count:,} images of {width} x {height} pixels cannot be used")
     return channels, height, width

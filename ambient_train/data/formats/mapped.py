@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.parsing import parse_json
-from ambient_train.data.formats.arrays import arranged, as_images, float_notes
+from ambient_train.data.formats.arrays import TRUTH, arranged, as_images, check_finite, check_floats
+from ambient_train.data.formats.noise_arrays import StatedNoise
 from ambient_train.data.place import Place
 from ambient_train.data.values import ValueMap, find_range
 
@@ -23,23 +25,29 @@ def mapped_images(
     """(images [N, C, H, W], how their numbers became pixels, notes).
 
     uint8, and floats in units of [-1, 1], are as they are, without a map, unless one is asked for. kept: what the
-    file says of the map. Raises DataError naming `where`.
+    file says of the map; where it holds pixels that the map made, another range is one of the values before it. Raises
+    DataError naming `where`.
     """
     if array.dtype.kind == "c":
         array = arranged(array, where)
     stored = None if kept is None else ValueMap.from_dict(kept, where)
-    if not asked.mapped and stored is not None and not (kept or {}).get(IN_DATA):
-        return as_images(array, where), stored, ()
+    before = stored if stored is not None and not (kept or {}).get(IN_DATA) else None
+    if not asked.mapped and before is not None:
+        return as_images(array, where), before, ()
     if not asked.mapped and stored is None and (array.dtype == np.uint8 or array.dtype.kind not in "ui"):
         return as_images(array, where), None, ()
     values = arranged(array, where)
     if values.dtype.kind not in "uif":
-        raise DataError(f"{where}: values of type {array.dtype} are no numbers that pixels can be made of")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{where}: {int((~np.isfinite(values)).sum())} values are not finite")
+        how = TRUTH[values.dtype.kind == "b"]
+        raise DataError(f"{where}: values of type {array.dtype} are no numbers that pixels can be made of{how}")
+    if values.dtype.kind == "f":
+        check_finite(values, where)
     notes: tuple[str, ...] = ()
+    dtype = values.dtype.name
+    if before is not None:
+        values, dtype, kind = _unmapped(values, before, asked, where), before.dtype, before.kind
     if asked.mapped or stored is None:
-        stored, notes = find_range(lambda k: values[k], len(values), asked, values.dtype.name, kind, where)
+        stored, notes = find_range(lambda k: values[k], len(values), asked, dtype, kind, where)
     pixels = np.empty(values.shape, np.float32)
     for k, image in enumerate(values):  # one at a time: the way there is in float64
         pixels[k] = stored.to_pixels(image)
@@ -48,9 +56,24 @@ def mapped_images(
     return np.ascontiguousarray(pixels), stored, notes
 
 
-def notes_on_floats(images: np.ndarray, sigma: np.ndarray | None, values: ValueMap | None) -> tuple[str, ...]:
-    """`float_notes`, where the floats are said to be pixels."""
-    return float_notes(images, sigma) if values is None else ()
+def _unmapped(pixels: np.ndarray, before: ValueMap, asked: Place, where: str) -> np.ndarray:
+    """The values that a map made these pixels of, float64."""
+    if before.counts is not None or asked.counts is not None:
+        raise DataError(
+            f"{where}: pixels of {before.low:g}..{before.high:g} already, and counts cannot be mapped a second time: "
+            "give the files that they were prepared from"
+        )
+    return np.stack([before.to_values(image) for image in pixels])
+
+
+def notes_on_floats(images: np.ndarray, noise: StatedNoise, values: ValueMap | None, path: Path) -> tuple[str, ...]:
+    """`check_floats`, where the floats are said to be pixels."""
+    if values is not None:
+        return ()
+    levels = noise.sigma
+    if noise.pattern is not None and levels is not None:
+        levels = levels.reshape(-1, 1, 1, 1) * noise.pattern
+    return check_floats(images, levels, path)
 
 
 def clean_again(

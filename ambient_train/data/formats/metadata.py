@@ -22,9 +22,10 @@ from ambient_train.data.formats import columns
 from ambient_train.data.formats.arrays import as_labels, as_sigma, read_npy
 from ambient_train.data.formats.classes import from_names
 from ambient_train.data.formats.folders import Folders, describe_folders
+from ambient_train.data.formats.noise_arrays import as_deviation, read_from
 from ambient_train.data.formats.passed_over import describes, passed_over, suffix
 from ambient_train.data.formats.rows import match_rows
-from ambient_train.data.formats.tables import Table, read_table, read_text
+from ambient_train.data.formats.tables import DELIMITERS, Table, read_table, read_text
 from ambient_train.data.formats.trees import Tree
 
 _TABLES = frozenset(
@@ -79,7 +80,7 @@ def describe_tree(tree: Tree) -> Known:
     folders = describe_folders(_without_shared_folders(tree.flat_names()))
     labels, classes = _labels(tree, found, folders)
     sigma = _sigma(tree, found)
-    asked, said = _noise_folders(folders, sigma, tree)
+    asked, said = _noise_folders(folders, sigma, tree, found.label_file is not None)
     notes = [*found.notes, *folders.notes, *said, *_unread(tree, found.read)]
     heldout = folders.heldout if heldout is None else heldout
     group = folders.group if found.group is None else found.group
@@ -169,7 +170,10 @@ def _take_table(tree: Tree, file: str, table: Table, found: _Gathered) -> None:
     label = columns.pick(table.columns, columns.LABEL_COLUMNS)
     sigma = columns.pick(table.columns, columns.SIGMA_COLUMNS)
     if key is None:
-        raise DataError(f"{where}: needs a header with a column `file` and one named `label` or `sigma`")
+        raise DataError(
+            f"{where}: needs a header with a column `file` and one named `label` or `sigma`, with {DELIMITERS} between "
+            f"them; its columns are {', '.join(repr(c)[:40] for c in table.columns[:_NAMED])}"
+        )
     found.read.add(file)
     others = [c for c in table.columns if c not in (key, label, sigma) and isinstance(c, str) and c.strip()]
     if others:
@@ -191,8 +195,10 @@ def _take_table(tree: Tree, file: str, table: Table, found: _Gathered) -> None:
             raise DataError(f"{where}: a label is missing (for {names[[bool(t.strip()) for t in texts].index(False)]})")
         _put(found, "label", file, index, texts)
     if sigma is not None:
-        levels = np.array([table.number(row, sigma) for row in chosen])
+        levels = as_deviation(np.array([table.number(row, sigma) for row in chosen]), sigma, where)
         _put(found, "sigma", file, index, as_sigma(levels, len(names), where).tolist())
+        if columns.NOISE_NAMES[columns.plain(sigma)][0] != columns.DEVIATION:
+            found.notes.append(read_from(sigma, f"{file} (column {sigma})"))
 
 
 def _put(found: _Gathered, what: str, file: str, index: Sequence[int], values: Sequence[Any]) -> None:
@@ -240,12 +246,13 @@ def _look_for_levels(tree: Tree, found: _Gathered) -> None:
                 )
                 found.read.add(file)
                 continue
-            levels = as_sigma(np.array([table.number(row, sigma) for row in matched]), len(names), table.where)
+            stated = as_deviation(np.array([table.number(row, sigma) for row in matched]), sigma, table.where)
+            levels = as_sigma(stated, len(names), table.where)
         except DataError:  # it may be about something else; it is named with what is not read
             continue
         _put(found, "sigma", file, index, levels.tolist())
         found.read.add(file)
-        found.notes.append(f"noise levels are read from {file} (column {sigma})")
+        found.notes.append(read_from(sigma, f"{file} (column {sigma})"))
         if unused:
             found.notes.append(f"{file}: {len(unused):,} rows name no image (first: {unused[0]})")
 
@@ -276,21 +283,26 @@ def _sigma(tree: Tree, found: _Gathered) -> np.ndarray | None:
     return np.array(found.sigma_n, np.float32)
 
 
-def _noise_folders(folders: Folders, sigma: np.ndarray | None, tree: Tree) -> tuple[str, list[str]]:
-    """(what must be answered, notes) where folders are kinds of noise."""
-    if not folders.noisy:
+def _noise_folders(folders: Folders, sigma: np.ndarray | None, tree: Tree, labelled: bool) -> tuple[str, list[str]]:
+    """(what must be answered, notes) where folders are kinds of noise. labelled: a table says what the classes are."""
+    if not folders.noisy or (folders.may_be_classes and labelled):
         return "", []
     shown = ", ".join(f"{name}/" for name in (*folders.clean, *folders.noisy)[:_NAMED])
     if sigma is not None or tree.states_levels:
         text = f"{shown} are taken as kinds of noise, not as classes; images of one name are held out together"
         return "", [text]
     first = folders.noisy[0]
+    what = "are kinds of noise, or versions of one scene, not classes"
+    if folders.may_be_classes:
+        what = "hold images of the same names, as versions of one scene do and classes seldom"
     return (
-        f"{shown} are kinds of noise, not classes, and nothing states how much noise is in each: write a dataset.csv "
+        f"{shown} {what}, and nothing states how much noise is in each: write a dataset.csv "
         f"beside them with a header `file,sigma` and a row for each folder, as in `{first},0.2`"
         + (f" and `{folders.clean[0]},0`" if folders.clean else "")
         + " (0 is clean; `ambient data noise` estimates the level and writes that table), or give the path of one "
         "of the folders"
+        + f"; if they are classes, a header `file,label` and rows as in `{first},{first}` say so"
+        * folders.may_be_classes
     ), []
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
+from ambient_train.data.formats import columns
 from ambient_train.data.formats.arrays import arranged, as_sigma, load_npy
 
 if TYPE_CHECKING:
@@ -91,6 +92,31 @@ def as_noise(array: np.ndarray, shape: tuple[int, int, int, int], where: str) ->
     return StatedNoise(sigma, None if np.ptp(pattern) < 1e-6 else np.ascontiguousarray(pattern))
 
 
+def as_deviation(array: np.ndarray, name: str, where: str) -> np.ndarray:
+    """The standard deviations that an array called `name` (see `columns.NOISE_NAMES`) states: its numbers, or the root
+    of variances or of inverse ones.
+
+    Raises DataError for variances that are negative or not finite, and for weights of 0.
+    """
+    what, _ = columns.NOISE_NAMES[columns.plain(name)]
+    if what == columns.DEVIATION or array.dtype.kind not in "uif":
+        return array
+    stated = array.astype(np.float64)
+    missing = ~(stated >= 0) | ((stated == 0) if what == columns.INVERSE else ~np.isfinite(stated))
+    if missing.any():
+        raise DataError(
+            f"{where}: {int(missing.sum()):,} of {stated.size:,} numbers are no {what} of noise (above 0, and finite); "
+            "a missing pixel has no noise level: fill them, or leave such images out"
+        )
+    return np.sqrt(stated) if what == columns.VARIANCE else 1 / np.sqrt(stated)
+
+
+def read_from(name: str, where: str) -> str:
+    """A sentence on levels that are read under a `name` of the table. where: as in `the array std`."""
+    kind = columns.NOISE_NAMES[columns.plain(name)][0]
+    return f"noise levels are read from {where}" + f", as {kind}" * (kind != columns.DEVIATION)
+
+
 def with_spectrum(
     noise: StatedNoise, array: np.ndarray | None, shape: tuple[int, int, int, int], where: str
 ) -> StatedNoise:
@@ -109,11 +135,23 @@ def with_spectrum(
     return StatedNoise(noise.sigma, None, None if np.ptp(spectrum) < 1e-6 else spectrum)
 
 
-def noise_beside(path: Path, stem: str, shape: tuple[int, int, int, int], inside: StatedNoise) -> StatedNoise:
-    """What `<stem>.sigma.npy` and `<stem>.spectrum.npy` beside a file state, else what is stated inside it."""
-    sigma, spectrum = path.with_name(f"{stem}.sigma.npy"), path.with_name(f"{stem}.{SPECTRUM}.npy")
-    noise = as_noise(load_npy(sigma), shape, str(sigma)) if sigma.is_file() else inside
-    return with_spectrum(noise, load_npy(spectrum), shape, str(spectrum)) if spectrum.is_file() else noise
+def noise_beside(
+    path: Path, stem: str, shape: tuple[int, int, int, int], inside: StatedNoise
+) -> tuple[StatedNoise, tuple[str, ...]]:
+    """What `<stem>.sigma.npy` (or another of `columns.NOISE_NAMES`) and `<stem>.spectrum.npy` beside a file state, else
+    what is stated inside it; and a sentence where that is another file or replaces what is inside."""
+    noise, said = inside, tuple[str, ...]()
+    files = {name: file for name in columns.NOISE_NAMES if (file := path.with_name(f"{stem}.{name}.npy")).is_file()}
+    arrays = {name: load_npy(file) for name, file in files.items()}
+    name = columns.pick_noise({name: array.shape for name, array in arrays.items()}, shape)
+    if name is not None:
+        noise = as_noise(as_deviation(arrays[name], name, str(files[name])), shape, str(files[name]))
+        if inside.sigma is not None:
+            said = (read_from(name, f"{files[name].name} beside the file and not from inside it"),)
+        elif name != "sigma":
+            said = (read_from(name, files[name].name),)
+    spectrum = path.with_name(f"{stem}.{SPECTRUM}.npy")
+    return (with_spectrum(noise, load_npy(spectrum), shape, str(spectrum)) if spectrum.is_file() else noise), said
 
 
 def resized(noise: StatedNoise, old: int, new: int, spec: str) -> StatedNoise:

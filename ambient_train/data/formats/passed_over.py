@@ -19,7 +19,7 @@ _TOOLS = {
     ".mrc": "mrcfile",
 }
 _ALONE = {
-    **dict.fromkeys((".fits", ".fit", ".fts", ".fits.gz"), "FITS"),
+    **dict.fromkeys((".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz", ".fit.fz", ".fz"), "FITS"),
     **dict.fromkeys((".nii", ".nii.gz"), "NIfTI"),
     **dict.fromkeys((".h5", ".hdf5", ".hdf", ".he5"), "HDF5"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
@@ -30,9 +30,9 @@ _SHOWN = 8
 
 
 def suffix(name: str) -> str:
-    """Lower-case ending of a file's name, `.nii.gz` as one; "" without one."""
+    """Lower-case ending of a file's name, `.nii.gz` and `.fits.fz` as one; "" without one."""
     stem, ending = os.path.splitext(name.rsplit("/", 1)[-1].lower())
-    if ending == ".gz":
+    if ending in (".gz", ".fz"):
         ending = os.path.splitext(stem)[1] + ending
     return ending
 

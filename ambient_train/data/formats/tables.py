@@ -14,7 +14,9 @@ from typing import Any
 from ambient_theory.shared.errors import DataError, first_line
 from ambient_theory.shared.parsing import parse_json
 
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
+DELIMITERS = "comma, semicolon, tab, | or spaces"
+"""What may stand between columns, for messages."""
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -64,6 +66,8 @@ def _csv(text: str, where: str) -> Table:
     while (line := stream.readline()) and (line.startswith("#") or not line.strip()):
         start = stream.tell()
     delimiter = max(_DELIMITERS, key=lambda d: (line.count(d), -_DELIMITERS.index(d)))
+    if delimiter not in line and len(line.split()) > 1:
+        return _by_spaces(text[start:], where)
     stream.seek(start)
     reader = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
     try:
@@ -71,9 +75,28 @@ def _csv(text: str, where: str) -> Table:
         columns = tuple(reader.fieldnames or ())
     except csv.Error as error:
         raise DataError(f"{where}: not a readable CSV ({error})") from None
+    if delimiter == "|":  # as Markdown has it, with a | at both ends and a rule below the header
+        columns = tuple(column.strip() for column in columns if column.strip())
+        plain = [{key.strip(): str(value).strip() for key, value in row.items() if key} for row in rows]
+        rows = tuple(row for row in plain if set("".join(row.values())) - set("-: "))
     if not rows:
         raise DataError(f"{where}: a table without rows")
     return Table(columns, rows, where, comma=delimiter != ",")
+
+
+def _by_spaces(text: str, where: str) -> Table:
+    """A table whose columns stand apart by spaces: names of files have none then."""
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    columns, rows = tuple(lines[0]), lines[1:]
+    if not rows:
+        raise DataError(f"{where}: a table without rows")
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(columns):
+            raise DataError(
+                f"{where}: columns stand apart by spaces, and row {number} has {len(row)} of {len(columns)}: names "
+                "with spaces need a comma, semicolon, tab or | between the columns"
+            )
+    return Table(columns, tuple(dict(zip(columns, row, strict=True)) for row in rows), where)
 
 
 def _json_lines(text: str, where: str) -> Table:

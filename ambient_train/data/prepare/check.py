@@ -18,6 +18,7 @@ from ambient_train.data.images import to_pixels
 from ambient_train.data.noise import disagreeing, estimate_noise, halved, stated_notes, unit_notes
 from ambient_train.data.readers import open_source
 from ambient_train.data.source import Source
+from ambient_train.data.values import UNIT, told_in
 
 SCHEMA = "ambient.data-check/1"
 _MODES = {1: "grey", 2: "real and imaginary part", 3: "RGB"}
@@ -34,7 +35,11 @@ def snr_db(sigma: float) -> float:
 
 @dataclass
 class CheckReport:
-    """Counts over a source. mean and std are in units of [-1, 1], by channel; SNR in dB; problems make it unusable."""
+    """Counts over a source. mean and std are in units of [-1, 1], by channel; SNR in dB; problems make it unusable.
+
+    unit: that of the `told` levels, and factor: how many of it are 1 in units of [-1, 1]; value_range: numbers of the
+    files that are -1 and 1, where they are mapped.
+    """
 
     source: str
     count: int
@@ -54,6 +59,9 @@ class CheckReport:
     duplicate_examples: list[list[str]]
     problems: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unit: str = UNIT
+    factor: float = 1.0
+    value_range: list[float] | None = None
 
     @property
     def usable(self) -> bool:
@@ -205,6 +213,9 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
         duplicates=sum(len(group) - 1 for group in twins),
         duplicate_examples=[[name(i) for i in group[:4]] for group in twins[:5]],
         problems=problems,
+        unit=told_in(source.values)[1],
+        factor=told_in(source.values)[0],
+        value_range=None if source.values is None else [source.values.low, source.values.high],
     )
     report.notes = _notes(source, total, report, name)
     return report
@@ -238,7 +249,9 @@ def _numbers(classes: int | None) -> list[str]:
 
 
 def _levels(source: Source, total: _Part) -> list[dict[str, float | int | None]]:
-    """One row for each noise level that the source states, with the level that its images themselves suggest."""
+    """One row for each noise level that the source states, with the level that its images themselves suggest, both in
+    units of [-1, 1] and as they are told."""
+    factor, _ = told_in(source.values)
     noise = np.array(total.noise)
     stated = np.zeros(len(noise)) if source.sigma_n is None else source.sigma_n[np.array(total.ids, np.int64)]
     rows: list[dict[str, float | int | None]] = []
@@ -251,6 +264,8 @@ def _levels(source: Source, total: _Part) -> list[dict[str, float | int | None]]
                 "images": int(count),
                 "snr_db": snr_db(float(value)) if value > 0 else None,
                 "estimated_sigma": guess if np.isfinite(guess) else None,
+                "told": float(value) * factor,
+                "estimated_told": guess * factor if np.isfinite(guess) else None,
             }
         )
     return rows
@@ -268,14 +283,15 @@ def _notes(source: Source, total: _Part, report: CheckReport, name: Callable[[in
         channels, height, width = next(iter(total.shapes))
         coefficients = channels * (height // 2) * (width // 2)
         ids = np.array(total.ids, np.int64)
-        notes += stated_notes(
-            stated[ids], np.array(total.noise), np.array(total.coarse), coefficients, report.dtype == "uint8"
-        )
-        wrong = disagreeing(
-            stated[ids], np.array(total.noise), np.array(total.coarse), coefficients, report.dtype == "uint8"
-        )
+        factor, unit = told_in(source.values)
+        seen = (stated[ids], np.array(total.noise), np.array(total.coarse), coefficients, report.dtype == "uint8")
+        notes += stated_notes(*seen, told=(factor, "" if source.values is None else unit))
+        wrong = disagreeing(*seen)
         if stated.any() and len(wrong) > 0:
-            shown = [f"{name(int(ids[i]))} ({stated[ids[i]]:.3g} stated, {total.noise[i]:.3g} seen)" for i in wrong[:4]]
+            shown = [
+                f"{name(int(ids[i]))} ({stated[ids[i]] * factor:.3g} stated, {total.noise[i] * factor:.3g} seen)"
+                for i in wrong[:4]
+            ]
             more = f" and {len(wrong) - 4:,} more" if len(wrong) > 4 else ""
             verb = "contradicts its" if len(wrong) == 1 else "contradict their"
             notes.append(

@@ -158,7 +158,11 @@ class _Helper:
         """End the process, if it is ours and not that of a process that this one is a fork of."""
         if self.owner == os.getpid():
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
+            for stream in (self.process.stdin, self.process.stdout):
+                with contextlib.suppress(OSError):  # what was still to be written
+                    assert stream is not None
+                    stream.close()
 
 
 def _taken() -> _Helper:

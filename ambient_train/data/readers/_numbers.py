@@ -51,8 +51,8 @@ def file_source(spec: str) -> Source:
     label_file = path.with_name(f"{stem}.labels.npy")
     labels = as_labels(load_npy(label_file), count, str(label_file)) if label_file.is_file() else tree.labels
     shape = (count, *tree.frames("").shape)
-    noise = noise_beside(path, stem, shape, tree.noise)
-    return _source(asked, tree, Known(labels, noise.sigma), noise)
+    noise, said = noise_beside(path, stem, shape, tree.noise)
+    return _source(asked, tree, Known(labels, noise.sigma, notes=said), noise)
 
 
 def folder_source(asked: Place, tree: FrameTree, known: Known) -> Source:

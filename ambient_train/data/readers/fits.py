@@ -11,16 +11,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.formats import columns
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_stored, check_shape, layout
 from ambient_train.data.formats.limits import check_array_size, check_expansion, unpacked
-from ambient_train.data.formats.noise_arrays import StatedNoise, as_noise
+from ambient_train.data.formats.noise_arrays import StatedNoise, as_deviation, as_noise, read_from
 from ambient_train.data.readers import Reader
 from ambient_train.data.readers._numbers import file_source, is_one
 
-_VARIANCE = ("VAR", "VARIANCE", "VARMAP")
-_DEVIATION = ("ERR", "ERROR", "STAT", "UNCERT", "UNCERTAINTY", "SIGMA", "STD", "STDDEV", "RMS", "NOISE")
-_WEIGHT = ("WHT", "WEIGHT", "WEIGHTS", "IVAR", "INVVAR", "INVVARIANCE")
 _PACKINGS = ("RICE_1", "GZIP_1", "GZIP_2", "NOCOMPRESS")
 _BLOCK, _CARD, _MOST = 2880, 80, 999
 _COUNT = re.compile(rb"(?:HIERARCH +)?(Z?NAXIS|TFIELDS) *= *([-+]?\d+)", re.IGNORECASE)
@@ -29,11 +27,14 @@ _COUNT = re.compile(rb"(?:HIERARCH +)?(Z?NAXIS|TFIELDS) *= *([-+]?\d+)", re.IGNO
 class Fits:
     """FITS 4.0 by astropy: the first extension that holds an image (or the one that is named), planes as images.
 
-    An extension of its shape called VAR(IANCE), ERR(OR), STD, RMS, ... or WHT, IVAR, ... states the noise of each
+    An extension of its shape called VAR, ERR, STD, RMS, WHT, IVAR, ... (`columns.NOISE_NAMES`) states the noise of each
     pixel.
     """
 
-    suffixes: tuple[str, ...] = (".fits", ".fit", ".fts", ".fits.gz")
+    suffixes: tuple[str, ...] = (
+        *(".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz"),
+        *(".fits.fz", ".fit.fz", ".fts.fz", ".fz"),  # packed in tiles, by fpack
+    )
 
     def open(self, file: BinaryIO, where: str, inside: str) -> Frames:
         fits: Any = import_extra("astropy.io.fits", "science", f"{where}: reading FITS")
@@ -57,20 +58,36 @@ class Fits:
 
     def write(self, path: Path, images: np.ndarray, like: BinaryIO | None, inside: str) -> None:
         fits: Any = import_extra("astropy.io.fits", "science", f"{path}: writing FITS")
-        stored, header = as_stored(images), None
+        stored = as_stored(images)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if like is not None:
+            if like is None:
+                stored = stored if images.shape[1] == 1 else images[0] if len(images) == 1 else images
+                made = [fits.PrimaryHDU(stored)]
+            else:
                 with _opened(fits, unpacked(like, str(path))[0], str(path)) as hdus:
                     chosen = _chosen(_images(hdus), inside, str(path))
-                    header = chosen.header.copy(strip=True)
                     if int(np.prod(chosen.shape)) == stored.size:
                         stored = images.reshape(chosen.shape)
-                for key in ("BSCALE", "BZERO", "BLANK"):
-                    header.remove(key, ignore_missing=True)
-            elif images.shape[1] == 3:
-                stored = images[0] if len(images) == 1 else images
-            fits.PrimaryHDU(stored, header).writeto(path, overwrite=True)
+                    made = [unit for hdu in hdus if (unit := _again(fits, hdu, chosen, stored)) is not None]
+            fits.HDUList(made).writeto(path, overwrite=True)
+
+
+def _again(fits: Any, hdu: Any, chosen: Any, stored: np.ndarray) -> Any:
+    """A unit of a file as it is written again: the image with its new values, others as they are.
+
+    None for what states the noise, which would be wrong of restored images, and for other units that are packed.
+    """
+    if hdu is not chosen:
+        first, plain = isinstance(hdu, fits.PrimaryHDU), not hasattr(hdu, "compression_type")
+        return hdu.copy() if first or (plain and columns.plain(hdu.name) not in columns.NOISE_NAMES) else None
+    header = hdu.header.copy(strip=True)
+    for key in ("BSCALE", "BZERO", "BLANK"):
+        header.remove(key, ignore_missing=True)
+    if not hasattr(hdu, "compression_type"):
+        return (fits.PrimaryHDU if isinstance(hdu, fits.PrimaryHDU) else fits.ImageHDU)(stored, header)
+    whole = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4
+    return fits.CompImageHDU(stored, header, compression_type="RICE_1" if whole else "GZIP_2", quantize_level=0)
 
 
 def _opened(fits: Any, file: BinaryIO, where: str) -> Any:
@@ -116,8 +133,8 @@ def _chosen(images: list[Any], inside: str, where: str) -> Any:
     if not images:
         raise DataError(f"{where}: no image in it")
     if not inside:
-        noise = {*_VARIANCE, *_DEVIATION, *_WEIGHT, "MASK", "DQ"}
-        return next((h for h in images if h.name.upper() not in noise), images[0])
+        others = {*columns.NOISE_NAMES, "mask", "dq"}
+        return next((h for h in images if columns.plain(h.name) not in others), images[0])
     wanted = inside.strip("/").upper()
     for hdu in images:
         if (hdu.name.upper() or "PRIMARY") == wanted:
@@ -149,21 +166,22 @@ def _noise(
     """The noise in the units of the image, from the extension that states that of each pixel."""
     for hdu in images:
         name = hdu.name.upper()
-        if hdu is chosen or name not in (*_VARIANCE, *_DEVIATION, *_WEIGHT):
+        if hdu is chosen or columns.plain(name) not in columns.NOISE_NAMES:
             continue
         if hdu.shape != chosen.shape:
             notes.append(f"the extension {name} is not read: its shape {list(hdu.shape)} is not the image's")
             continue
         stated = _values(hdu, size, f"{where}:{name}").astype(np.float64).reshape(count, 1, *chosen.shape[-2:])
-        missing = ~np.isfinite(stated) | (stated < 0) | ((stated == 0) & (name in _WEIGHT))
+        weight = columns.NOISE_NAMES[columns.plain(name)][0] == columns.INVERSE
+        missing = ~np.isfinite(stated) | (stated < 0) | ((stated == 0) & weight)
         if missing.any():
             raise DataError(
                 f"{where}: {int(missing.sum()):,} of {stated.size:,} pixels have no finite noise in the extension "
                 f"{name}: a missing pixel has no noise level; fill them, or leave such images out"
             )
-        deviation = 1 / np.sqrt(stated) if name in _WEIGHT else stated if name in _DEVIATION else np.sqrt(stated)
-        notes.append(f"noise levels are read from the extension {name}")
-        return as_noise(deviation, (count, 1, *chosen.shape[-2:]), f"{where}:{name}"), hdu
+        notes.append(read_from(name, f"the extension {name}"))
+        stated = as_deviation(stated, name, f"{where}:{name}")
+        return as_noise(stated, (count, 1, *chosen.shape[-2:]), f"{where}:{name}"), hdu
     return StatedNoise(), None
 
 

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.data.formats.arrays import as_labels
-from ambient_train.data.formats.columns import SIGMA_ARRAYS, pick
+from ambient_train.data.formats.arrays import TRUTH, as_labels
+from ambient_train.data.formats.columns import pick_noise
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_chw, as_stored, check_shape, layout
 from ambient_train.data.formats.limits import check_array_size, check_expansion
-from ambient_train.data.formats.noise_arrays import SPECTRUM, StatedNoise, as_noise, with_spectrum
+from ambient_train.data.formats.noise_arrays import (
+    SPECTRUM,
+    StatedNoise,
+    as_deviation,
+    as_noise,
+    read_from,
+    with_spectrum,
+)
 from ambient_train.data.readers import Reader
 from ambient_train.data.readers._aside import open_aside
 from ambient_train.data.readers._numbers import file_source, is_one
 
 _USUAL = ("images", "image", "data", "raw", "frames", "stack", "volume", "x", "exported_data")
-_MOST = 10_000
+_MOST, _NAMED = 10_000, 5
+_OF_THE_FORMAT = frozenset(
+    ("CLASS", "VERSION", "TITLE", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "DIMENSION_LABELS", "_NCProperties")
+)
+"""Attributes that libraries write for themselves (dimension scales, PyTables, netCDF)."""
 
 
 class Hdf5:
@@ -52,11 +64,15 @@ class Hdf5:
         folder = name.rpartition("/")[0]
         beside = {n.rpartition("/")[2]: n for n in sets if n.rpartition("/")[0] == folder and n != name}
         noise, labels, read_too = StatedNoise(), None, {name}
-        level = pick(beside, SIGMA_ARRAYS)
+        notes = []
+        level = pick_noise({n: sets[beside[n]].shape for n in beside if n != "labels"}, (count, *shape))
         if level is not None:
             read_too.add(beside[level])
             stated = _stated(sets[beside[level]], (count, *shape), size, f"{where}:/{beside[level]}")
+            stated = as_deviation(stated, level, f"{where}:/{beside[level]}")
             noise = as_noise(stated, (count, *shape), f"{where}:/{beside[level]}")
+            if level != "sigma":
+                notes.append(read_from(level, f"the data set /{beside[level]}"))
         if SPECTRUM in beside:
             read_too.add(beside[SPECTRUM])
             power = _stated(sets[beside[SPECTRUM]], (count, *shape), size, f"{where}:/{beside[SPECTRUM]}")
@@ -65,29 +81,45 @@ class Hdf5:
             read_too.add(beside["labels"])
             labels = as_labels(_small(sets[beside["labels"]], count, where), count, f"{where}:/{beside['labels']}")
         unread = [n for n in sets if n not in read_too]
-        notes = [f"of an HDF5 file the data set /{name} is read"]
         if unread:
-            notes[0] += f", not {', '.join('/' + n for n in unread[:5])}{', ...' * (len(unread) > 5)}"
-            notes[0] += "; `file.h5:/NAME` chooses another"
+            notes.append(
+                f"of an HDF5 file the data set /{name} is read, not {_some('/' + n for n in unread)}; "
+                "`file.h5:/NAME` chooses another"
+            )
+        if attributes := _attributes(store, name):
+            notes.append(
+                f"attributes of an HDF5 file are not read: {_some(attributes)}; noise levels are read from a data set "
+                "`sigma` beside the images"
+            )
 
         def read(k: int) -> np.ndarray:
             return as_chw(np.asarray(dataset[at(k)] if at(k) else dataset[()]), last)
 
-        return Frames(count, shape, dataset.dtype, read, store.close, noise, labels, tuple(notes if unread else ()))
+        return Frames(count, shape, dataset.dtype, read, store.close, noise, labels, tuple(notes))
 
     def write(self, path: Path, images: np.ndarray, like: BinaryIO | None, inside: str) -> None:
         h5py: Any = import_extra("h5py", "science", f"{path}: writing HDF5")
-        name, stored = inside, as_stored(images)
-        if like is not None:
-            with h5py.File(like, "r") as store:
-                sets = _datasets(h5py, store, str(path))
-                name = _chosen(sets, _met_as(h5py, store, sets, inside), str(path))
-                if sets[name].size == stored.size:
-                    _, _, _, last = layout(sets[name].shape, str(path))
-                    arranged = images.transpose(0, 2, 3, 1) if last else images
-                    stored = arranged.reshape(sets[name].shape)
-        with h5py.File(path, "w") as store:
-            store.create_dataset(name.strip("/") or "images", data=stored)
+        stored = as_stored(images)
+        if like is None:
+            with h5py.File(path, "w") as made:
+                made.create_dataset(inside.strip("/") or "images", data=stored)
+            return
+        with h5py.File(like, "r") as store, h5py.File(path, "w") as made:
+            sets = _datasets(h5py, store, str(path))
+            name = _chosen(sets, _met_as(h5py, store, sets, inside), str(path))
+            if sets[name].size == stored.size:
+                _, _, _, last = layout(sets[name].shape, str(path))
+                arranged = images.transpose(0, 2, 3, 1) if last else images
+                stored = arranged.reshape(sets[name].shape)
+            left_out = {name, *_of_noise(sets, name, images.shape)}
+            for other, dataset in sets.items():
+                if other not in left_out and dataset.external is None and not dataset.is_virtual:
+                    store.copy(dataset, made.require_group("/" + other.rpartition("/")[0]), other.rpartition("/")[2])
+            made.create_dataset(name, data=stored.astype(sets[name].dtype, copy=False))
+            for _, holder, same in _holders(store, made, name):
+                for key, value in holder.attrs.items():
+                    if key not in _OF_THE_FORMAT:
+                        same.attrs[key] = value
 
 
 def _datasets(h5py: Any, store: Any, where: str) -> dict[str, Any]:
@@ -102,6 +134,33 @@ def _datasets(h5py: Any, store: Any, where: str) -> dict[str, Any]:
 
     store.visititems(note)
     return found
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first five of them."""
+    every = list(names)
+    return ", ".join(every[:_NAMED]) + ", ..." * (len(every) > _NAMED)
+
+
+def _attributes(store: Any, name: str) -> list[str]:
+    """Names of the attributes that people gave to the data set, to the groups above it and to the file."""
+    holders = _holders(store, store, name)
+    return [f"{where}@{key}" for where, holder, _ in holders for key in holder.attrs if key not in _OF_THE_FORMAT]
+
+
+def _holders(store: Any, other: Any, name: str) -> list[tuple[str, Any, Any]]:
+    """(path, that in `store`, that in `other`) of the file, the groups above a data set, and the data set itself."""
+    parts = name.split("/")
+    paths = ["/", *("/" + "/".join(parts[: k + 1]) for k in range(len(parts)))]
+    return [(path, store[path], other[path]) for path in paths]
+
+
+def _of_noise(sets: dict[str, Any], images: str, shape: tuple[int, ...]) -> set[str]:
+    """The data sets that say how noisy images of `shape` (N, C, H, W) are: of restored ones they would be wrong."""
+    folder = images.rpartition("/")[0]
+    beside = {n.rpartition("/")[2]: n for n in sets if n.rpartition("/")[0] == folder and n != images}
+    level = pick_noise({n: sets[beside[n]].shape for n in beside if n != "labels"}, shape)
+    return {beside[n] for n in (level, SPECTRUM) if n in beside}
 
 
 def _met_as(h5py: Any, store: Any, sets: dict[str, Any], inside: str) -> str:
@@ -127,7 +186,11 @@ def _chosen(sets: dict[str, Any], inside: str, where: str) -> str:
     if usual and [n.rpartition("/")[2].lower() for n in usual].count(usual[0].rpartition("/")[2].lower()) == 1:
         return usual[0]
     if not able:
-        raise DataError(f"{where}: no data set of images in it")
+        held = _some(f"/{n} ({d.dtype} {list(d.shape)})" for n, d in sets.items()) or "none"
+        raise DataError(
+            f"{where}: no data set of images in it, two axes or more of numbers; its data sets: {held}"
+            + TRUTH[any(d.dtype.kind == "b" for d in sets.values())]
+        )
     raise UsageError(
         f"{where}: several data sets could be the images ({shown}): name one, as in {where}:/{next(iter(able))}"
     )

@@ -47,15 +47,20 @@ class Nifti:
         if images.shape[1] != 1:
             raise DataError(f"{path}: NIfTI holds grey images")
         planes = images[:, 0].transpose(2, 1, 0)
-        affine, header = np.eye(4), None
+        affine, header, scale, kind = np.eye(4), None, (1.0, 0.0), nibabel.Nifti1Image
         if like is not None:
             old = _volume(unpacked(like, str(path))[0].read(), str(path))
-            affine, header = old.affine, old.header.copy()
+            affine, header, kind = old.affine, old.header.copy(), type(old)
             if int(np.prod(old.shape)) == planes.size:
                 planes = planes.reshape(old.shape, order="F")
-            header.set_slope_inter(1, 0)
+            own = header.get_data_dtype()
+            if own.kind in "iu" and own != planes.dtype:  # as they were stored: whole numbers with a scale
+                scale, kept = (float(old.dataobj.slope), float(old.dataobj.inter)), np.iinfo(own)
+                planes = np.clip(np.rint((planes - scale[1]) / scale[0]), kept.min, kept.max).astype(own)
             header.set_data_dtype(planes.dtype)
-        nibabel.Nifti1Image(np.ascontiguousarray(planes), affine, header, dtype=planes.dtype).to_filename(path)
+        made = kind(np.ascontiguousarray(planes), affine, header, dtype=planes.dtype)
+        made.header.set_slope_inter(*scale)
+        made.to_filename(path)
 
 
 def _volume(data: bytes, where: str) -> Any:

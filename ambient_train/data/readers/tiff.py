@@ -19,6 +19,9 @@ from ambient_train.data.formats.limits import check_array_size, check_expansion
 from ambient_train.data.readers import Reader
 from ambient_train.data.readers._numbers import file_source, is_one, no_inside
 
+_COUNTED_BY_IMAGEJ = frozenset(("ImageJ", "images", "channels", "slices", "frames", "hyperstack", "axes"))
+"""What tifffile writes by itself from the axes."""
+
 
 class Tiff:
     """TIFF 6.0, BigTIFF, OME and ImageJ stacks, by tifffile; compressions that it has not are left to Pillow."""
@@ -42,8 +45,10 @@ class Tiff:
         inner = 3 if last or axes[-3:] == "SYX" else 2
         lead = sizes[: len(sizes) - inner]
         count = math.prod(lead)
-        if len([n for n in lead if n > 1]) > 1:
-            notes.append(f"a TIFF of axes {axes}, {list(sizes)}: each plane of them is an image of its own")
+        channels = sizes[axes.index("C")] if "C" in axes[: len(lead)] else 1
+        if len([n for n in lead if n > 1]) > 1 or channels > 1:
+            of = f", those of its {channels} channels too" * (channels > 1)
+            notes.append(f"a TIFF of axes {axes}, {list(sizes)}: each plane of them is an image of its own{of}")
         shape: tuple[int, ...] = sizes[-3:] if inner == 3 else (1, *sizes[-2:])
         shape = (shape[2], shape[0], shape[1]) if last else shape
         chw = check_shape(count, shape, series.dtype, where)
@@ -80,8 +85,42 @@ class Tiff:
 
     def write(self, path: Path, images: np.ndarray, like: BinaryIO | None, inside: str) -> None:
         tifffile: Any = import_extra("tifffile", "science", f"{path}: writing TIFF")
-        stored = as_stored(images)
-        tifffile.imwrite(path, stored, photometric="rgb" if images.shape[1] == 3 else "minisblack")
+        colours = "rgb" if images.shape[1] == 3 else "minisblack"
+        if like is not None:
+            with _complaints(str(path)), tifffile.TiffFile(like) as old:
+                series = old.series[0]
+                if math.prod(series.shape) == images.size:
+                    arranged = images.transpose(0, 2, 3, 1) if str(series.axes).endswith("S") else images
+                    _write_like(tifffile, path, np.ascontiguousarray(arranged.reshape(series.shape)), old, colours)
+                    return
+        tifffile.imwrite(path, as_stored(images), photometric=colours)
+
+
+def _write_like(tifffile: Any, path: Path, values: np.ndarray, old: Any, colours: str) -> None:
+    """Values in the axes of an open file, with its byte order, resolution and description (ImageJ's and OME's, too)."""
+    series, first = old.series[0], old.pages[0]
+    axes, tags = str(series.axes), first.tags
+    options: dict[str, Any] = {"byteorder": old.byteorder, "photometric": colours}
+    if colours != "rgb" and int(first.photometric) == 0:
+        options["photometric"] = "miniswhite"
+    if "XResolution" in tags and "YResolution" in tags:
+        options |= {"resolution": (tags["XResolution"].value, tags["YResolution"].value)}
+        options |= {"resolutionunit": int(first.resolutionunit)}
+    if old.is_imagej:
+        known = {key: value for key, value in (old.imagej_metadata or {}).items() if key not in _COUNTED_BY_IMAGEJ}
+        tifffile.imwrite(path, values, imagej=True, metadata={**known, "axes": axes}, **options)
+        return
+    if old.is_ome:
+        tifffile.imwrite(path, values, description=old.ome_metadata.encode(), metadata=None, **options)
+        with tifffile.TiffFile(path) as new:
+            if new.is_ome and str(new.series[0].axes) == axes and np.array_equal(new.series[0].asarray(), values):
+                return
+        tifffile.imwrite(path, values, ome=True, metadata={"axes": axes}, **options)
+        return
+    if old.is_shaped:
+        tifffile.imwrite(path, values, metadata={"axes": axes}, **options)
+        return
+    tifffile.imwrite(path, values, description=(first.description or "").encode() or None, metadata=None, **options)
 
 
 def _check_chain(file: BinaryIO, where: str) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_files import rgb
+from data_files import png, rgb, write_folder
+from number_files import hdf5
 
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.arrays import as_texts
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images
+from ambient_train.data.readers import open_source
 
 N = 6
 GREY = rgb(N, channels=1)[:, 0]
@@ -55,8 +57,11 @@ def test_levels_under_another_name_are_read_aloud(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize(
     ("name", "array", "what"),
     [
-        ("variance", np.full(N, 0.01), "float64 [6]"),
+        ("variance", np.full(3, 0.01), "float64 [3]"),
         ("std", np.full(3, 0.5), "float64 [3]"),  # of the data, as often as of noise
+        ("std", np.array(0.5), "float64 []"),
+        ("weights", np.ones(N), "float64 [6]"),  # of the images, not of their pixels
+        ("noise", np.full((N, 8, 8), 0.1), "float64 [6, 8, 8]"),  # the noise itself, as often as its level
         ("filenames", np.array([f"slice_{i}.nii" for i in range(N)]), "<U11 [6]"),
         ("meta", np.array({"scanner": "A"}, dtype=object), "object []"),
     ],
@@ -157,13 +162,116 @@ def test_number_of_classes_counts_names_and_labels(tmp_path: Path) -> None:
 
 
 def test_floats_beyond_their_units_are_named_unless_they_came_with_noise(tmp_path: Path) -> None:
-    noisy = np.random.default_rng(0).normal(0, 60, (N, 8, 8))
+    noisy = np.random.default_rng(0).normal(0, 1.5, (N, 8, 8))
     assert "floats reach from" in load(tmp_path, images=noisy).notes[0]
-    assert load(tmp_path, images=noisy, sigma=np.full(N, 60.0)).notes == ()
-    assert load(tmp_path, images=np.clip(noisy / 60, -1, 1)).notes == ()
+    assert load(tmp_path, images=noisy, sigma=np.full(N, 1.5)).notes == ()
+    assert load(tmp_path, images=np.clip(noisy / 6, -1, 1)).notes == ()
 
 
-@pytest.mark.parametrize("scale", [1.0, 600.0])
+@pytest.mark.parametrize("levels", ["stated", "half", "none"])
+@pytest.mark.parametrize("low", [-1e4, 0])
+def test_floats_in_other_units_are_refused_with_the_range_to_give(tmp_path: Path, levels: str, low: float) -> None:
+    rng = np.random.default_rng(0)
+    sigma = np.where(np.arange(60) % 2, 2000.0, 2000.0 * (levels == "stated"))
+    values = rng.uniform(low, 1e4, (60, 8, 8)) + sigma[:, None, None] * rng.standard_normal((60, 8, 8))
+    stated = {} if levels == "none" else {"sigma": sigma}
+    with pytest.raises(DataError, match=r"not in units of \[-1, 1\]: say which values become -1 and 1") as caught:
+        load(tmp_path, images=values, **stated)
+    assert ("up to 2000" in str(caught.value)) == (levels != "none")
+    ends = str(caught.value).partition(":range=")[2].split()[0]
+    mapped = load_images(f"{tmp_path / 'a.npz'}:range={ends}")  # as the sentence says
+    assert mapped.values is not None
+    assert "noise levels are in the units of the files" in mapped.notes[0]
+    np.testing.assert_allclose(mapped.values.to_values(mapped.images)[:, 0], values, atol=1e-2)
+    if levels != "none":
+        assert mapped.sigma_n is not None
+        np.testing.assert_allclose(mapped.sigma_n, sigma / mapped.values.unit, rtol=1e-6)
+    plain = load_images(f"{tmp_path / 'a.npz'}:range=-1..1")  # control: whoever says that they are pixels is believed
+    np.testing.assert_allclose(plain.images[:, 0], values, rtol=1e-6)
+
+
+def test_levels_that_no_pixels_hold_are_in_grey_values(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(-1, 1, (60, 8, 8)) + 0.2 * rng.standard_normal((60, 8, 8))
+    for images in (pixels, np.clip(pixels, -1, 1)):
+        with pytest.raises(DataError, match=r"hold no such noise: .* divided by 127\.5 \(25\.5 is 0\.2\)"):
+            load(tmp_path, images=images, sigma=np.full(60, 25.5))
+    assert load(tmp_path, images=pixels, sigma=np.full(60, 0.2)).notes == ()
+
+
+VARIANCES = np.array([0, 0.04, 0.04, 0.01, 0.09, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [
+        ("std", np.sqrt(VARIANCES)),
+        ("sd", np.sqrt(VARIANCES)),
+        ("noise", np.sqrt(VARIANCES)),
+        ("var", VARIANCES),
+        ("Noise Variance", VARIANCES),
+        ("ivar", 1 / np.maximum(VARIANCES, 1e-30)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["npz", "parts", "h5", "npy", "csv"])
+def test_levels_are_read_under_one_table_of_names_in_every_kind_of_file(
+    tmp_path: Path, kind: str, name: str, levels: np.ndarray
+) -> None:
+    pixels = np.tile(np.linspace(-1, 1, 64).reshape(8, 8), (N, 1, 1)).astype(np.float32)
+    path, key = tmp_path / f"a.{kind}", name.replace(" ", "_").lower()
+    if kind == "npz":
+        np.savez(path, images=pixels, **{name: levels})
+    elif kind == "parts":
+        path = tmp_path / "a.npz"
+        half = {"train": slice(0, 3), "test": slice(3, N)}
+        arrays = {f"{part}_images": pixels[rows] for part, rows in half.items()}
+        np.savez(path, **arrays, **{f"{part}_{key}": levels[rows] for part, rows in half.items()})
+    elif kind == "h5":
+        hdf5(path, pixels, **{name: levels})
+    elif kind == "npy":
+        np.save(path, pixels)
+        np.save(tmp_path / f"a.{key}.npy", levels)
+    else:
+        rows = [f"{k}.png,{level!r}" for k, level in enumerate(levels.tolist())]
+        files = {f"{k}.png": png(image[None]) for k, image in enumerate(GREY)}
+        path = write_folder(tmp_path / "csv", {**files, "dataset.csv": "\n".join([f"file,{name}", *rows]).encode()})
+    source = open_source(f"{path}:range=-1..1" if kind == "h5" else str(path))
+    assert source.sigma_n is not None
+    np.testing.assert_allclose(source.sigma_n, np.sqrt(VARIANCES), rtol=1e-6, atol=1e-12)
+    said = " ".join(source.notes)
+    assert ("variance" in said) == (name not in ("std", "sd", "noise"))
+    assert "read from" in said or kind == "csv"
+
+
+@pytest.mark.parametrize("name", ["var", "weights", "err"])
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+def test_maps_of_variances_and_weights_are_those_of_deviations(tmp_path: Path, kind: str, name: str) -> None:
+    deviation = np.random.default_rng(0).uniform(0.1, 0.4, (N, 8, 8))
+    stated = {"var": deviation**2, "weights": deviation**-2, "err": deviation}[name]
+    pixels, path = deviation.astype(np.float32) - 0.5, tmp_path / f"a.{kind}"
+    if kind == "npz":
+        np.savez(path, images=pixels, **{name: stated})
+    else:
+        hdf5(path, pixels, **{name: stated})
+    source = open_source(f"{path}:range=-1..1")
+    assert source.sigma_n is not None
+    assert source.pattern is not None
+    found = source.sigma_n[:, None, None] * source.pattern[:, 0]
+    np.testing.assert_allclose(found, deviation, rtol=1e-5)
+    stated[0, 0, 0] = 0 if name == "weights" else -1
+    np.savez(tmp_path / "a.npz", images=pixels, **{name: stated})
+    with pytest.raises(DataError, match="a missing pixel has no noise level"):
+        open_source(str(tmp_path / "a.npz"))
+
+
+def test_levels_beside_a_file_count_before_those_inside_it_and_a_note_says_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.sigma.npy", np.full(N, 0.25))
+    loaded = load(tmp_path, images=GREY, sigma=np.full(N, 0.1))
+    assert loaded.noise_summary() == "6 of 6 images came with noise: 6 at 0.25"
+    assert loaded.notes == ("noise levels are read from a.sigma.npy beside the file and not from inside it",)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.2])
 def test_floats_that_no_noise_level_explains_are_remarked(tmp_path: Path, scale: float) -> None:
     generator = np.random.default_rng(0)
     sigma = np.where(np.arange(60) % 2, 0.5, 0.0).astype(np.float32)
@@ -174,5 +282,5 @@ def test_floats_that_no_noise_level_explains_are_remarked(tmp_path: Path, scale:
     if scale == 1.0:
         assert "floats reach" not in notes
     else:
-        assert "more than noise up to 300 explains" in notes
+        assert "more than noise up to 1.6 explains" in notes
         assert ":range=LOW..HIGH" in notes

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data_files import encode, png, rgb, write_folder
+from invoke import ambient
 from PIL import Image
 
 from ambient_train.data.load import load_images
@@ -70,6 +72,28 @@ def test_levels_carry_their_counts_their_snr_and_an_estimate(tmp_path: Path) -> 
     assert report.levels[1]["snr_db"] == pytest.approx(snr_db(0.2), abs=1e-5)
     for row, level in zip(report.levels, (0, 0.2, 0.6), strict=True):
         assert row["estimated_sigma"] == pytest.approx(level, rel=0.05, abs=1e-6)
+
+
+def test_levels_of_mapped_values_are_told_in_the_units_of_the_files_and_in_those_of_pixels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    level = np.repeat([0.0, 400.0], 20)
+    values = 2000 + rng.uniform(-500, 500, (40, 1, 1)) + level[:, None, None] * rng.standard_normal((40, 16, 16))
+    np.savez(tmp_path / "a.npz", images=values.astype(np.float32), sigma=2 * level)
+    source = f"{tmp_path / 'a.npz'}:range=1000..3000"
+    report = check(source)
+    assert (report.unit, report.factor, report.value_range) == ("the units of the files", 1000, [1000, 3000])
+    row = report.levels[1]
+    assert (row["sigma"], row["told"]) == (pytest.approx(0.8), pytest.approx(800))
+    assert row["estimated_told"] == pytest.approx(400, rel=0.05)
+    assert row["estimated_sigma"] == pytest.approx(0.4, rel=0.05)
+    (note,) = [note for note in report.notes if "another noise" in note]
+    assert re.search(r": 800 stated, (39|40)\d seen \(the units of the files\): other units", note)
+    printed = ambient("data", "check", source, "-q").stdout
+    assert "1000 to 3000 become -1 to 1" in printed
+    assert "noise levels in the units of the files, and behind them in units of [-1, 1]" in printed
+    assert "800 (0.8)" in printed
+    plain = check("digits")  # control: pixels have one unit
+    assert (plain.unit, plain.factor, plain.value_range) == ("units of [-1, 1]", 1.0, None)
 
 
 def test_duplicates_are_counted_and_named(tmp_path: Path) -> None:

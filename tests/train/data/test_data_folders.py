@@ -12,6 +12,7 @@ from PIL import Image
 
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.classes import natural
+from ambient_train.data.formats.folders import describe_folders
 from ambient_train.data.load import load_images
 from ambient_train.data.prepare.check import check
 from ambient_train.data.prepare.prepare import PrepareConfig, prepare
@@ -102,6 +103,79 @@ def test_kinds_of_noise_are_no_classes_and_their_levels_are_asked_for(tmp_path: 
     assert stated.noise_summary() == "3 of 6 images came with noise: 3 at 0.2"
     assert "dataset.csv" not in stated.notes[0]
     assert load_images(str(pairs(tmp_path / "q", "cat", "dog", 3))).label_dim == 2  # control: other names are classes
+
+
+VERSIONS = [
+    *(("input", "target"), ("LR", "HR"), ("low", "high"), ("noisy", "gt"), ("raw", "clean"), ("lq", "gt")),
+    *(("short", "long"), ("noisy_images", "clean_images"), ("set_train_LR_bicubic", "set_train_HR")),
+]
+
+
+@pytest.mark.parametrize(("worse", "better"), VERSIONS)
+def test_versions_of_one_scene_are_no_classes_and_are_asked_about(tmp_path: Path, worse: str, better: str) -> None:
+    found = describe_folders([f"{folder}/{i:03d}.png" for folder in sorted((worse, better)) for i in range(5)])
+    assert (found.labels, found.clean, found.noisy) == (None, (better,), (worse,))
+    assert found.group is not None
+    assert len(set(found.group.tolist())) == 5
+    root = write_folder(
+        tmp_path / "p", {f"{f}/{i}.png": png(rgb(1, seed=i)[0]) for f in (worse, better) for i in range(3)}
+    )
+    with pytest.raises(DataError, match=rf"dataset\.csv .*`{worse},0.2` and `{better},0`"):
+        load_images(str(root))
+    (root / "dataset.csv").write_text(f"file,sigma\n{worse},0.2\n{better},0\n")
+    assert load_images(str(root)).noise_summary() == "3 of 6 images came with noise: 3 at 0.2"
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [("cat", "dog"), ("low", "medium", "high"), ("raw", "ripe"), ("original", "fake"), ("a", "b"), ("hr", "x")],
+)
+def test_folders_of_other_names_are_classes_even_where_their_images_have_the_same_names(folders: tuple[str]) -> None:
+    found = describe_folders([f"{folder}/{i:03d}.png" for folder in sorted(folders) for i in range(5)])
+    assert found.classes == tuple(sorted(folders))
+    assert (found.noisy, found.notes) == ((), ())
+
+
+def test_words_that_are_classes_elsewhere_are_asked_about_where_names_are_the_same_and_labels_answer(
+    tmp_path: Path,
+) -> None:
+    apart = describe_folders([f"{folder}/{folder[0]}x{i}.png" for folder in ("high", "low") for i in range(5)])
+    assert apart.classes == ("high", "low")
+    assert "are taken as classes, since they share hardly any name" in apart.notes[0]
+    root = write_folder(tmp_path / "p", {f"{f}/{i}.png": png(rgb(1)[0]) for f in ("low", "high") for i in range(3)})
+    with pytest.raises(DataError, match="if they are classes, a header `file,label` and rows as in `low,low`"):
+        load_images(str(root))
+    (root / "dataset.csv").write_text("file,label\nlow,low\nhigh,high\n")
+    assert load_images(str(root)).classes == ("high", "low")
+
+
+def test_kinds_of_noise_below_classes_and_parts_are_asked_about_by_their_place(tmp_path: Path) -> None:
+    below = describe_folders([f"{a}/{b}/{i}.png" for a in ("cat", "dog") for b in ("clean", "noisy") for i in range(3)])
+    assert below.classes == ("cat", "dog")
+    assert below.noisy == ("cat/noisy", "dog/noisy")
+    assert below.group is not None
+    assert len(set(below.group.tolist())) == 6
+    names = [f"{a}/{b}/{i}.png" for a in ("Test", "Train") for b in ("noisy", "clean") for i in range(3)]
+    root = write_folder(tmp_path / "p", {name: png(rgb(1)[0]) for name in names})
+    with pytest.raises(DataError, match=r"as in `Test/noisy,0\.2` and `Test/clean,0`"):
+        load_images(str(root))
+    rows = "".join(f"{a}/noisy,0.2\n{a}/clean,0\n" for a in ("Test", "Train"))
+    (root / "dataset.csv").write_text("file,sigma\n" + rows)
+    assert load_images(str(root)).already_noisy == 3
+    pairs_in_classes = [f"{a}/{i}_{b}.png" for a in ("cat", "dog") for i in range(3) for b in ("clean", "noisy")]
+    inside = describe_folders(pairs_in_classes)
+    assert inside.classes == ("cat", "dog")
+    assert inside.group is not None
+    assert len(set(inside.group.tolist())) == 6
+
+
+def test_something_is_held_out_of_few_scenes(tmp_path: Path) -> None:
+    for scenes in range(2, 9):
+        root = str(pairs(tmp_path / str(scenes), count=scenes))
+        Path(root, "dataset.csv").write_text("file,sigma\nnoisy,0.2\nclean,0\n")
+        train, heldout = (load_images(root, split=split, holdout=0.01) for split in ("train", "heldout"))
+        assert len(heldout) == 2
+        assert len(train) == 2 * scenes - 2
 
 
 def test_the_clean_and_the_noisy_image_of_one_scene_are_held_out_together(tmp_path: Path) -> None:

@@ -210,6 +210,46 @@ def test_a_data_set_of_an_hdf5_is_found_or_asked_for(tmp_path: Path) -> None:
         load_images(f"{tiff(tmp_path / 'a.tif', images)}:/x")
 
 
+def test_attributes_of_an_hdf5_that_are_not_read_are_named(tmp_path: Path) -> None:
+    import h5py
+
+    path = hdf5(tmp_path / "a.h5", counts(), "raw/images")
+    assert not [note for note in open_source(str(path)).notes if "attributes" in note]
+    with h5py.File(path, "a") as store:
+        store.attrs["microscope"] = "A"
+        store["raw"].attrs["gain"] = 2.1
+        store["raw/images"].attrs["sigma"] = 60.0
+        store["raw/images"].attrs["CLASS"] = "IMAGE"
+    (note,) = [note for note in open_source(str(path)).notes if "attributes" in note]
+    assert "are not read: /@microscope, /raw@gain, /raw/images@sigma; noise levels are read from" in note
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32])
+def test_files_packed_by_fpack_come_in_and_go_out_packed_without_loss(tmp_path: Path, dtype: type) -> None:
+    from astropy.io import fits as format
+
+    from ambient_train.data.readers.fits import FORMAT
+
+    values = counts().astype(dtype)
+    packed = format.CompImageHDU(values, name="SCI", quantize_level=0, compression_type="GZIP_2")
+    packed.header["OBJECT"] = "a field"
+    path = tmp_path / "stack.fits.fz"
+    format.HDUList([format.PrimaryHDU(), packed]).writeto(path)
+    source = open_source(str(path))
+    assert source.values is not None
+    assert source.values.dtype == np.dtype(dtype).name
+    np.testing.assert_array_equal([source.tree.raw(k)[0] for k in range(len(values))], values)  # type: ignore[union-attr]
+    with open(path, "rb") as like:
+        FORMAT.write(tmp_path / "back.fits.fz", values[:, None] + 1, like, "")
+    with format.open(tmp_path / "back.fits.fz") as back:
+        assert back[1].data.dtype == dtype
+        np.testing.assert_array_equal(back[1].data, values + 1)
+        assert back[1].header["OBJECT"] == "a field"
+    (tmp_path / "set").mkdir()
+    path.rename(tmp_path / "set" / "a.fits.fz")
+    assert open_source(str(tmp_path / "set")).count == len(values)
+
+
 @pytest.mark.parametrize("name", ["VAR", "ERR", "WHT"])
 def test_the_variance_extension_of_a_fits_states_the_level(tmp_path: Path, name: str) -> None:
     images = counts().astype(np.float32)

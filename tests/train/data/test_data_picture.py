@@ -45,6 +45,17 @@ def test_files_that_cannot_be_read_are_named_and_sizes_may_differ(tmp_path: Path
     assert any("1 file is not read: 1 .fits" in note for note in found["notes"])
 
 
+def test_images_that_were_turned_are_counted(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    (tmp_path / "d").mkdir()
+    for i in range(3):
+        image = Image.fromarray(rgb(1, seed=i)[0].transpose(1, 2, 0))
+        image.save(tmp_path / "d" / f"{i}.png", **({"exif": turned} if i else {}))
+    shown = show_source(str(tmp_path / "d"), tmp_path / "d.png")
+    assert shown.notes == ("2 of the images looked at: an image stored on its side or mirrored (EXIF), now upright",)
+
+
 def test_kinds_of_noise_without_levels_are_shown_with_the_question(tmp_path: Path) -> None:
     files = {f"{kind}/{i}.png": png(rgb(1, seed=i)[0]) for i in range(3) for kind in ("clean", "noisy")}
     shown = show_source(str(write_folder(tmp_path / "d", files)), tmp_path / "d.png")

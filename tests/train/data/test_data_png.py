@@ -16,7 +16,7 @@ from PIL import Image
 from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.decode import decode_image
 from ambient_train.data.formats.png import decode_png, encode_png
-from ambient_train.data.formats.png16 import decode_png16
+from ambient_train.data.formats.png16 import decode_png16, encode_png16
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -96,6 +96,13 @@ def test_sixteen_bits_are_divided_by_257_and_alpha_is_laid_over_white() -> None:
     assert (decode_image(encode(clear), "x", "rgb")[0] == 255).all()
     opaque = Image.new("RGBA", (4, 4), (10, 20, 30, 255))
     assert (decode_image(encode(opaque), "x", "rgb")[0][:, 0, 0] == [10, 20, 30]).all()
+
+
+@pytest.mark.parametrize("mode", ["grey", "rgb"])
+def test_counts_of_12_bits_among_images_of_8_bits_never_become_a_few_grey_levels(mode: str) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (1 if mode == "grey" else 3, 8, 8)).astype(np.uint16)
+    with pytest.raises(DataError, match=r"8 bits would leave 1[5-7] grey levels; keep such files in a folder without"):
+        decode_image(encode_png16(values), "x", mode)  # type: ignore[arg-type]
 
 
 def test_animations_are_refused_even_where_conversion_is_allowed() -> None:

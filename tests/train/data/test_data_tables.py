@@ -25,6 +25,7 @@ LABELLED = "file,label,noise_std\n" + "".join(
     row.replace(",", f",{i % 2},") for i, row in enumerate(BODY.splitlines(True))
 )
 INDEXED = ",file,sigma\n" + "".join(f"{i},{row}" for i, row in enumerate(BODY.splitlines(keepends=True)))
+MARKDOWN = "| file | sigma |\n|---|---|\n" + re.sub("(.*),(.*)", r"| \1 | \2 |", BODY)
 AS_JSON = "".join(json.dumps({"file_name": n, "sigma": s}) + "\n" for n, s in zip(NAMES, LEVELS, strict=True))
 
 READ = {
@@ -34,6 +35,11 @@ READ = {
     "semicolon, decimal comma": ("dataset.csv", TABLE.replace(",", ";").replace(";0.", ";0,").encode()),
     "semicolon, decimal point": ("dataset.csv", TABLE.replace(",", ";").encode()),
     "tab": ("dataset.csv", TABLE.replace(",", "\t").encode()),
+    "pipe": ("dataset.csv", TABLE.replace(",", "|").encode()),
+    "pipe and blanks": ("dataset.csv", TABLE.replace(",", " | ").encode()),
+    "Markdown": ("dataset.csv", MARKDOWN.encode()),
+    "blanks between": ("dataset.csv", TABLE.replace(",", "   ").encode()),
+    "one blank": ("dataset.csv", TABLE.replace(",", " ").encode()),
     "tsv": ("labels.tsv", TABLE.replace(",", "\t").encode()),
     "reversed": ("dataset.csv", ("file,sigma\n" + "".join(sorted(BODY.splitlines(True), reverse=True))).encode()),
     "without endings": ("dataset.csv", TABLE.replace(".png", "").encode()),
@@ -84,6 +90,11 @@ REFUSED = {
     "not a number": (TABLE.replace("0.15", "nan").encode(), "finite"),
     "negative": (TABLE.replace("0.15", "-1").encode(), ">= 0"),
     "twice": ((TABLE + "000.png,0\n").encode(), "a second time"),
+    "another delimiter": (TABLE.replace(",", ":").encode(), "with comma, semicolon, tab, | or spaces .* 'file:sigma'"),
+    "names with blanks": (
+        TABLE.replace(",", " ").replace("003", "0 3").encode(),
+        "row 5 has 3 of 2: names with spaces",
+    ),
     "no name": ((TABLE + ",0\n").encode(), "no file name"),
 }
 

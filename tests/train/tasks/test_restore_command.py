@@ -27,7 +27,7 @@ from ambient_train.interchange.load import load_trained
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.tasks import restore as task
 from ambient_train.tasks import restore_files
-from ambient_train.tasks.restore_files import png_name
+from ambient_train.tasks.restore_files import lossless_name
 from cli import app
 
 SIGMA, SHORT = 0.4, ("--samples", 4, "--steps", 4, "--device", "cpu")
@@ -217,17 +217,17 @@ def test_files_keep_their_names_and_clean_ones_their_bytes(run: Path, tmp_path: 
     found = restore(run, out, "--data", folder, "--quiet")
     assert found.exit_code == 0, found.output
     files = sorted(p.relative_to(out / "restored").as_posix() for p in (out / "restored").rglob("*") if p.is_file())
-    assert files == ["a.png", "b.png", "sub/c.png", "sub/d.png"]
+    assert files == ["a.png", "b.png", "sub/c.png", "sub/d.bmp"]
     for clean in ("a.png", "sub/c.png"):
         assert (out / "restored" / clean).read_bytes() == (folder / clean).read_bytes()
-    for row, name in ((1, "b.png"), (3, "sub/d.png")):
+    for row, name in ((1, "b.png"), (3, "sub/d.bmp")):
         with Image.open(out / "restored" / name) as image:
             assert np.array_equal(np.asarray(image), to_uint8(arrays(out)["images"][row])[0])
 
 
 def test_names_of_files_never_meet() -> None:
     taken = {"a.png", "a.jpg", "b.jpg", "c.jpg", "c.bmp"}
-    assert [png_name(n, taken) for n in sorted(taken)] == ["a.jpg.png", "a.png", "b.png", "c.bmp.png", "c.jpg.png"]
+    assert [lossless_name(n, taken) for n in sorted(taken)] == ["a.jpg.png", "a.png", "b.png", "c.bmp", "c.jpg.png"]
 
 
 def test_a_run_of_noisy_images_only_says_what_it_cannot_know(tmp_path: Path) -> None:
@@ -446,6 +446,9 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
     held = write_noisy(folder / "good.npz")
     np.savez(folder / "bytes.npz", images=held["images"] * 127.5 + 300, sigma=held["sigma"])
     np.savez(folder / "far.npz", images=held["images"] * 100, sigma=held["sigma"])
+    one = held["images"].copy()
+    one[2, ..., 0, 0] = 5
+    np.savez(folder / "one.npz", images=one, sigma=held["sigma"])
     np.savez(folder / "unstated.npz", images=held["images"])
     np.savez(folder / "clean.npz", images=held["clean"], sigma=np.zeros(6))
     np.savez(folder / "maps.npz", images=held["images"], sigma=np.eye(8)[None].repeat(len(held["images"]), 0))
@@ -456,11 +459,16 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
         return ("--data", folder / name, *more)
 
     return {
-        "noisier than any level": (data("loud.npz"), 3, "knows levels up to 20 in units of [-1, 1] (25 grey levels"),
+        "noisier than any level": (
+            data("loud.npz:range=-1..1"),
+            3,
+            "knows levels up to 20 in units of [-1, 1] (25 grey levels",
+        ),
         "another size": (data("large.npz"), 3, "16 x 16 pixels"),
         "channels": (data("colour.npz"), 3, "3 channel(s)"),
         "range of bytes": (data("bytes.npz"), 3, "units of [-1, 1]"),
-        "range": (data("far.npz"), 3, "beyond what their noise explains"),
+        "range": (data("far.npz"), 3, "are not in units of [-1, 1]: say which values"),
+        "range of one image": (data("one.npz"), 3, "1 image(s) reach beyond what their noise explains"),
         "levels missing": (data("unstated.npz"), 2, "give --sigma"),
         "nothing noisy": (data("clean.npz"), 2, "nothing to restore"),
         "maps": (data("maps.npz"), 3, "a missing pixel has no noise level"),
@@ -481,7 +489,8 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
 @pytest.mark.parametrize(
     "wrong",
     [
-        *("noisier than any level", "another size", "channels", "range of bytes", "range", "levels missing"),
+        *("noisier than any level", "another size", "channels", "range of bytes", "range", "range of one image"),
+        "levels missing",
         *("nothing noisy", "maps", "negative levels", "levels twice", "originals of other images"),
         *(
             "originals of the run",
