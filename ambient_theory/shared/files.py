@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import math
@@ -44,11 +45,37 @@ def content_hash(value: Any, length: int = 8) -> str:
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
-    """Write to a temporary name beside `path`, flush to disk, rename: a reader sees the old file or the new one."""
+    """Write to a temporary name beside `path`, flush to disk, rename: a reader sees the old file or the new one.
+
+    What killed writers of the same `path` left behind is removed; a living one holds a lock on its file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with _in_place(temporary, open(temporary, "xb"), path) as file:
+    for file in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+        _remove_if_dead(file)
+    temporary, stream = _temporary(path)
+    with _in_place(temporary, stream, path) as file:
         file.write(data)
+
+
+def _temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new temporary file beside `path`, locked by this process."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        stream = open(temporary, "xb")  # noqa: SIM115
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: nobody will take the file for a dead one's
+            return temporary, stream
+        if os.fstat(stream.fileno()).st_nlink:  # not removed by another process before it was locked
+            return temporary, stream
+        stream.close()
+
+
+def _remove_if_dead(file: Path) -> None:
+    """Remove a temporary file unless a process holds it."""
+    with contextlib.suppress(OSError), open(file, "rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink()
 
 
 def leftovers(directory: Path) -> list[Path]:

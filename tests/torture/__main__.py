@@ -1,4 +1,5 @@
-"""`make torture`: what the product survives. `kills`: harmed trainings. `files`: damaged files of numbers.
+"""`make torture`: what the product survives. `kills`: harmed trainings. `commands`: every command that takes a while,
+harmed. `files`: damaged files of numbers.
 
 Each prints its counts as JSON, and leaves with exit code 1 where a promise was broken.
 """
@@ -27,6 +28,18 @@ def _kills(options: argparse.Namespace) -> bool:
     return not lost
 
 
+def _commands(options: argparse.Namespace) -> bool:
+    import commands
+
+    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+    result = commands.torture(options.count, options.seed, options.out, folder, say, options.only)
+    print(json.dumps(result, indent=1))
+    if not result["faults"]:
+        shutil.rmtree(folder)
+    return not result["faults"]
+
+
 def _files(options: argparse.Namespace) -> bool:
     import files
 
@@ -52,6 +65,7 @@ def main() -> int:
     campaigns = parser.add_subparsers(required=True)
     for name, action, count, what in (
         ("kills", _kills, 200, "kills to reach"),
+        ("commands", _commands, 1000, "kills to reach; an unfinished campaign in --out is continued"),
         ("files", _files, 20_000, "files to damage; an unfinished campaign in --out is continued"),
     ):
         one = campaigns.add_parser(name)
@@ -61,6 +75,8 @@ def main() -> int:
         one.add_argument("--out", type=Path, help="also write the counts to this file")
         if name == "files":
             one.add_argument("--case", type=int, help="only this one, and what became of it")
+        if name == "commands":
+            one.add_argument("--only", help="harm this command alone")
     options = parser.parse_args()
     return 0 if options.action(options) else 1
 

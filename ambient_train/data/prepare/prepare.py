@@ -7,6 +7,7 @@ the pixels in one pass, flushed, renamed onto DEST) has the same bytes as if not
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zlib
@@ -241,8 +242,10 @@ class Preparation:
 class Journal:
     """The pixels done so far (`pixels.bin`) and the lines that vouch for them (`journal.jsonl`)."""
 
+    PIXELS, LINES = "pixels.bin", "journal.jsonl"
+
     def __init__(self, directory: Path, identity_hash: str):
-        self.pixels_path, self.lines_path = directory / "pixels.bin", directory / "journal.jsonl"
+        self.pixels_path, self.lines_path = directory / self.PIXELS, directory / self.LINES
         self.header = {"schema": SCHEMA, "hash": identity_hash, "chunk": CHUNK}
         self.lines: list[dict[str, Any]] = []
         self.size = 0
@@ -254,6 +257,17 @@ class Journal:
                 file.truncate(good)
         with open(self.pixels_path, "ab") as file:
             file.truncate(self.size)
+
+    @classmethod
+    def belongs_to(cls, directory: Path, identity_hash: str) -> bool:
+        """Whether the directory holds no journal, or the journal of this preparation."""
+        try:
+            with open(directory / cls.LINES, encoding="utf-8") as file:
+                return json.loads(file.readline()).get("hash") == identity_hash
+        except FileNotFoundError:
+            return True
+        except (OSError, ValueError, AttributeError):
+            return False
 
     def _verified(self) -> int:
         """Read back lines and check their pixels; the length in bytes of the journal that holds."""
@@ -314,6 +328,25 @@ def partial_path(dest: Path) -> Path:
     return dest.with_name(dest.name + ".partial")
 
 
+def _remove_work(dest: Path, identity_hash: str) -> None:
+    """Remove what is left of the work for a finished DEST, whose process was killed before it could; not another's."""
+    partial = partial_path(dest)
+    if not partial.is_dir():
+        return
+    with exclusive_lock(partial / "lock") as mine:
+        if mine and Journal.belongs_to(partial, identity_hash):
+            for name in (Journal.PIXELS, Journal.LINES):
+                (partial / name).unlink(missing_ok=True)
+            _remove_empty(partial)
+
+
+def _remove_empty(partial: Path) -> None:
+    """Remove a directory that holds no more than a lock, which another process may be asking for just now."""
+    (partial / "lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        partial.rmdir()
+
+
 def prepare(
     config: PrepareConfig,
     *,
@@ -332,6 +365,7 @@ def prepare(
     if config.dest.exists() and not overwrite:
         done = finished_config(config.dest)
         if done is not None and done.get("hash") == work.hash:
+            _remove_work(config.dest, work.hash)
             return _result(work, done, "done", 0)
         raise UsageError(f"{config.dest} exists and was not made by this command; choose another name or --overwrite")
     if not config.dest.parent.is_dir():
@@ -352,8 +386,7 @@ def prepare(
         finally:
             if finished or journal.size == 0:
                 journal.remove()
-                (partial / "lock").unlink(missing_ok=True)
-                partial.rmdir()
+                _remove_empty(partial)
     return _result(work, summary, "written", resumed)
 
 
