@@ -11,11 +11,10 @@ from typing import Any
 from rich.console import RenderableType
 
 from ambient_theory.shared.console import talk
-from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, content_hash
 from ambient_theory.shared.frames import frame
 from ambient_theory.shared.notebooks import picture_html
-from ambient_theory.shared.parsing import parse_json
+from ambient_theory.shared.outdirs import claim
 from ambient_theory.shared.progress import Progress, progress_listener
 from ambient_theory.shared.records import write_records
 from ambient_theory.simulation.cells import CellDone, in_plan_order, simulate, to_records
@@ -137,20 +136,7 @@ def run_cells(cells: tuple[SimulationCell, ...], ledger: Ledger | None, workers:
 
 
 def _claim(outdir: Path, config: SimulationConfig | ExchangeConfig) -> None:
-    """Write the config into a fresh directory; refuse one that holds another."""
-    path, mine = outdir / MANIFEST, config_dict(config)
-    if not path.exists():
-        atomic_write_text(path, json.dumps({"schema": "ambient.simulation-config/1", "config": mine}, indent=1) + "\n")
-        return
-    try:
-        stored = parse_json(path.read_text(encoding="utf-8"))["config"]
-        differing = sorted(key for key in mine.keys() | stored.keys() if mine.get(key) != stored.get(key))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path} is damaged: remove it or choose another --outdir") from None
-    if differing:
-        raise UsageError(
-            f"{outdir} holds a simulation with another {', '.join(differing)}: choose another --outdir for this one"
-        )
+    claim(outdir, MANIFEST, "ambient.simulation-config/1", config_dict(config), "simulation")
 
 
 def estimate_seconds(planned: GridPlan, workers: int = 1) -> float:

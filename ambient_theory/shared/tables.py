@@ -1,6 +1,7 @@
 """Tables of text as people write them: CSV by comma, semicolon or tab, with or without a byte-order mark; JSON lines.
 
 With a semicolon or tab a decimal comma is read as a point. Lines that begin with `#` before the header are comments.
+Tables of numbers may do without a header, and with spaces between columns (`bare`).
 """
 
 from __future__ import annotations
@@ -20,15 +21,21 @@ _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 @dataclass(frozen=True)
 class Table:
-    """columns: names as written. rows: text (or a number, of JSON) by column. comma: whether 0,5 is a number."""
+    """columns: names as written. rows: text (or a number, of JSON) by column. comma: whether 0,5 is a number. header:
+    whether the file names its columns; otherwise they are 1, 2, ..."""
 
     columns: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
     where: str
     comma: bool = False
+    header: bool = True
+
+    def row_number(self, row: int) -> int:
+        """What a person calls a row: the header, where there is one, is 1."""
+        return row + 1 + self.header
 
     def number(self, row: int, column: str) -> float:
-        """A value as a number. Raises DataError naming the row (counted with the header as 1)."""
+        """A value as a number. Raises DataError naming the row (`row_number`)."""
         text = self.rows[row].get(column)
         try:
             if isinstance(text, bool) or text is None:
@@ -37,10 +44,13 @@ class Table:
         except (TypeError, ValueError):
             shown = repr(text)[:40]
             raise DataError(
-                f"{self.where}: the column {column!r} must hold a number in each row; row {row + 2} has {shown}"
+                f"{self.where}: the column {column!r} must hold a number in each row; "
+                f"row {self.row_number(row)} has {shown}"
             ) from None
         if not math.isfinite(value):
-            raise DataError(f"{self.where}: the column {column!r} must hold finite numbers; row {row + 2} has {value}")
+            raise DataError(
+                f"{self.where}: the column {column!r} must hold finite numbers; row {self.row_number(row)} has {value}"
+            )
         return value
 
 
@@ -52,20 +62,29 @@ def read_text(data: bytes, where: str) -> str:
         raise DataError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
-def read_table(data: bytes, where: str) -> Table:
-    """The table in a .csv, .tsv or .jsonl file. Raises DataError for what is not one."""
+def read_table(data: bytes, where: str, bare: bool = False) -> Table:
+    """The table in a .csv, .tsv or .jsonl file. Raises DataError for what is not one.
+
+    bare: a first line of nothing but numbers is a row, and columns that no other delimiter parts are parted by spaces.
+    """
     text = read_text(data, where)
-    return _json_lines(text, where) if where.lower().endswith(".jsonl") else _csv(text, where)
+    return _json_lines(text, where) if where.lower().endswith(".jsonl") else _csv(text, where, bare)
 
 
-def _csv(text: str, where: str) -> Table:
+def _csv(text: str, where: str, bare: bool) -> Table:
     stream = io.StringIO(text, newline="")
     start = 0
     while (line := stream.readline()) and (line.startswith("#") or not line.strip()):
         start = stream.tell()
     delimiter = max(_DELIMITERS, key=lambda d: (line.count(d), -_DELIMITERS.index(d)))
     stream.seek(start)
-    reader = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
+    if bare and delimiter not in line and len(line.split()) > 1:
+        delimiter = "\t"
+        stream = io.StringIO("\n".join("\t".join(each.split()) for each in stream), newline="")
+        line = "\t".join(line.split())
+    first = [cell.strip() for cell in line.split(delimiter)]
+    named = None if not (bare and all(map(_is_number, first))) else [str(i + 1) for i in range(len(first))]
+    reader = csv.DictReader(stream, named, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
     try:
         rows = tuple(dict(row) for row in reader)
         columns = tuple(reader.fieldnames or ())
@@ -73,7 +92,15 @@ def _csv(text: str, where: str) -> Table:
         raise DataError(f"{where}: not a readable CSV ({error})") from None
     if not rows:
         raise DataError(f"{where}: a table without rows")
-    return Table(columns, rows, where, comma=delimiter != ",")
+    return Table(columns, rows, where, comma=delimiter != ",", header=named is None)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True
 
 
 def _json_lines(text: str, where: str) -> Table:
