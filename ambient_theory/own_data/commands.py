@@ -33,6 +33,14 @@ def fit_gmm(
     """Fit your own noisy numbers: how many atoms, where, with which weights, and how sure that is."""
     if "k" in model.values and "max_k" in model.values:
         raise UsageError("--max-k is for choosing the number of atoms, and --k states it: leave one of them out")
+    if "max_k" in model.values and model.values.get("method") == "npmle":
+        raise UsageError(
+            "--max-k is for choosing the number of atoms, and --method npmle has none: leave one of them out"
+        )
+    asked = sure.over(SureOptions())
+    exact = asked.goodness is False and asked.intervals in ("likelihood", "fisher", "none")
+    if "boot" in sure.values and exact and not model.values.get("ratio_test"):
+        raise UsageError("--boot: nothing that is asked for is bootstrapped; leave it out, or ask for --goodness")
     values: dict[str, Any] = {**data.values, **model.values, **sure.values}
     config = from_mapping(FitConfig, values)
     with starting("loading SciPy", quiet=output.quiet):

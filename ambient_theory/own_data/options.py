@@ -120,6 +120,10 @@ class FitConfig(DataOptions, ModelOptions, SureOptions):
                 "--noise is required: the column that holds the standard deviation of each sample's noise, or one "
                 "number for all; --unknown-noise estimates one for all"
             )
+        if self.unknown_noise and self.noise_is != "std":
+            raise UsageError(
+                "--noise-is says what --noise states, and --unknown-noise states none: leave one of them out"
+            )
         if self.unknown_noise and (self.rescale_noise or self.noise_scale is not None):
             raise UsageError("--unknown-noise estimates the noise itself: leave --noise-scale and --rescale-noise out")
         if self.rescale_noise and self.noise_scale is False:

@@ -19,8 +19,10 @@ from ambient_theory.simulation.exchange import ExchangeConfig
 from ambient_theory.simulation.grid import SimulationConfig
 from ambient_theory.simulation.options import (
     AddedNoise,
+    CalibrateOptions,
     ExchangeOptions,
     GridOptions,
+    NoiseOfFile,
     Scope,
     SimulationFiles,
     options_section,
@@ -93,7 +95,16 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "data show": (PictureFiles, Output),
     "export": (ExportOptions, Output),
     "fit-gmm": (DataOptions, ModelOptions, SureOptions, FitFiles, Output),
-    "simulate-gmm": (GridOptions, Scope, AddedNoise, ExchangeOptions, SimulationFiles, Output),
+    "simulate-gmm": (
+        GridOptions,
+        Scope,
+        AddedNoise,
+        NoiseOfFile,
+        ExchangeOptions,
+        CalibrateOptions,
+        SimulationFiles,
+        Output,
+    ),
 }
 
 SETTLED_ELSEWHERE = {

@@ -10,7 +10,7 @@ from two_atoms import LAW, drawn
 
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
 from ambient_theory.mixtures.inference import one_number_quantile
-from ambient_theory.mixtures.laws import AtomicLaw, hard_pair, scaled, separated_law
+from ambient_theory.mixtures.laws import AtomicLaw, hard_pair, scaled
 from ambient_theory.mixtures.noise_scale import noise_scale
 from ambient_theory.mixtures.points import log_sum_exp
 from ambient_theory.mixtures.w1 import w1
@@ -113,9 +113,8 @@ def test_the_sum_of_exponentials_is_that_of_scipy() -> None:
 
 
 DESIGNS = {
-    "separated": (separated_law(2), (1.0,), (1.0,), 500),
-    "hard": (scaled(hard_pair(2)[0], 1.0), (1.0,), (1.0,), 500),
-    "mixed": (LAW, (0.7, 2.5), (0.3, 0.7), 500),
+    "hard": (scaled(hard_pair(2)[0], 1.5), (1.0,), (1.0,), 300),
+    "mixed": (LAW, (0.7, 2.5), (0.3, 0.7), 300),
     "space": (AtomicLaw(np.outer([-2, 2], np.eye(20)[0])), (1.0, 2.0), (0.5, 0.5), 100),
 }
 
@@ -125,7 +124,7 @@ DESIGNS = {
 def test_ninety_per_cent_intervals_of_the_scale_cover_ninety_per_cent_within_four_points(design: str) -> None:
     """With the control: of the same samples under noise that is stated wrongly by two widths, next to none."""
     law, levels, shares, n = DESIGNS[design]
-    inside, wrong, reps = [], [], 60
+    inside, wrong, reps = [], [], 50
     for rep in range(reps):
         rng = np.random.default_rng([rep, 7])
         s = rng.choice(levels, n, p=shares)
