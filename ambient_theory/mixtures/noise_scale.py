@@ -115,8 +115,8 @@ def noise_scale(
     s = np.array(np.broadcast_to(resolve_noise(1.0 if noise_std is None else noise_std, None, len(x)), len(x)))
     if len(np.unique(x, axis=0)) <= model.n_components:
         raise DataError(
-            f"{model.n_components} atoms go through every one of the samples, and no noise is left to be measured: "
-            "fewer atoms, or more samples"
+            f"with k = {model.n_components} an atom goes through every one of the samples, and no noise is left to be "
+            "measured: fewer atoms, or more samples"
         )
     rng = as_generator(random_state)
     profile = _Profile(model, x, s, 1.0, rng)
@@ -160,7 +160,8 @@ class _Profile:
             self.width = np.zeros(len(self.points.x))
 
     def _range(self, inside: Floats, s: Floats, precision: Floats) -> tuple[float, float]:
-        """log c between a quarter of what is left around k-means++ seeds and half more than all spread."""
+        """log c between a quarter of what is left around k-means++ seeds and half more than all spread (of a handful of
+        samples much more, as far as the interval of a variance reaches)."""
         every = np.sum(precision * np.sum((inside - precision @ inside / precision.sum()) ** 2, axis=1)) + self.rest
         least = every
         if self.k > 1 and inside.shape[1]:
@@ -169,7 +170,8 @@ class _Profile:
                 nearest = np.min(np.sum((inside[:, None, :] - atoms) ** 2, axis=2), axis=1)
                 least = min(least, float(precision @ nearest) + self.rest)
         size = self.n * self.d
-        return math.log(math.sqrt(max(least, 1e-12 * every) / size) / 4), math.log(1.5 * math.sqrt(every / size))
+        low = math.log(math.sqrt(max(least, 1e-12 * every) / size) / 4)
+        return low, math.log(1.5 * math.sqrt(every / size)) + 6 / size
 
     def __call__(self, log_c: float, n_init: int = 0) -> float:
         """l(c)."""

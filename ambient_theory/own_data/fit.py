@@ -154,6 +154,8 @@ def _checked(
     x, s = samples.x, samples.noise_std
     n, k = len(x), model.n_components
     notes = [*samples.notes, *_notes_on_k(config, k, candidates, ratios)]
+    if config.method != "npmle" and (spare := k - _distinct(model, s)):
+        notes.append(f"{_atoms(spare)} of {k} lie in the place of another or weigh nothing: the samples support fewer")
     few = n <= CHECKED_UP_TO
     estimated = scale is not None
     if scale is None and (config.noise_scale or (config.noise_scale is None and few and config.method != "npmle")):
@@ -198,6 +200,15 @@ def _checked(
         config, samples, model, bic, intervals, tuple(candidates), ratios, scale, estimated, goodness, posterior,
         tuple(notes),
     )  # fmt: skip
+
+
+def _distinct(model: HeteroscedasticMixture, s: Floats) -> int:
+    """Atoms that weigh something and lie apart, by a thousandth of the smallest noise."""
+    kept: list[Floats] = []
+    for atom, weight in zip(model.means_, model.weights_, strict=True):
+        if weight > 1e-9 and all(np.linalg.norm(atom - other) > 1e-3 * s.min() for other in kept):
+            kept.append(atom)
+    return len(kept)
 
 
 def _rejected(scale: NoiseScale, used: bool) -> str:

@@ -1,7 +1,7 @@
 """Columns of numbers from files as people keep them: CSV, TSV, JSON lines, plain text, .npy and .npz.
 
     columns: x, sigma     of a table by its header; of JSON lines by key; of an .npz by the name of an array
-    columns: 1, 2, ...    of a table without a header, and of the columns of an .npy
+    columns: c1, c2, ...  of a table without a header, and of the columns of an .npy
 
 A value may be missing: an empty field, a word such as NA, null, NaN. It is NaN here, and whoever reads says which rows.
 """
@@ -97,8 +97,8 @@ def _of_table(table: Table, name: str) -> Floats:
 
 def _npy(path: Path) -> Numbers:
     array = _as_floats(load_npy(path), str(path))
-    names = tuple(str(i + 1) for i in range(array.shape[1]))
-    return Numbers(str(path), names, False, 0, lambda name: array[:, [int(name) - 1]])
+    names = tuple(f"c{i + 1}" for i in range(array.shape[1]))
+    return Numbers(str(path), names, False, 0, lambda name: array[:, [names.index(name)]])
 
 
 def _npz(path: Path) -> Numbers:

@@ -22,7 +22,7 @@ _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 @dataclass(frozen=True)
 class Table:
     """columns: names as written. rows: text (or a number, of JSON) by column. comma: whether 0,5 is a number. header:
-    whether the file names its columns; otherwise they are 1, 2, ..."""
+    whether the file names its columns; otherwise they are c1, c2, ..."""
 
     columns: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
@@ -83,7 +83,7 @@ def _csv(text: str, where: str, bare: bool) -> Table:
         stream = io.StringIO("\n".join("\t".join(each.split()) for each in stream), newline="")
         line = "\t".join(line.split())
     first = [cell.strip() for cell in line.split(delimiter)]
-    named = None if not (bare and all(map(_is_number, first))) else [str(i + 1) for i in range(len(first))]
+    named = None if not (bare and all(map(_is_number, first))) else [f"c{i + 1}" for i in range(len(first))]
     reader = csv.DictReader(stream, named, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
     try:
         rows = tuple(dict(row) for row in reader)

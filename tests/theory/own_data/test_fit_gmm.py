@@ -106,6 +106,8 @@ def test_noise_may_be_deviations_or_variances_or_a_file_of_its_own_or_a_number(t
     assert read(noise=str(tmp_path / "noise.npy")).noise_std.tolist() == s.tolist()
     np.testing.assert_allclose(read(noise="variance", noise_is="variance").noise_std, s, rtol=1e-15)
     assert read(noise="1.5").noise_std.tolist() == [1.5] * N
+    np.savetxt(tmp_path / "bare.txt", x)
+    assert samples_of_file(tmp_path / "bare.txt", FitConfig(noise="1")).noise_std.tolist() == [1.0] * N
     assert read(noise="2.25", noise_is="variance").noise_std.tolist() == [1.5] * N
 
 
@@ -116,7 +118,7 @@ def test_samples_in_space_come_from_columns_or_from_an_array(tmp_path: Path) -> 
     rows = np.column_stack([x, s]).tolist()
     (tmp_path / "a.tsv").write_text("u\tv\tw\ts\n" + "".join("\t".join(map(repr, row)) + "\n" for row in rows))
     of_array = samples_of_file(tmp_path / "a.npz", FitConfig(noise="s"))
-    unnamed = samples_of_file(tmp_path / "a.npy", FitConfig(noise="1"))
+    unnamed = samples_of_file(tmp_path / "a.npy", FitConfig(noise="c1"))
     of_columns = samples_of_file(tmp_path / "a.tsv", FitConfig(noise="s", columns=("u", "v", "w")))
     assert of_array.x.tolist() == unnamed.x.tolist() == of_columns.x.tolist() == x.tolist()
     assert of_array.names == ("X[0]", "X[1]", "X[2]")
@@ -187,6 +189,13 @@ def test_the_most_likely_of_all_laws_has_no_number_of_atoms() -> None:
         fitted(x, s, method="npmle", k=2)
     with pytest.raises(UsageError, match="on the line"):
         fitted(np.ones((3, 2)), s[:3], method="npmle")
+
+
+def test_more_atoms_than_the_samples_support_are_said() -> None:
+    found = fitted([1.0, 2.0, 3.0], 1.0, k=3)
+    assert any("support fewer" in note for note in found.notes)
+    x, s = drawn(N)
+    assert not any("support fewer" in note for note in fitted(x, s, k=2).notes)
 
 
 def test_beyond_some_samples_the_slow_checks_are_left_out_and_this_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

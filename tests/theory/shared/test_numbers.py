@@ -46,7 +46,7 @@ UNNAMED = ("bare.csv", "savetxt.dat", "table.npy")
 @pytest.mark.parametrize("name", [*NAMED, *UNNAMED])
 def test_every_kind_of_file_gives_the_same_numbers(tmp_path: Path, name: str) -> None:
     numbers = read_numbers(written(tmp_path, name))
-    x, s = ("x", "s") if name in NAMED else ("1", "2")
+    x, s = ("x", "s") if name in NAMED else ("c1", "c2")
     assert numbers.named == (name in NAMED)
     assert numbers.column(x)[:, 0].tolist() == X.tolist()
     assert numbers.column(s)[:, 0].tolist() == S.tolist()
@@ -64,7 +64,7 @@ def test_missing_values_are_nan_and_their_rows_have_the_numbers_that_a_reader_se
     assert numbers.rows(lost) == "2 rows (3, 4; the header is row 1)"
     np.save(tmp_path / "gaps.npy", [1.0, np.nan])
     arrays = read_numbers(tmp_path / "gaps.npy")
-    assert arrays.rows(np.isnan(arrays.column("1")[:, 0])) == "1 row (1; counted from 0)"
+    assert arrays.rows(np.isnan(arrays.column("c1")[:, 0])) == "1 row (1; counted from 0)"
     with pytest.raises(DataError, match=r"missing in 1 row \(1; counted from 0\)"):
         one_column(tmp_path / "gaps.npy", "the noise")
 
@@ -85,7 +85,7 @@ def test_an_array_of_several_columns_is_several_coordinates(tmp_path: Path) -> N
         ("a.csv", "x,s\n1,2\n3\n", "x", "row 3 has another number of values"),
         ("a.csv", "x,s\n1,2\n3,4,5\n", "x", "row 3 has another number of values"),
         ("a.csv", "x,s\n1,2\nthree,4\n", "x", "row 3 has 'three'"),
-        ("a.csv", "1,2\n3,four\n", "2", "row 2 has 'four'"),
+        ("a.csv", "1,2\n3,four\n", "c2", "row 2 has 'four'"),
         ("a.csv", "x,s\ninf,2\n", "x", "finite"),
         ("a.csv", "x,x\n1,2\n", "x", "2 columns are named 'x'"),
         ("a.csv", "x,s\n", "x", "without rows"),
@@ -108,4 +108,4 @@ def test_a_column_of_words_that_nobody_asks_for_is_no_error(tmp_path: Path) -> N
         read_numbers(tmp_path / "b.csv")
     np.save(tmp_path / "c.npy", np.array([1j]))
     with pytest.raises(DataError, match="complex"):
-        read_numbers(tmp_path / "c.npy").column("1")
+        read_numbers(tmp_path / "c.npy").column("c1")
