@@ -17,7 +17,7 @@ small by k/2n, which is not small beside its error 1/sqrt(2nd)).
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from scipy.special import chdtrc
 from sklearn.utils.validation import validate_data
 
 from ambient_theory.mixtures.fitting import Found, best_of_starts
-from ambient_theory.mixtures.inference import check_level, one_number_quantile
+from ambient_theory.mixtures.inference import Uncertainty, check_level, likelihood_region, one_number_quantile
 from ambient_theory.mixtures.inputs import as_generator, resolve_noise
 from ambient_theory.mixtures.laws import AtomicLaw
 from ambient_theory.mixtures.likelihood import plus_plus_start
@@ -43,6 +43,8 @@ Floats = NDArray[np.float64]
 GRID = 12
 STEP = 0.01
 """Of log s on both sides, for the sensitivity."""
+SLICES = 4
+"""Of c on each side of its estimate, at which the intervals of atoms and weights are looked at."""
 FLAT = 2.0
 """An interval that spans this factor is called nearly flat."""
 
@@ -53,7 +55,8 @@ class NoiseScale:
     high: its interval of this level, 0 or infinite where the likelihood does not fall below the quantile; p: of c = 1
     (NaN where nothing was stated). sensitivity: dW1 / d log s of the fitted law at c; reach: the largest W1 from the
     law at c to those at finite ends of the interval. at: (G,) factors, and drop: (G,) `2 (l_max - l)` there, the
-    profile. atoms: (k, d) and weights: (k,) at c."""
+    profile. atoms: (k, d) and weights: (k,) at c; uncertainty: their likelihood intervals with c as unknown as they are
+    (its standard errors are half the intervals over the normal quantile), where it was asked for."""
 
     scale: float
     low: float
@@ -67,6 +70,7 @@ class NoiseScale:
     drop: Floats
     atoms: Floats
     weights: Floats
+    uncertainty: Uncertainty | None = None
 
     @property
     def rejected(self) -> bool:
@@ -90,7 +94,8 @@ class NoiseScale:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types (infinite and NaN as floats)."""
-        values = {key: v.tolist() if isinstance(v, np.ndarray) else v for key, v in asdict(self).items()}
+        kept = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "uncertainty"}
+        values = {key: v.tolist() if isinstance(v, np.ndarray) else v for key, v in kept.items()}
         return {**values, "rejected": self.rejected, "nearly_flat": self.flat}
 
 
@@ -100,12 +105,15 @@ def noise_scale(
     noise_std: ArrayLike | None = None,
     *,
     level: float = 0.9,
+    intervals: bool = False,
     random_state: Any = 0,
 ) -> NoiseScale:
     """The factor on the noise of samples X (n, d), with the number of atoms, radius and starts of `model` (which need
-    not be fitted). noise_std: as in `fit`; None: one for all, not known.
+    not be fitted). noise_std: as in `fit`; None: one for all, not known. intervals: also those of atoms and weights, on
+    the line.
 
-    Raises UsageError for `npmle`, DataError where there are no more distinct samples than atoms.
+    Raises UsageError for `npmle` and for intervals in d dimensions, DataError where there are no more distinct samples
+    than atoms.
     """
     model._check_parameters()
     if model.method == "npmle":
@@ -113,6 +121,8 @@ def noise_scale(
     check_level(level)
     x = validate_data(model, X, dtype=np.float64, ensure_min_samples=1)
     s = np.array(np.broadcast_to(resolve_noise(1.0 if noise_std is None else noise_std, None, len(x)), len(x)))
+    if intervals and x.shape[1] > 1:
+        raise UsageError("intervals that allow for unknown noise are for the line: leave intervals out")
     if len(np.unique(x, axis=0)) <= model.n_components:
         raise DataError(
             f"with k = {model.n_components} an atom goes through every one of the samples, and no noise is left to be "
@@ -124,7 +134,8 @@ def noise_scale(
     if x.shape[1] > 1 and model.n_components > 1:  # once more in the subspace that noise of this size shows
         profile = _Profile(model, x, s, math.exp(best), rng)
         best = profile.maximum()
-    return _read_off(profile, best, level, noise_std is not None)
+    found = _read_off(profile, best, level, noise_std is not None)
+    return replace(found, uncertainty=_region(profile, best, found)) if intervals else found
 
 
 class _Profile:
@@ -182,9 +193,7 @@ class _Profile:
             if not self.points.x.shape[1]:
                 found = Found(np.zeros((1, 0)), np.ones(1), True, 1, "mle")
             else:
-                points = Points(
-                    self.points.x, np.sqrt((c * self.points.s) ** 2 + self.width**2 / 12), self.points.counts
-                )
+                points = self.points_at(key)
                 near = sorted(self.found, key=lambda other: abs(other - key))[:2]
                 starts = [(self.found[other][1].atoms, self.found[other][1].weights) for other in near]
                 asked = replace(self.asked, n_init=n_init if near else max(n_init, self.asked.n_init))
@@ -192,6 +201,11 @@ class _Profile:
                 value += self.n * mean_log_likelihood(points, found.atoms, found.weights)
             self.found[key] = (value, found)
         return self.found[key][0]
+
+    def points_at(self, log_c: float) -> Points:
+        """The points under noise of this factor, that of the bins added."""
+        noise = np.sqrt((math.exp(log_c) * self.points.s) ** 2 + self.width**2 / 12)
+        return Points(self.points.x, noise, self.points.counts)
 
     def maximum(self) -> float:
         """log c of the maximum: the best two of a grid, falling from wide noise, then Brent between its neighbours."""
@@ -246,4 +260,32 @@ def _read_off(profile: _Profile, best: float, level: float, known: bool) -> Nois
         np.array([2 * (top - profile.found[g][0]) for g in at]),
         law.atoms,
         law.weights,
+    )
+
+
+def _region(profile: _Profile, best: float, found: NoiseScale) -> Uncertainty:
+    """All atoms and weights with `2 (l_max - l) <= q` at any c: the union, over c in its interval, of the regions at
+    that c with what its own drop leaves of q."""
+    q, top = one_number_quantile(found.level), profile.found[best][0]
+    outer = [
+        math.log(e) if 0 < e < math.inf else edge for e, edge in ((found.low, profile.low), (found.high, profile.high))
+    ]
+    at = [*np.linspace(outer[0], best, SLICES + 1)[:-1], best, *np.linspace(best, outer[1], SLICES + 1)[1:]]
+    low, high = float(profile.low_x[0]), float(profile.high_x[0])
+    k, ends = profile.k, []
+    for log_c in at:
+        law, left = profile.law(float(log_c)), q - 2 * (top - profile(float(log_c)))
+        law_at = np.concatenate([law.line(), law.weights])
+        ends.append(np.stack([law_at, law_at], axis=1))
+        if left > 1e-3 * q and k == 1:
+            points = profile.points_at(float(log_c))
+            half = math.sqrt(left / float(np.sum(points.counts / points.s**2)))
+            ends.append(np.array([[law_at[0] - half, law_at[0] + half], [1.0, 1.0]]))
+        elif left > 1e-3 * q:
+            points = profile.points_at(float(log_c))
+            ends.append(likelihood_region(points, law.line(), law.weights, low, high, left))
+    lower, upper = np.min([e[:, 0] for e in ends], axis=0), np.max([e[:, 1] for e in ends], axis=0)
+    error = (upper - lower) / (2 * math.sqrt(q))
+    return Uncertainty(
+        found.level, "likelihood", error[:k, None], lower[:k, None], upper[:k, None], error[k:], lower[k:], upper[k:]
     )

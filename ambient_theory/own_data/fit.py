@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,10 @@ def fit_samples(samples: OwnSamples, config: FitConfig, stage: Stage = lambda wh
         best = min(candidates, key=lambda c: c.bic)
         k = config.k or (_by_ratio(ratios, config) if config.ratio_test else best.k)
         found = scale.get(k)
+        if found is not None and samples.x.shape[1] == 1 and config.intervals in ("auto", "likelihood"):
+            stage("intervals, with the noise as unknown as the atoms")
+            ask: dict[str, Any] = {"level": config.level, "random_state": config.seed}
+            found = noise_scale(_model(config, k), samples.x, samples.s, **ask, intervals=True)
         if found is not None:
             samples = samples.with_noise(found.scale, found.known)
         stage("fitting")
@@ -166,18 +170,12 @@ def _checked(
         notes.append(_rejected(scale, estimated))
     intervals = None
     if config.intervals != "none" and config.method != "npmle":
-        stage("intervals")
-        kind = cast(Kind, None if config.intervals == "auto" else config.intervals)
-        intervals = model.intervals(
-            x,
-            noise_std=s,
-            level=config.level,
-            kind=kind,
-            n_boot=config.boot,
-            random_state=config.seed,
-        )
-        if estimated:
-            notes.append("the intervals of atoms and weights take the estimated noise as known")
+        if scale is not None and scale.uncertainty is not None:
+            intervals = scale.uncertainty
+        else:
+            intervals = _intervals(model, x, s, config, stage)
+            if estimated:
+                notes.append("the intervals of atoms and weights take the estimated noise as known")
     goodness = None
     if config.goodness or (config.goodness is None and few):
         stage(f"goodness of fit: {config.boot} bootstrap samples")
@@ -200,6 +198,13 @@ def _checked(
         config, samples, model, bic, intervals, tuple(candidates), ratios, scale, estimated, goodness, posterior,
         tuple(notes),
     )  # fmt: skip
+
+
+def _intervals(model: HeteroscedasticMixture, x: Floats, s: Floats, config: FitConfig, stage: Stage) -> Uncertainty:
+    stage("intervals")
+    kind = cast(Kind, None if config.intervals == "auto" else config.intervals)
+    ask: dict[str, Any] = {"level": config.level, "n_boot": config.boot, "random_state": config.seed}
+    return model.intervals(x, noise_std=s, kind=kind, **ask)
 
 
 def _distinct(model: HeteroscedasticMixture, s: Floats) -> int:

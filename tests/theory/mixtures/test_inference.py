@@ -127,7 +127,7 @@ def test_ninety_per_cent_intervals_cover_ninety_per_cent_within_four_points(law,
 )
 def test_bootstrap_intervals_of_moments_cover_ninety_per_cent_within_four_points(law, levels, shares):
     """The mean over atoms and weights, with the standard error of that mean over samples; half the width must fail."""
-    order, reps = np.argsort(law.line()), 60
+    order, reps = np.argsort(law.line()), 40
     truth = np.append(law.line()[order], law.weights[order])
     inside, narrow = [], []
     for rep in range(reps):

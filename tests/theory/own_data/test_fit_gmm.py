@@ -176,7 +176,10 @@ def test_noise_that_nobody_knows_is_estimated_and_said_to_be() -> None:
     assert found.scale is not None
     assert found.scale.low < 0.7 < found.scale.high
     assert set(found.samples.noise_std) == {found.scale.scale}
-    assert any("take the estimated noise as known" in note for note in found.notes)
+    assert found.intervals is found.scale.uncertainty
+    fisher = fitted(x, None, noise=None, unknown_noise=True, noise_scale=None, intervals="fisher", k=2)
+    assert any("take the estimated noise as known" in note for note in fisher.notes)
+    assert not any("as known" in note for note in found.notes)
     assert min(found.candidates, key=lambda c: c.bic).k == 2
 
 
