@@ -115,7 +115,8 @@ def _numbers_of_atoms(
     scales: dict[int, NoiseScale] = {}
     if s is None or config.rescale_noise:
         candidates = []
-        for k in asked:
+        distinct = len(np.unique(x, axis=0))  # with as many atoms no noise is left to be estimated
+        for k in [k for k in asked if config.k is not None or k < max(distinct, 2)]:
             stage(f"the noise, with {_atoms(k)}")
             scales[k] = noise_scale(_model(config, k), x, s, level=config.level, random_state=config.seed)
             scaled = samples.with_noise(scales[k].scale, s is not None).noise_std

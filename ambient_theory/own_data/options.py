@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +131,12 @@ class FitConfig(DataOptions, ModelOptions, SureOptions):
             raise UsageError("--rescale-noise needs the factor that --no-noise-scale leaves out: leave one of them out")
         if self.ratio_test and (self.unknown_noise or self.rescale_noise):
             raise UsageError("--ratio-test takes the noise as known: fit with the noise that was estimated, as --noise")
+        least = math.ceil(1 / (1 - self.level) - 1e-9)
+        if self.boot < least and (self.ratio_test or self.goodness is not False):
+            raise UsageError(
+                f"--boot {self.boot} cannot reject at --level {self.level:g}: a p of {1 - self.level:.2g} takes "
+                f"{least} bootstrap samples or more"
+            )
         if self.method == "npmle":
             self._check_without_atoms()
 

@@ -181,11 +181,15 @@ def test_noise_that_nobody_knows_is_estimated_and_said_to_be() -> None:
     assert any("take the estimated noise as known" in note for note in fisher.notes)
     assert not any("as known" in note for note in found.notes)
     assert min(found.candidates, key=lambda c: c.bic).k == 2
+    few = fitted([0.0, 1.0, 5.0], None, noise=None, unknown_noise=True, noise_scale=None)
+    assert [c.k for c in few.candidates] == [1, 2]
 
 
 def test_the_most_likely_of_all_laws_has_no_number_of_atoms() -> None:
     x, s = drawn(N)
-    found = fitted(x, s, method="npmle", intervals="auto", noise_scale=None)
+    found = fitted(x, s, method="npmle", intervals="auto", noise_scale=None, goodness=True)
+    assert found.goodness is not None
+    assert found.goodness.p > 0.1
     assert (found.intervals, found.bic, found.scale) == (None, None, None)
     assert summary(found)["k"] == len(found.model.weights_)
     with pytest.raises(UsageError, match="fixed number of atoms"):
@@ -245,6 +249,7 @@ def test_what_a_terminal_shows_fits_eighty_columns(d: int, tmp_path: Path, monke
         (("--unknown-noise", "--noise-is", "variance", "--column", "x"), 2, "states none"),
         (("--noise", "sigma", "--method", "npmle", "--max-k", "3", "--column", "x"), 2, "npmle has none"),
         (("--noise", "sigma", "--boot", "50", "--no-goodness", "--intervals", "none"), 2, "nothing that is asked for"),
+        (("--noise", "sigma", "--level", "0.99", "--boot", "50", "--column", "x"), 2, "100 bootstrap samples or more"),
         (("--noise", "sigma", "--level", "1", "--column", "x"), 2, "--level"),
         (("--noise", "sigma", "--method", "npmle", "--ratio-test", "--column", "x"), 2, "fixed number of atoms"),
     ],
