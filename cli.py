@@ -72,6 +72,11 @@ COMMANDS = {
         "simulate_gmm",
         "Check the theory's rates: W1 of estimators of k-atomic mixtures against n, n_l and the bound.",
     ),
+    "fit-gmm": Entry(
+        "ambient_theory.own_data.commands",
+        "fit_gmm",
+        "Fit your own noisy numbers: how many atoms, where, with which weights, and how sure that is.",
+    ),
     "compare": Entry(
         "ambient_theory.compare.commands.compare",
         "compare",

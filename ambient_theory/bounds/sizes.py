@@ -148,11 +148,16 @@ def lowdim_exponent(k: int) -> float:
 class BoundTerms:
     """The terms of the bound, in the units of W1: subspace (`pca`), low-dimensional (`low`), the weights' floor
     (`floor`, 0 where no radius was given), and their sum. With constants 1 these are rates, not guarantees.
+
+    weight_condition, low_weight_condition: of `pca` and of `low` (0 where the term is not there). Above about 1 a few
+    samples carry all of n_d, of n_l, and the term is smaller than any estimator's error.
     """
 
     pca: float
     low: float
     floor: float = 0.0
+    weight_condition: float = 0.0
+    low_weight_condition: float = 0.0
 
     @property
     def total(self) -> float:
@@ -188,4 +193,10 @@ def bound(
         return BoundTerms(0.0, c_l * math.sqrt((d + log_term) / n_mean(levels, counts)))
     pca = 0.0 if d == 1 else c_d * ((d + log_term) / n_d(levels, counts)) ** 0.25
     floor = 0.0 if radius is None else radius / math.sqrt(n_counted(radius, levels, counts))
-    return BoundTerms(pca, c_l * (low_factor / n_l(k, levels, counts)) ** lowdim_exponent(k), floor)
+    return BoundTerms(
+        pca,
+        c_l * (low_factor / n_l(k, levels, counts)) ** lowdim_exponent(k),
+        floor,
+        0.0 if d == 1 else weight_condition(d, levels, counts, log_term=1.0 if delta is None else log_term),
+        low_weight_condition(k, levels, counts, log_term=1.0 if delta is None else log_term),
+    )

@@ -341,12 +341,13 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
     ) -> Uncertainty:
         """Intervals for atoms and weights from the samples of the fit; see `mixtures.inference`.
 
-        kind: `likelihood` (on the line, for a fit by likelihood: the default there), `fisher`, or `bootstrap` (the
-        default for moments and in d dimensions; it takes n_boot fits and no sample_weight). Raises UsageError.
+        kind: `likelihood` (on the line, for one atom or a fit by likelihood: the default there), `fisher`, or
+        `bootstrap` (the default for moments and in d dimensions; it takes n_boot fits and no sample_weight). Raises
+        UsageError.
         """
         points = self._points(X, noise_std, sample_weight)
         check_level(level)
-        by_likelihood = self.subspace_ is None and self.method_ in ("mle", "em")
+        by_likelihood = self.subspace_ is None and (self.method_ in ("mle", "em") or self.n_components == 1)
         kind = kind or ("likelihood" if by_likelihood else "bootstrap")
         if kind not in KINDS:
             raise UsageError(f"unknown kind {kind!r} of interval: choose one of {', '.join(KINDS)}")
@@ -366,6 +367,7 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
         if kind == "fisher":
             ends = ends + z * np.append(means_se[:, 0], weights_se)[:, None] * [-1, 1]
         elif len(self.weights_) == 1:
+            means_se = np.full((1, 1), float(np.sum(points.counts / points.s**2)) ** -0.5)
             ends[:1] += z * means_se * [-1, 1]
         else:
             low, high = float(points.x.min()), float(points.x.max())

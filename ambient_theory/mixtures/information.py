@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
-from ambient_theory.mixtures.points import Points, log_kernels
+from ambient_theory.mixtures.points import Points, log_kernels, log_sum_exp
 
 Floats = NDArray[np.float64]
 AT_ZERO = 1e-8
@@ -27,7 +26,7 @@ def scores(points: Points, atoms: Floats, weights: Floats) -> tuple[Floats, int]
     k, r = atoms.shape
     kernels = log_kernels(points, atoms)
     with np.errstate(divide="ignore"):
-        total = logsumexp(kernels + np.log(weights), axis=1)
+        total = log_sum_exp(kernels + np.log(weights))
     ratio = np.exp(kernels - total[:, None])  # N_j / f
     pull = ratio * weights / points.s[:, None] ** 2
     by_atom = pull[:, :, None] * (points.x[:, None, :] - atoms)

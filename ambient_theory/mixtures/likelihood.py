@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
-from scipy.special import logsumexp
 
 from ambient_theory.mixtures.information import scoring_step
-from ambient_theory.mixtures.points import Points, log_density, log_kernels, mean_log_likelihood
+from ambient_theory.mixtures.points import Points, log_density, log_kernels, log_sum_exp, mean_log_likelihood
 from ambient_theory.shared.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -60,9 +59,9 @@ def fit_mle(
 
     def objective(theta: Floats) -> tuple[float, Floats]:
         a, logits = theta[: k * r].reshape(k, r) / scale, theta[k * r :]
-        log_w = logits - logsumexp(logits)
+        log_w = logits - np.logaddexp.reduce(logits)
         joint = log_kernels(points, a) + log_w
-        total = logsumexp(joint, axis=1)
+        total = log_sum_exp(joint)
         pull = np.exp(joint - total[:, None]) * share[:, None]
         by_noise = pull * inverse[:, None]
         grad_a = (by_noise.T @ points.x - by_noise.sum(axis=0)[:, None] * a) / scale
@@ -74,7 +73,7 @@ def fit_mle(
     options = {"maxiter": max_iter, "ftol": 1e-15, "gtol": 1e-8, "maxcor": 20, "maxls": 40}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     a, logits = found.x[: k * r].reshape(k, r) / scale, found.x[k * r :]
-    a, w, left = _scoring(points, np.clip(a, low, high), np.exp(logits - logsumexp(logits)), low, high)
+    a, w, left = _scoring(points, np.clip(a, low, high), np.exp(logits - np.logaddexp.reduce(logits)), low, high)
     value = mean_log_likelihood(points, a, w)
     return LikelihoodFit(a, w, value, left < tol, int(found.nit) + WARM_STEPS)
 
@@ -112,7 +111,7 @@ def _posteriors(points: Points, atoms: Floats, weights: Floats) -> Floats:
     """Posterior probability of each atom, (N, k)."""
     with np.errstate(divide="ignore"):
         joint = log_kernels(points, atoms) + np.log(weights)
-    return np.exp(joint - logsumexp(joint, axis=1)[:, None])
+    return np.exp(joint - log_sum_exp(joint)[:, None])
 
 
 def em_step(points: Points, atoms: Floats, weights: Floats) -> tuple[Floats, Floats, float]:
@@ -122,7 +121,7 @@ def em_step(points: Points, atoms: Floats, weights: Floats) -> tuple[Floats, Flo
     """
     with np.errstate(divide="ignore"):
         joint = log_kernels(points, atoms) + np.log(weights)
-    total = logsumexp(joint, axis=1)
+    total = log_sum_exp(joint)
     pull = np.exp(joint - total[:, None]) * points.counts[:, None]
     by_noise = pull / points.s[:, None] ** 2
     mass = by_noise.sum(axis=0)

@@ -50,8 +50,8 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     What killed writers of the same `path` left behind is removed; a living one holds a lock on its file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for file in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
-        _remove_if_dead(file)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+        _remove_if_dead(left)
     temporary, stream = _temporary(path)
     with _in_place(temporary, stream, path) as file:
         file.write(data)

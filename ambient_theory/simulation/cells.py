@@ -24,14 +24,18 @@ from ambient_theory.shared.record_schema_1 import added_noise
 from ambient_theory.shared.records import Record, library_versions
 from ambient_theory.shared.signals import leave_with_parent
 from ambient_theory.simulation.collapse import dataset_name
+from ambient_theory.simulation.grid import OF_FILE
 from ambient_theory.simulation.ledger import Ledger, SimulationCell
 from ambient_theory.simulation.trials import run_trials, share_replicates
 
 COLUMNS = (
     "k", "d", "family", "mix", "n", "n_clean", "n_noisy", "sigmas", "n_d", "n_l", "delta", "estimator", "weights",
     "reps", "seed", "w1_mean", "w1_median", "w1_se", "frac_projected", "bound_pca", "bound_low", "bound_floor",
-    "bound", "ratio",
+    "bound", "ratio", "weight_condition", "low_weight_condition",
 )  # fmt: skip
+
+NOT_HASHED = ("w1", "frac", "ratio", "weight_condition", "low_weight_condition")
+"""Beginnings of columns that are results, or follow from the others: they do not name a record."""
 
 
 def cell_generator(cell: SimulationCell) -> np.random.Generator:
@@ -82,7 +86,8 @@ def _bound_of(cell: SimulationCell, w1: float) -> dict[str, float]:
     """The columns of the bound, which follow from the cell: a stored result may have been written without them."""
     terms = bounds.bound(cell.k, cell.d, cell.levels, cell.counts, radius=cell.radius)
     named = {"bound_pca": terms.pca, "bound_low": terms.low, "bound_floor": terms.floor, "bound": terms.total}
-    return named | {"ratio": w1 / terms.total}
+    conditions = {name: getattr(terms, name) for name in ("weight_condition", "low_weight_condition")}
+    return named | {"ratio": w1 / terms.total} | conditions
 
 
 # ----------------------------------------------------------------------------------------------------- many cells
@@ -150,11 +155,14 @@ def in_plan_order(cells: Sequence[SimulationCell], done: Iterable[CellDone]) -> 
 def to_records(rows: Sequence[Mapping[str, Any]], s_clean: float = 1.0, *, wall_s: float | None = None) -> list[Record]:
     """One record for each row: metric `w1`, extractor `none`, reference `truth`; all columns in `extra`.
 
-    s_clean: total standard deviation of a clean sample; `sigma_n^2 = s^2 - s_clean^2` of the noisy ones.
+    A record tells clean samples from noisy ones of one level: rows of more levels (the mix `file`) have none. s_clean:
+    total standard deviation of a clean sample; `sigma_n^2 = s^2 - s_clean^2` of the noisy ones.
     """
     versions = library_versions("numpy", "scipy")
     records = []
     for row in rows:
+        if row["mix"] == OF_FILE:
+            continue
         noisy = row["n_noisy"] > 0
         records.append(
             Record(
@@ -170,7 +178,7 @@ def to_records(rows: Sequence[Mapping[str, Any]], s_clean: float = 1.0, *, wall_
                 stderr=row["w1_se"],
                 n_eval=row["reps"],
                 seed=row["seed"],
-                config_hash=content_hash({key: row[key] for key in row if not key.startswith(("w1", "frac", "ratio"))}),
+                config_hash=content_hash({key: row[key] for key in row if not key.startswith(NOT_HASHED)}),
                 versions=versions,
                 wall_s=wall_s,
                 regime=row["mix"],

@@ -13,6 +13,7 @@ from ambient_theory.bounds.laws import laws_for_atoms
 from ambient_theory.shared.files import atomic_write_bytes
 from ambient_theory.shared.palette import BLACK, BLUE, GREY, LEVELS, MARKERS, PURPLE
 from ambient_theory.shared.plotting import log_axis, new_figure, styled, to_bytes
+from ambient_theory.simulation.calibration import Calibration
 from ambient_theory.simulation.collapse import CONTROL, LEARNED_ON, SimulationPanel
 from ambient_theory.simulation.exchange import Exchange
 from ambient_theory.simulation.slopes import theory_slope
@@ -108,6 +109,37 @@ def _transfer(ax: Axes, panel: SimulationPanel, looks: dict[str, tuple[str, str]
     ax.set_xlabel(f"predicted at equal {panel.axis}")
     ax.set_ylabel("measured")
     ax.set_title("W1 of unseen mixtures", fontweight="normal")
+
+
+def calibration_figure(found: Calibration) -> Figure:
+    """Measured against predicted worst cases: by the constants (filled where fitted, open where held out), and, right,
+    by the same fit with n for the effective sizes."""
+    with styled():
+        figure = new_figure(8.2, 4.0)
+        axes = figure.subplots(1, 2, sharey=True)
+        dims = list(dict.fromkeys(p.d for p in found.points))
+        for ax, naive in zip(axes, (False, True), strict=True):
+            at = [p.naive if naive else p.predicted for p in found.points]
+            for number, d in enumerate(dims):
+                for fitted in (True, False):
+                    rows = [(x, p.w1) for x, p in zip(at, found.points, strict=True) if (p.d, p.fitted) == (d, fitted)]
+                    ax.plot(
+                        [x for x, _ in rows],
+                        [y for _, y in rows],
+                        MARKERS[number % len(MARKERS)],
+                        color=(BLACK, *LEVELS)[number % (1 + len(LEVELS))],
+                        markersize=5,
+                        markerfacecolor=None if fitted else "none",
+                        label=f"d = {d}" if fitted else None,
+                    )
+            ends = np.array([min(min(at), *(p.w1 for p in found.points)), max(max(at), *(p.w1 for p in found.points))])
+            ax.plot(ends, ends, "--", color=GREY, linewidth=0.9, zorder=1)
+            log_axis(ax, "xy", fine="xy", ticks=6)
+            ax.set_xlabel("predicted by n (control)" if naive else "predicted by n_d and n_l")
+        axes[0].set_ylabel("W1 in the worst case")
+        axes[0].set_title(f"k = {found.k}: open are mixtures, not fitted")
+        axes[0].legend(loc="upper left")
+    return figure
 
 
 def exchange_figure(table: Sequence[Exchange]) -> Figure:

@@ -8,6 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ambient_theory.bounds import sizes as bounds
 from ambient_theory.mixtures.laws import (
@@ -18,10 +22,12 @@ from ambient_theory.mixtures.laws import (
     pair_law,
     parse_atoms,
     pca_hard_rho,
+    quantise_levels,
     scaled,
     separated_law,
 )
 from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.options import option
 from ambient_theory.simulation.ledger import SimulationCell, atoms_of
 from ambient_theory.simulation.options import GridOptions
 
@@ -43,6 +49,37 @@ class Mix:
         return clean, n - clean
 
 
+OF_FILE = "file"
+"""The mix whose samples have the noise of a vector of s that was given."""
+
+
+def noise_settings(noise: ArrayLike) -> dict[str, Any]:
+    """Settings of a config by key for samples of total standard deviation s (m,): the mixes `clean`, all at the
+    smallest, and `file`, with the distinct values of s, or 64 steps of log s, in their shares.
+
+    Raises UsageError for s that is not finite and > 0.
+    """
+    s, _ = bounds.check_levels(noise)
+    levels, index = quantise_levels(s)
+    shares = (np.bincount(index, minlength=len(levels)) / len(s)).tolist()
+    return {
+        "sigma_clean": float(levels[0]),
+        "sigma_noisy": float(levels[-1]),
+        "mixes": ("clean", OF_FILE),
+        "levels": tuple(levels.tolist()),
+        "shares": tuple(shares),
+    }
+
+
+def apportioned(n: int, shares: Sequence[float]) -> tuple[int, ...]:
+    """n samples by these shares: whole numbers, the largest remainders rounded up."""
+    exact = [n * share for share in shares]
+    counts = [math.floor(x + 1e-9) for x in exact]
+    for i in sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])[: n - sum(counts)]:
+        counts[i] += 1
+    return tuple(counts)
+
+
 def parse_mix(text: str) -> Mix:
     """`clean`, `noisy`, or two numbers `CLEAN:NOISY` of any sum. Raises UsageError with the form."""
     if text in ("clean", "noisy"):
@@ -60,6 +97,16 @@ def parse_mix(text: str) -> Mix:
 class SimulationConfig(GridOptions):
     """What `simulate-gmm` runs: options that go together, with the engine chosen. Raises UsageError on bad values."""
 
+    levels: tuple[float, ...] = option(
+        (),
+        "Total standard deviations of the mix `file`, rising; found from --noise-file",
+        above=0,
+        on_command_line=False,
+    )
+    shares: tuple[float, ...] = option(
+        (), "Share of the samples at each of them; found from --noise-file", above=0, on_command_line=False
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.engine == "auto":
@@ -73,8 +120,15 @@ class SimulationConfig(GridOptions):
         for name in ("families", "estimators", "weights"):
             if not getattr(self, name):
                 raise UsageError(f"no {name} given: choose one or more")
+        if len(self.shares) != len(self.levels) or (self.levels and abs(math.fsum(self.shares) - 1) > 1e-9):
+            raise UsageError("levels and shares belong together: one share a level, with sum 1")
+        if self.levels and (list(self.levels) != sorted(self.levels) or self.levels[0] != self.s_clean):
+            raise UsageError("levels must rise, from sigma_clean on")
         for mix in self.mixes:
-            parse_mix(mix)
+            if mix == OF_FILE and not self.levels:
+                raise UsageError("mix file is that of a vector of noise levels: give --noise-file")
+            if mix != OF_FILE:
+                parse_mix(mix)
         if not self.n or min(self.n) < 1:
             raise UsageError("sample sizes n must be whole numbers >= 1")
         pca = [f for f in self.families if f in PCA_FAMILIES]
@@ -119,9 +173,9 @@ def plan(config: SimulationConfig) -> GridPlan:
     skipped: list[Skipped] = []
     for family in config.families:
         for k in config.k:
-            for mix in map(parse_mix, config.mixes):
+            for mix in config.mixes:
                 for n in config.n:
-                    name = f"{family}-k{k}-d{config.dim}-{mix.name.replace(':', '_')}-n{n}"
+                    name = f"{family}-k{k}-d{config.dim}-{mix.replace(':', '_')}-n{n}"
                     if n < k:
                         skipped.append(Skipped(name, f"n = {n} samples for k = {k} atoms"))
                         continue
@@ -136,12 +190,22 @@ class _Outside(Exception):
     pass
 
 
-def _cells(config: SimulationConfig, family: str, k: int, mix: Mix, n: int, name: str) -> list[SimulationCell]:
-    clean, noisy = mix.counts(n)
-    levels = tuple(s for s, c in ((config.s_clean, clean), (config.s_noisy, noisy)) if c)
-    counts = tuple(c for c in (clean, noisy) if c)
-    if levels == (config.s_clean,) * 2:
-        levels, counts = (config.s_clean,), (n,)
+def levels_and_counts(config: SimulationConfig, mix: str, n: int) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Noise levels that occur among n samples of a mix, and how many samples have each."""
+    if mix == OF_FILE:
+        levels, counts = config.levels, apportioned(n, config.shares)
+    else:
+        levels, counts = (config.s_clean, config.s_noisy), parse_mix(mix).counts(n)
+    used = [(s, c) for s, c in zip(levels, counts, strict=True) if c]
+    if len({s for s, _ in used}) < len(used):
+        return (config.s_clean,), (n,)
+    return tuple(s for s, _ in used), tuple(c for _, c in used)
+
+
+def _cells(config: SimulationConfig, family: str, k: int, mix: str, n: int, name: str) -> list[SimulationCell]:
+    levels, counts = levels_and_counts(config, mix, n)
+    clean = parse_mix(mix).counts(n)[0] if mix != OF_FILE else counts[0] if levels[0] == config.s_clean else 0
+    noisy = n - clean
 
     def cell(
         laws: Sequence[AtomicLaw], delta: float | None = None, radius: float = 0.0, part: str = ""
@@ -151,7 +215,7 @@ def _cells(config: SimulationConfig, family: str, k: int, mix: Mix, n: int, name
             family=family,
             k=k,
             d=config.dim,
-            mix=mix.name,
+            mix=mix,
             n=n,
             n_clean=clean,
             n_noisy=noisy,

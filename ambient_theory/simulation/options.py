@@ -15,8 +15,11 @@ FAMILIES = ("separated", "hard", "envelope", "fixed", "pca-hard", "pca-strong", 
 ENGINES = ("binned", "exact", "wishart")
 ESTIMATORS = ("dmm", "clean-only", "mean-only", "mle", "em", "npmle")
 QUICK_REPS = 100
+CALIBRATION_REPS, CALIBRATION_SIZES, CALIBRATION_DIMS = 40, "1e4,1e5,1e6,1e7", (1, 10, 30, 100)
+"""What --calibrate takes where nothing else is asked for."""
 
 _LEVELS, _GRID, _METHOD, _EXCHANGE = "Noise levels", "Grid", "Estimators and engine", "Exchange rate (--iso)"
+_CALIBRATE = "Constants (--calibrate)"
 
 
 def parse_sizes(text: str, per_decade: int = 2) -> tuple[int, ...]:
@@ -134,6 +137,42 @@ class AddedNoise(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoiseOfFile(Checked):
+    """The noise levels of the samples that a user really has."""
+
+    noise_file: Path | None = option(
+        None,
+        "File of total standard deviations s, one a sample (CSV, text, .npy, .npz): n samples have its noise, in the "
+        "mix `file`, beside `clean`, all at its smallest; replaces --mix, --sigma-clean and --sigma-noisy",
+        shown_default="two levels",
+        panel=_LEVELS,
+    )
+    noise_column: str | None = option(
+        None, "With --noise-file: its column, where it has several", shown_default="the only one", panel=_LEVELS
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions(Checked):
+    """The constants of the bound, fitted."""
+
+    calibrate: bool = option(
+        False,
+        "Instead of a grid: C_d and C_l of the two-term bound, fitted to the worst cases of clean samples (--family "
+        "envelope, pca-envelope or both) and tested on mixtures and on a dimension that were not fitted",
+        panel=_CALIBRATE,
+    )
+    dims: tuple[int, ...] = option(
+        (),
+        "With --calibrate: dimensions, several times",
+        at_least=1,
+        flag="--calibrate-dim",
+        shown_default="1, 10, 30, 100; at k >= 3 1 alone",
+        panel=_CALIBRATE,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExchangeOptions(Checked):
     """The exchange rate at equal error over the separation. deltas: half-widths in units of s_clean."""
 
@@ -175,7 +214,9 @@ class SimulationFiles(Checked):
 
 def options_section() -> str:
     """The section of `simulate-gmm` in the page of options."""
-    table = options_table(GridOptions, Scope, AddedNoise, ExchangeOptions, SimulationFiles, files=False)
+    table = options_table(
+        GridOptions, Scope, AddedNoise, NoiseOfFile, ExchangeOptions, CalibrateOptions, SimulationFiles, files=False
+    )
     return f"\n## Simulation\n\n`ambient simulate-gmm`; not in files.\n\n{table}"
 
 

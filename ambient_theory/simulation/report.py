@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ambient_theory.bounds.laws import laws_for_atoms
+from ambient_theory.simulation.calibration import Calibration
 from ambient_theory.simulation.cells import COLUMNS
 from ambient_theory.simulation.collapse import Collapse
 from ambient_theory.simulation.exchange import Exchange
@@ -39,6 +40,41 @@ def render_exchange(table: Sequence[Exchange]) -> RenderableType:
     notes = [Text(f"  delta {x.delta:g}: no c reported, {x.note}") for x in table if x.c is None]
     words = Text("c at equal error; Fisher: of an efficient estimator; marginal: worth of the first noisy sample")
     return Group(out, words, *notes)
+
+
+def render_calibration(found: Calibration, skipped: Sequence[Skipped]) -> RenderableType:
+    """For a terminal: the constants, what they miss by, and every worst case beside its prediction."""
+    out = Table(title=f"Constants of the bound, k = {found.k}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("constant", "value", "95 %"):
+        out.add_column(name, justify="left" if name == "constant" else "right", no_wrap=True)
+    for name, value in (("C_d", found.c_d), ("C_l", found.c_l)):
+        if value is not None:
+            out.add_row(name, f"{value[0]:.3g}", f"{value[1]:.3g}..{value[2]:.3g}")
+    errors = Table(title="Median |log(predicted / measured)|", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    errors.add_column("worst cases", no_wrap=True)
+    errors.add_column("", justify="right", no_wrap=True)
+    errors.add_row("clean, fitted", f"{found.spread:.3f}")
+    errors.add_row("mixtures, held out", f"{found.held_out:.3f}")
+    errors.add_row("mixtures by n instead (control)", f"{found.naive:.3f}, {found.naive / found.held_out:.2g} times")
+    if found.new_dimension is not None:
+        errors.add_row(f"d = {found.new_dimension[0]}, by the other dimensions", f"{found.new_dimension[1]:.3f}")
+    cells = Table(title="W1 in the worst case", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("d", "mix", "n", "measured", "predicted", "by n", "worst family"):
+        cells.add_column(name, justify="left" if name in ("mix", "worst family") else "right", no_wrap=True)
+    for p in found.points:
+        numbers = (p.w1, p.predicted, p.naive)
+        cells.add_row(
+            str(p.d), p.mix + ("*" if p.fitted else ""), f"{p.n:.2g}", *(f"{v:.3g}" for v in numbers), p.family
+        )
+    words = [Text("* fitted"), Text(f"Verdict: {found.verdict}.", style="bold")]
+    if found.k > 2:
+        words.append(Text(f"C_d is not fitted at k = {found.k}: in d >= 2 only k = 2 is simulated by moments."))
+    return Group(cells, out, errors, *words, *map(Text, _skipped_lines(skipped)))
+
+
+def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
+    head = [f"Skipped {len(skipped)} cell(s)"] if skipped else []
+    return head + [f"  {s.name}: {s.reason}" for s in skipped]
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -72,10 +108,25 @@ def render(
     parts: list[RenderableType] = [*_error_tables(rows)]
     if slopes:
         parts += [*_slope_tables(slopes), Text("Verdict", style="bold"), *map(Text, verdicts(slopes, collapse))]
-    if skipped:
-        parts.append(Text(f"Skipped {len(skipped)} cell(s)", style="bold"))
-        parts += [Text(f"  {s.name}: {s.reason}") for s in skipped]
+    parts += map(Text, [*condition_lines(rows), *_skipped_lines(skipped)])
     return Group(*parts)
+
+
+def condition_lines(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each mix in which a few samples carry an effective size: the bound's term says nothing there."""
+    lines = []
+    for name, size in (("weight_condition", "n_d"), ("low_weight_condition", "n_l")):
+        above: dict[str, list[Row]] = {}
+        for r in rows:
+            if r[name] > 1 and not (size == "n_d" and r["d"] == 1):
+                above.setdefault(r["mix"], []).append(r)
+        for mix, group in above.items():
+            sizes, worst = [r["n"] for r in group], max(r[name] for r in group)
+            lines.append(
+                f"  {mix}, n {min(sizes):.2g} to {max(sizes):.2g}: a few samples carry {size} (condition up to "
+                f"{worst:.2g}, should be below 1), and its term of the bound is too small there"
+            )
+    return lines
 
 
 def verdicts(slopes: Sequence[Slope], collapse: Sequence[Collapse]) -> list[str]:
@@ -100,22 +151,42 @@ def _estimator(s: Slope | Collapse) -> str:
 
 
 def _error_tables(rows: Sequence[Row]) -> list[Table]:
+    """W1 by n of each instance, one column a mix and estimator; more tables where they would not fit 80 columns."""
     tables = []
     for key in dict.fromkeys((r["family"], r["k"], r["d"]) for r in rows):
         group = [r for r in rows if (r["family"], r["k"], r["d"]) == key]
         columns = list(dict.fromkeys((r["mix"], r["estimator"], r["weights"]) for r in group))
-        worst = max(r["w1_se"] / r["w1_mean"] for r in group if r["w1_mean"] > 0)
+        worst = max((r["w1_se"] / r["w1_mean"] for r in group if r["w1_mean"] > 0), default=0.0)
         title = f"W1, {key[0]}, k = {key[1]}, d = {key[2]} (standard errors up to {100 * worst:.1g} %)"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        table.add_column("n", justify="right", no_wrap=True)
-        for mix, estimator, weights in columns:
-            table.add_column(f"{mix}\n{estimator}" + ("" if weights == "-" else f"/{weights}"), justify="right")
         cells = {(r["n"], r["mix"], r["estimator"], r["weights"]): r for r in group}
-        for n in sorted({r["n"] for r in group}):
-            found = [cells.get((n, *column)) for column in columns]
-            table.add_row(f"{n:.2g}", *("" if r is None else f"{r['w1_mean']:.3g}" for r in found))
-        tables.append(table)
+        for part in _that_fit(columns):
+            table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+            table.add_column("n", justify="right", no_wrap=True)
+            for column in part:
+                table.add_column("\n".join(_heading(*column)), justify="right", no_wrap=True)
+            for n in sorted({r["n"] for r in group}):
+                found = [cells.get((n, *column)) for column in part]
+                table.add_row(f"{n:.2g}", *("" if r is None else f"{r['w1_mean']:.3g}" for r in found))
+            tables.append(table)
     return tables
+
+
+def _heading(mix: str, estimator: str, weights: str) -> tuple[str, str]:
+    return mix, estimator + ("" if weights == "-" else f"/{weights}")
+
+
+def _that_fit(columns: Sequence[tuple[str, str, str]], width: int = 70) -> list[list[tuple[str, str, str]]]:
+    """The columns in parts whose headings, with three spaces between them, take at most `width` characters."""
+    parts: list[list[tuple[str, str, str]]] = [[]]
+    used = 0
+    for column in columns:
+        wide = max(8, *map(len, _heading(*column))) + 3
+        if parts[-1] and used + wide > width:
+            parts.append([])
+            used = 0
+        parts[-1].append(column)
+        used += wide
+    return parts
 
 
 def _slope_tables(slopes: Sequence[Slope]) -> list[Table]:

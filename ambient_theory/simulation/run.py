@@ -11,23 +11,24 @@ from typing import Any
 from rich.console import RenderableType
 
 from ambient_theory.shared.console import talk
-from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, content_hash
 from ambient_theory.shared.frames import frame
 from ambient_theory.shared.notebooks import picture_html
-from ambient_theory.shared.parsing import parse_json
+from ambient_theory.shared.outdirs import claim
 from ambient_theory.shared.progress import Progress, progress_listener
 from ambient_theory.shared.records import write_records
+from ambient_theory.simulation.calibration import CalibrationConfig, calibrate, plan_calibration
 from ambient_theory.simulation.cells import CellDone, in_plan_order, simulate, to_records
 from ambient_theory.simulation.collapse import collapse_table, panels
 from ambient_theory.simulation.envelope import worst_of_grid
 from ambient_theory.simulation.exchange import ExchangeConfig, exchange_table, plan_exchange
 from ambient_theory.simulation.grid import GridPlan, SimulationConfig, plan
 from ambient_theory.simulation.ledger import Ledger, SimulationCell
-from ambient_theory.simulation.report import render, render_exchange, summary, to_csv
+from ambient_theory.simulation.report import render, render_calibration, render_exchange, summary, to_csv
 from ambient_theory.simulation.slopes import slope_table
 
 MANIFEST = "simulation.json"
+Config = SimulationConfig | ExchangeConfig | CalibrationConfig
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,14 +52,21 @@ class SimulationResult:
         return frame(self.summary["rows"])
 
 
-def config_dict(config: SimulationConfig | ExchangeConfig) -> dict[str, Any]:
-    """The config as JSON types."""
-    return json.loads(json.dumps(asdict(config)))
+def config_dict(config: Config) -> dict[str, Any]:
+    """The config as JSON types; what came later is there only where it says something, so that what was made before
+    keeps its name."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    inner = values["grid"] if isinstance(config, CalibrationConfig) else values
+    for key in ("levels", "shares"):
+        if not inner.get(key, True):
+            del inner[key]
+    return values
 
 
-def default_outdir(config: SimulationConfig | ExchangeConfig) -> Path:
-    """`runs/simulate-gmm-<hash8>`, or `runs/exchange-<hash8>`: the same command finds its finished cells again."""
-    kind = "exchange" if isinstance(config, ExchangeConfig) else "simulate-gmm"
+def default_outdir(config: Config) -> Path:
+    """`runs/simulate-gmm-<hash8>`, `exchange-` or `calibration-`: the same command finds its finished cells again."""
+    kinds = {SimulationConfig: "simulate-gmm", ExchangeConfig: "exchange", CalibrationConfig: "calibration"}
+    kind = kinds[type(config)]
     return Path("runs") / f"{kind}-{content_hash(config_dict(config))}"
 
 
@@ -126,6 +134,34 @@ def run_exchange(
     return SimulationResult(result, render_exchange(table), tuple(files))
 
 
+def run_calibration(
+    config: CalibrationConfig, outdir: Path | None = None, *, workers: int = 1, quiet: bool = False
+) -> SimulationResult:
+    """`--calibrate`: the constants of the bound from worst cases; files as `run_simulation`."""
+    outdir = outdir or default_outdir(config)
+    _claim(outdir, config)
+    planned = plan_calibration(config)
+    done = run_cells(planned.cells, Ledger(outdir / "cells"), workers, quiet)
+    every_row = in_plan_order(planned.cells, done)
+    rows, at_end = worst_of_grid(every_row)
+    found = calibrate(rows, config.grid.seed)
+    skipped = [*planned.skipped, *at_end]
+    result = {
+        "schema": "ambient.calibration/1",
+        "config": config_dict(config),
+        "calibration": found.to_dict(),
+        "rows": rows,
+        "skipped": [{"cell": s.name, "reason": s.reason} for s in skipped],
+    }
+    files = [outdir / "table.csv", outdir / "summary.json"]
+    atomic_write_text(files[0], to_csv(every_row))
+    atomic_write_text(files[1], json.dumps(result, indent=1) + "\n")
+    from ambient_theory.simulation.figures import calibration_figure, save
+
+    files += save(calibration_figure(found), outdir / "calibration")
+    return SimulationResult(result, render_calibration(found, skipped), tuple(files))
+
+
 def run_cells(cells: tuple[SimulationCell, ...], ledger: Ledger | None, workers: int, quiet: bool) -> list[CellDone]:
     """`simulate` with its progress on stderr."""
     done: list[CellDone] = []
@@ -136,21 +172,8 @@ def run_cells(cells: tuple[SimulationCell, ...], ledger: Ledger | None, workers:
     return done
 
 
-def _claim(outdir: Path, config: SimulationConfig | ExchangeConfig) -> None:
-    """Write the config into a fresh directory; refuse one that holds another."""
-    path, mine = outdir / MANIFEST, config_dict(config)
-    if not path.exists():
-        atomic_write_text(path, json.dumps({"schema": "ambient.simulation-config/1", "config": mine}, indent=1) + "\n")
-        return
-    try:
-        stored = parse_json(path.read_text(encoding="utf-8"))["config"]
-        differing = sorted(key for key in mine.keys() | stored.keys() if mine.get(key) != stored.get(key))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path} is damaged: remove it or choose another --outdir") from None
-    if differing:
-        raise UsageError(
-            f"{outdir} holds a simulation with another {', '.join(differing)}: choose another --outdir for this one"
-        )
+def _claim(outdir: Path, config: Config) -> None:
+    claim(outdir, MANIFEST, "ambient.simulation-config/1", config_dict(config), "simulation")
 
 
 def estimate_seconds(planned: GridPlan, workers: int = 1) -> float:
@@ -172,9 +195,12 @@ def estimate_seconds(planned: GridPlan, workers: int = 1) -> float:
     return total / workers + 1.0
 
 
-def dry_run_report(config: SimulationConfig | ExchangeConfig, workers: int = 1) -> dict[str, Any]:
+def dry_run_report(config: Config, workers: int = 1) -> dict[str, Any]:
     """What would run: cells, replicates, an estimate of the time, what is skipped."""
-    planned = plan(config) if isinstance(config, SimulationConfig) else GridPlan(tuple(plan_exchange(config)), ())
+    if isinstance(config, ExchangeConfig):
+        planned = GridPlan(tuple(plan_exchange(config)), ())
+    else:
+        planned = plan(config) if isinstance(config, SimulationConfig) else plan_calibration(config)
     seconds = estimate_seconds(planned, workers)
     lines = [
         f"{len(planned.cells)} cells of {config.reps} replicates, about {seconds:.0f} s with {workers} worker(s)",

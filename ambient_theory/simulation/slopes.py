@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
 #: How far a slope may be from the prediction for "within 0.02": a correct estimator is steeper at finite n.
 TOLERANCE = 0.02
-#: C_d and C_l of the two-term bound, as fitted to zero-mean pairs (k = 2, d <= 300); they are not known in general.
-CONSTANTS = (1.0, 0.34)
+#: C_d and C_l of the two-term bound by family and k, as `--calibrate --family F` fits them; nobody knows others.
+CONSTANTS = {("envelope", 2): (0.54, 0.74), ("hard", 2): (0.54, 0.74), ("pca-envelope", 2): (0.91, 0.46)}
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,13 @@ def theory_slope(family: str, k: int) -> float | None:
     return None
 
 
-def two_term_slope(group: Sequence[Row]) -> float:
+def two_term_slope(group: Sequence[Row]) -> float | None:
     """The slope of `C_d (d/n_d)^(1/4) + C_l n_l^(-1/(4k-2))` over the sizes of these rows, with `CONSTANTS`: what the
-    bound says in d >= 2, where neither of its terms is alone."""
-    c_d, c_l = CONSTANTS
+    bound says in d >= 2, where neither of its terms is alone. None where nobody has fitted them."""
+    key = group[0]["family"], group[0]["k"]
+    if key not in CONSTANTS:
+        return None
+    c_d, c_l = CONSTANTS[key]
     x = np.log([r["n"] for r in group])
     low = [r["n_l"] ** -lowdim_exponent(r["k"]) for r in group]
     value = [c_d * (r["d"] / r["n_d"]) ** 0.25 + c_l * term for r, term in zip(group, low, strict=True)]
@@ -124,7 +127,7 @@ def slope_table(rows: Sequence[Row], *, seed: int = 0, draws: int = 2000) -> lis
             Slope(
                 family, k, d, mix, estimator, weights, len(x), slope, float(low), float(high),
                 float(_fit(x[-half:], y[-half:])), theory, against,
-                _verdict(family, estimator, k, slope, float(low), float(high), theory, against),
+                _verdict(family, estimator, k, slope, float(low), float(high), theory, against, both),
             )
         )  # fmt: skip
     return out
@@ -153,6 +156,7 @@ def _verdict(
     high: float,
     theory: float | None,
     against: tuple[float, float, float] | None,
+    two_terms: bool,
 ) -> str:
     if estimator == "mean-only":
         built_in = family in ("hard", "pca-hard")
@@ -168,6 +172,11 @@ def _verdict(
             words.append("steeper than the rate (the rate is an upper bound)")
         else:
             words.append("flatter than the rate: not yet in its regime, or bias")
+    elif two_terms:
+        words.append(
+            f"two terms, of slopes -0.25 and {-lowdim_exponent(k):.3g}: their constants are fitted for k = 2 only, so "
+            "that no slope is predicted"
+        )
     if against is not None:
         if against[2] < 0.8:
             words.append(f"clearly beats one atom (risk at most {math.ceil(against[2] * 20) / 20:.2f} of its)")

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.data.formats.limits import check_array_size
+from ambient_theory.shared.limits import check_array_size
 from ambient_train.data.formats.noise_arrays import StatedNoise, resized
 from ambient_train.data.images import ImageSet as ImageSet  # for those who load and hold
 from ambient_train.data.noise import unit_notes

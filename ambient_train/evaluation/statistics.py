@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_bytes
-from ambient_train.data.formats.arrays import load_npz
+from ambient_theory.shared.npy import load_npz
 
 Array = npt.NDArray[np.float64]
 

@@ -12,14 +12,17 @@ import cli
 from ambient_theory.compare.commands.document import SECTIONS as COMPARE_SECTIONS
 from ambient_theory.compare.commands.document import options_sections
 from ambient_theory.compare.commands.settings import PageOptions, PriceOptions, Purse, Scores
+from ambient_theory.own_data.options import DataOptions, FitConfig, FitFiles, ModelOptions, SureOptions
 from ambient_theory.shared.options import Described, describe
 from ambient_theory.shared.output import AsJson, Output
 from ambient_theory.simulation.exchange import ExchangeConfig
 from ambient_theory.simulation.grid import SimulationConfig
 from ambient_theory.simulation.options import (
     AddedNoise,
+    CalibrateOptions,
     ExchangeOptions,
     GridOptions,
+    NoiseOfFile,
     Scope,
     SimulationFiles,
     options_section,
@@ -91,7 +94,17 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "data noise": (NoiseOptions, NoiseFiles, Output),
     "data show": (PictureFiles, Output),
     "export": (ExportOptions, Output),
-    "simulate-gmm": (GridOptions, Scope, AddedNoise, ExchangeOptions, SimulationFiles, Output),
+    "fit-gmm": (DataOptions, ModelOptions, SureOptions, FitFiles, Output),
+    "simulate-gmm": (
+        GridOptions,
+        Scope,
+        AddedNoise,
+        NoiseOfFile,
+        ExchangeOptions,
+        CalibrateOptions,
+        SimulationFiles,
+        Output,
+    ),
 }
 
 SETTLED_ELSEWHERE = {
@@ -112,6 +125,7 @@ CONFIGS = (
     PrepareConfig,
     SimulationConfig,
     ExchangeConfig,
+    FitConfig,
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-THEORY = ("compare", "simulation", "mixtures", "bounds", "shared")
+THEORY = ("compare", "own_data", "simulation", "mixtures", "bounds", "shared")
 TRAIN = (
     "commands",
     "pricing",

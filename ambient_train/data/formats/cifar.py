@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, check_array_size, open_bounded
+from ambient_theory.shared.limits import MAX_MEMBER_BYTES, check_array_size, open_bounded
 from ambient_train.safe_pickle import Budget, Call, read_pickle
 
 _PYTHON = re.compile(r"(?:^|/)(data_batch_[1-5]|test_batch)$")

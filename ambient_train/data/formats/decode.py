@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from ambient_theory.shared.errors import DataError, first_line
-from ambient_train.data.formats.limits import MAX_PIXELS, check_expansion
+from ambient_theory.shared.limits import MAX_PIXELS, check_expansion
 from ambient_train.data.formats.png import SIGNATURE, decode_png
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of damaged files names none of them

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.data.formats.limits import MAX_MEMBER_BYTES
+from ambient_theory.shared.limits import MAX_MEMBER_BYTES
 
 
 def import_extra(module: str, extra: str, what: str) -> Any:

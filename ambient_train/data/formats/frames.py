@@ -21,10 +21,10 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from ambient_theory.shared.errors import AmbientError, DataError, first_line
+from ambient_theory.shared.limits import MAX_MEMBER_BYTES, MAX_PIXELS
 from ambient_theory.shared.plain_text import printable_line
 from ambient_train.data.formats.arrays import TRUTH
 from ambient_train.data.formats.decode import Colour
-from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, MAX_PIXELS
 from ambient_train.data.formats.noise_arrays import StatedNoise
 from ambient_train.data.formats.trees import Tree
 from ambient_train.data.place import Place

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.limits import check_array_size, open_bounded
+from ambient_theory.shared.limits import check_array_size, open_bounded
 
 _UNSIGNED_BYTE = 0x08
 

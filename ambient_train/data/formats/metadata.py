@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, first_line
+from ambient_theory.shared.npy import read_npy
 from ambient_theory.shared.parsing import parse_json
+from ambient_theory.shared.tables import DELIMITERS, Table, read_table, read_text
 from ambient_train.data.formats import columns
-from ambient_train.data.formats.arrays import as_labels, as_sigma, read_npy
+from ambient_train.data.formats.arrays import as_labels, as_sigma
 from ambient_train.data.formats.classes import from_names
 from ambient_train.data.formats.folders import Folders, describe_folders
 from ambient_train.data.formats.noise_arrays import as_deviation, read_from
 from ambient_train.data.formats.passed_over import describes, passed_over, suffix
 from ambient_train.data.formats.rows import match_rows
-from ambient_train.data.formats.tables import DELIMITERS, Table, read_table, read_text
 from ambient_train.data.formats.trees import Tree
 
 _TABLES = frozenset(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.npy import load_npy
 from ambient_train.data.formats import columns
-from ambient_train.data.formats.arrays import arranged, as_sigma, load_npy
+from ambient_train.data.formats.arrays import arranged, as_sigma
 
 if TYPE_CHECKING:
     from ambient_train.data.values import ValueMap

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_train.data.formats.limits import MAX_PIXELS, check_expansion
+from ambient_theory.shared.limits import MAX_PIXELS, check_expansion
 from ambient_train.data.formats.png import SIGNATURE, chunk
 
 _COLOURS = {0: 1, 2: 3}

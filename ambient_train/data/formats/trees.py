@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.limits import MAX_MEMBER_BYTES, check_expansion
 from ambient_theory.shared.plain_text import printable_line
 from ambient_train.data.formats.decode import EXTENSIONS, Colour, decode_image, is_colour
-from ambient_train.data.formats.limits import MAX_MEMBER_BYTES, check_expansion
 from ambient_train.data.formats.passed_over import suffix
 
 _SMALL_FILE_BYTES = 16384

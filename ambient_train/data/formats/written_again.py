@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient_train.data.formats.arrays import load_npz
-from ambient_train.data.formats.limits import check_expansion
+from ambient_theory.shared.limits import check_expansion
+from ambient_theory.shared.npy import load_npz
 from ambient_train.data.images import to_uint8
 from ambient_train.data.values import ValueMap
 

@@ -28,7 +28,7 @@ class Correlated:
     parameters = "W, of white noise smoothed by a Gaussian of W pixels, or FILE.npy, a power spectrum [H, W//2 + 1]"
 
     def added(self, argument: str, shape: tuple[int, int, int]) -> NoiseModel:
-        from ambient_train.data.formats.arrays import load_npy  # here, as all that needs NumPy
+        from ambient_theory.shared.npy import load_npy  # here, as all that needs NumPy
         from ambient_train.data.noise_models._numbers import relative_spectrum, smoothed
 
         try:

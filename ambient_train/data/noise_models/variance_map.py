@@ -29,7 +29,7 @@ class VarianceMap:
     def added(self, argument: str, shape: tuple[int, int, int]) -> NoiseModel:
         if not argument:
             raise UsageError("noise 'variance-map' needs a map: give variance-map:FILE.npy, [H, W] or [C, H, W]")
-        from ambient_train.data.formats.arrays import load_npy  # here, as all that needs NumPy
+        from ambient_theory.shared.npy import load_npy  # here, as all that needs NumPy
         from ambient_train.data.noise_models._numbers import relative_map
 
         path = Path(argument).expanduser()

@@ -109,7 +109,7 @@ def write_npy(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
 
 def finished_config(path: Path) -> dict[str, Any] | None:
     """What an archive says of its own making (with `labels` and `sigma` put back), or None if it is not one of ours."""
-    from ambient_train.data.formats.arrays import load_npz
+    from ambient_theory.shared.npy import load_npz
     from ambient_train.data.formats.trees import open_zip
 
     try:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_train.data.formats.arrays import as_labels, load_npy
+from ambient_theory.shared.npy import load_npy
+from ambient_train.data.formats.arrays import as_labels
 from ambient_train.data.formats.frames import Format, FrameTree, frame_tree
 from ambient_train.data.formats.metadata import Known
 from ambient_train.data.formats.noise_arrays import StatedNoise, noise_beside

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.limits import check_array_size, check_expansion, unpacked
 from ambient_train.data.formats import columns
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_stored, check_shape, layout
-from ambient_train.data.formats.limits import check_array_size, check_expansion, unpacked
 from ambient_train.data.formats.noise_arrays import StatedNoise, as_deviation, as_noise, read_from
 from ambient_train.data.readers import Reader
 from ambient_train.data.readers._numbers import file_source, is_one

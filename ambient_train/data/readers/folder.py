@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.limits import MAX_MEMBER_BYTES
 from ambient_train.data.formats.decode import is_wide
 from ambient_train.data.formats.frames import frame_tree
-from ambient_train.data.formats.limits import MAX_MEMBER_BYTES
 from ambient_train.data.formats.metadata import describe_tree
 from ambient_train.data.formats.passed_over import suffix
 from ambient_train.data.formats.stacks import stacked_reader

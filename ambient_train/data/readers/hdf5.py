@@ -9,11 +9,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.limits import check_array_size, check_expansion
 from ambient_train.data.formats.arrays import TRUTH, as_labels
 from ambient_train.data.formats.columns import pick_noise
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, as_chw, as_stored, check_shape, layout
-from ambient_train.data.formats.limits import check_array_size, check_expansion
 from ambient_train.data.formats.noise_arrays import (
     SPECTRUM,
     StatedNoise,

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.limits import check_array_size, check_expansion, unpacked
 from ambient_train.data.formats.extras import import_extra
 from ambient_train.data.formats.frames import Frames, check_shape
-from ambient_train.data.formats.limits import check_array_size, check_expansion, unpacked
 from ambient_train.data.readers import Reader
 from ambient_train.data.readers._numbers import file_source, is_one, no_inside
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ambient_train.data.formats.arrays import as_labels, load_npy
+from ambient_theory.shared.npy import load_npy
+from ambient_train.data.formats.arrays import as_labels
 from ambient_train.data.formats.mapped import clean_again, mapped_images, notes_on_floats
 from ambient_train.data.formats.noise_arrays import StatedNoise, noise_beside
 from ambient_train.data.formats.written_again import numbers_of, write_npy_again

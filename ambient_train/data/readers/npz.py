@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.npy import Held, list_npz, load_npz
 from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats import columns
-from ambient_train.data.formats.arrays import Held, as_labels, as_sigma, as_texts, list_npz, load_npz
+from ambient_train.data.formats.arrays import as_labels, as_sigma, as_texts
 from ambient_train.data.formats.classes import from_names
 from ambient_train.data.formats.mapped import IN_DATA, KEY, clean_again, kept_map, mapped_images, notes_on_floats
 from ambient_train.data.formats.noise_arrays import (

@@ -66,6 +66,17 @@ def test_all_kinds_of_interval_agree_where_the_likelihood_is_a_parabola():
     assert np.all(wide[1] > high)
 
 
+def test_one_atom_has_the_interval_of_the_gauss_markov_mean():
+    x, s = drawn(50)
+    model = HeteroscedasticMixture(1).fit(x, noise_std=s)
+    u = model.intervals(x, noise_std=s, level=0.95)
+    error = np.sum(s**-2.0) ** -0.5
+    mean = np.sum(x[:, 0] / s**2) * error**2
+    assert u.kind == "likelihood"
+    assert (u.means_low[0, 0], u.means_high[0, 0]) == pytest.approx((mean - 1.959964 * error, mean + 1.959964 * error))
+    assert (u.weights_low[0], u.weights_high[0]) == (1, 1)
+
+
 def test_likelihood_intervals_reach_the_quantile_and_stay_among_laws():
     """On a hard pair: weights stay in [0, 1] and atoms in the data, where the quadratic would leave them."""
     x, s = drawn(400, law=scaled(hard_pair(2)[0], 0.6), levels=(1.0,))
@@ -106,6 +117,30 @@ def test_ninety_per_cent_intervals_cover_ninety_per_cent_within_four_points(law,
     slack = 2 * np.sqrt(0.9 * 0.1 / reps)
     assert np.abs(np.mean(inside, axis=0) - 0.9).max() < 0.04 + slack
     assert np.mean(narrow, axis=0).max() < 0.9 - 0.04 - slack  # the control: intervals of half the width
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("law", "levels", "shares"),
+    [(scaled(hard_pair(2)[0], 1.0), (1.0,), (1.0,)), (separated_law(2), (1.0, 2.5), (0.1, 0.9))],
+    ids=["hard", "mixed"],
+)
+def test_bootstrap_intervals_of_moments_cover_ninety_per_cent_within_four_points(law, levels, shares):
+    """The mean over atoms and weights, with the standard error of that mean over samples; half the width must fail."""
+    order, reps = np.argsort(law.line()), 40
+    truth = np.append(law.line()[order], law.weights[order])
+    inside, narrow = [], []
+    for rep in range(reps):
+        rng = np.random.default_rng([rep, 11])
+        s = rng.choice(levels, 600, p=shares)
+        x = law.sample(s, rng)
+        model = HeteroscedasticMixture(law.k, method="dmm").fit(x, noise_std=s)
+        low, high, _ = flat(model.intervals(x, noise_std=s, n_boot=50, random_state=rep))
+        inside.append(np.mean((low <= truth) & (truth <= high)))
+        narrow.append(np.mean(np.abs(truth - (low + high) / 2) <= (high - low) / 4))
+    slack = 2 * np.std(inside, ddof=1) / np.sqrt(reps)
+    assert abs(np.mean(inside) - 0.9) < 0.04 + slack
+    assert np.mean(narrow) < 0.9 - 0.04 - slack
 
 
 def test_bootstrap_intervals_of_moments_have_the_width_of_their_spread():

@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 from ambient_theory.bounds import sizes as bounds
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.reading import read_records
+from ambient_theory.simulation.api import simulate as run_in_python
+from ambient_theory.simulation.calibration import calibrate
 from ambient_theory.simulation.cells import COLUMNS, in_plan_order, run_cell, simulate, to_records
 from ambient_theory.simulation.collapse import collapse_table
 from ambient_theory.simulation.envelope import worst_of_grid
 from ambient_theory.simulation.exchange import ExchangeConfig, equal_error_rate, plan_exchange
-from ambient_theory.simulation.grid import Mix, SimulationConfig, parse_mix, plan
+from ambient_theory.simulation.grid import Mix, SimulationConfig, apportioned, noise_settings, parse_mix, plan
 from ambient_theory.simulation.ledger import Ledger
 from ambient_theory.simulation.options import parse_sizes
 from ambient_theory.simulation.slopes import slope_table
@@ -284,12 +286,35 @@ def test_a_terminal_reader_gets_tables_and_a_verdict(tmp_path):
     assert result.stderr == ""
 
 
-def test_tables_fit_eighty_columns(tmp_path, monkeypatch):
+MANY = (
+    "--estimator",
+    "dmm",
+    "--estimator",
+    "clean-only",
+    "--estimator",
+    "mean-only",
+    "--weights",
+    "gls",
+    "--weights",
+    "sigma",
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("--dim", "5", "--family", "pca-envelope", "--n", "1e2..1e4", "--quick"), "pca-envelope k=2 d=5"),
+        (("--n", "1e3,1e4,1e15", "--bins", "150", *MANY), "clean-only/sigma"),
+        (("--iso", "--k", "3", "--delta", "0.1", "--delta", "12", "--iso-noisy", "1e9", "--bins", "200"), "marginal"),
+    ],
+    ids=["space", "many estimators", "exchange"],
+)
+def test_tables_fit_eighty_columns(arguments, shown, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    arguments = ["simulate-gmm", "--dim", "5", "--family", "pca-envelope", "--n", "1e2..1e4", "--reps", "4", "--quick"]
-    result = CliRunner().invoke(app, [*arguments, "--outdir", str(tmp_path), "--quiet"])
-    assert result.exit_code == 0
-    assert "pca-envelope k=2 d=5" in result.stdout
+    result = CliRunner().invoke(app, ["simulate-gmm", *arguments, "--reps", "4", "--outdir", str(tmp_path), "--quiet"])
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert shown in result.stdout
     assert "…" not in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
 
@@ -332,6 +357,18 @@ def test_the_exchange_command(tmp_path):
         ["--iso", "--mix", "10:90"],
         ["--iso", "--n", "1e3"],
         ["--delta", "4"],
+        ["--iso", "--estimator", "dmm", "--estimator", "mle"],
+        ["--iso", "--calibrate"],
+        ["--quick", "--reps", "500"],
+        ["--weights", "order", "--estimator", "mle"],
+        ["--engine", "exact", "--bins", "200"],
+        ["--noise-column", "s"],
+        ["--noise-file", "pyproject.toml", "--sigma-noisy", "3"],
+        ["--calibrate", "--dim", "3"],
+        ["--calibrate", "--family", "hard"],
+        ["--calibrate", "--mix", "clean"],
+        ["--calibrate", "--k", "3", "--calibrate-dim", "5"],
+        ["--calibrate-dim", "5"],
         ["--family", "fixed", "--atoms", "0:2"],
     ],
 )
@@ -353,7 +390,9 @@ def test_help_imports_nothing_heavy():
 def test_in_space_the_worst_case_is_compared_with_both_terms_of_the_bound():
     """Rows that follow the two-term bound have its slope, between -1/4 and -1/6, and not that of either term alone."""
     rows = rows_with_slope(-0.5, family="envelope", se=0.001)
-    rows = [r | {"d": 20, "n_d": r["n"], "w1_mean": (20 / r["n"]) ** 0.25 + 0.34 * r["n"] ** (-1 / 6)} for r in rows]
+    rows = [
+        r | {"d": 20, "n_d": r["n"], "w1_mean": 0.54 * (20 / r["n"]) ** 0.25 + 0.74 * r["n"] ** (-1 / 6)} for r in rows
+    ]
     rows = [r | {"w1_se": 1e-3 * r["w1_mean"]} for r in rows]
     (found,) = slope_table(rows)
     assert found.theory == pytest.approx(found.slope)
@@ -374,3 +413,162 @@ def test_the_weak_subspaces_envelope_is_a_fixed_grid_and_keeps_its_worst_signal(
     assert {r["n"] for r in rows if r["estimator"] == "dmm"} | {300, 3000} == {300, 3000}
     with pytest.raises(UsageError, match="needs --dim 2"):
         SimulationConfig(families=("pca-envelope",))
+
+
+# ------------------------------------------------------------------------------------- the noise of a user's samples
+
+
+def test_the_noise_of_a_file_is_that_of_the_cells(tmp_path):
+    """The file's own number of samples has exactly its levels; other numbers have them in the same shares."""
+    s = np.concatenate([np.full(30, 1.0), np.full(50, 1.5), np.full(120, 3.0)])
+    (tmp_path / "a.csv").write_text("x,s\n" + "".join(f"0,{v}\n" for v in s))
+    arguments = [
+        "simulate-gmm",
+        "--noise-file",
+        str(tmp_path / "a.csv"),
+        "--noise-column",
+        "s",
+        "--family",
+        "separated",
+    ]
+    arguments += ["--reps", "4", "--bins", "150", "--outdir", str(tmp_path / "out"), "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--n", "200,1000,10000"])
+    assert result.exit_code == 0, result.output
+    rows = [r for r in json.loads(result.stdout)["rows"] if r["mix"] == "file" and r["estimator"] == "dmm"]
+    assert [r["n"] for r in rows] == [200, 1000, 10000]
+    for r in rows:
+        assert r["sigmas"] == [1.0, 1.5, 3.0]
+        assert r["n_l"] == pytest.approx(bounds.n_l(2, s) * r["n"] / 200)
+        terms = bounds.bound(2, 1, s, np.full(200, r["n"] / 200), radius=7.5)
+        assert (r["bound_low"], r["low_weight_condition"]) == pytest.approx((terms.low, terms.low_weight_condition))
+    assert {r.regime for r in read_records(tmp_path / "out" / "records.jsonl")} == {"clean"}
+    dry = CliRunner().invoke(app, [*arguments[:-3], "--dry-run", "--json"])
+    assert any("-file-n200-" in name for name in json.loads(dry.stdout)["cells"])  # as many as the file has
+
+
+def test_every_sample_of_its_own_noise_is_taken_in_steps_and_the_shares_add_up():
+    s = np.exp(np.random.default_rng(0).standard_normal(5000) / 2)
+    settings = noise_settings(s)
+    assert len(settings["levels"]) <= 64
+    assert sum(settings["shares"]) == pytest.approx(1)
+    for power in (2, 4, 6):
+        exact, steps = np.mean(s**-power), np.array(settings["shares"]) @ np.array(settings["levels"]) ** -power
+        assert steps == pytest.approx(exact, rel=0.03)
+    assert apportioned(7, (0.5, 0.25, 0.25)) == (3, 2, 2)
+    for n in (1, 10, 999):
+        assert sum(apportioned(n, settings["shares"])) == n
+
+
+def test_a_few_precise_samples_are_said_to_carry_the_bound(tmp_path):
+    s = np.append(np.full(999, 2.0), 0.2)
+    np.save(tmp_path / "s.npy", s)
+    arguments = [
+        "simulate-gmm",
+        "--noise-file",
+        str(tmp_path / "s.npy"),
+        "--family",
+        "separated",
+        "--n",
+        "1000,2000,4000",
+    ]
+    result = CliRunner().invoke(app, [*arguments, "--reps", "4", "--outdir", str(tmp_path / "a"), "--quiet"])
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.stdout.split())
+    assert "file, n 1e+03 to 2e+03: a few samples carry n_l (condition up to 4," in words
+    assert "clean, n" not in words.split("Verdict")[1].split("a few samples")[1]
+    even = CliRunner().invoke(app, [*QUICK, "--outdir", str(tmp_path / "b"), "--quiet"])
+    assert "a few samples" not in even.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("s\n1\n-2\n0\n", "2 rows (3, 4; the header is row 1)"),
+        ("s\n1\n\nNA\n", "1 row (3; the header is row 1)"),
+        ("s\n1\ntwo\n", "row 3 has 'two'"),
+    ],
+)
+def test_noise_that_cannot_be_is_named_by_its_rows(text, words, tmp_path):
+    (tmp_path / "s.csv").write_text(text)
+    arguments = ["simulate-gmm", "--noise-file", str(tmp_path / "s.csv"), "--outdir", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 3, result.output
+    assert words in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_noise_as_an_array_is_the_same_as_a_file(tmp_path):
+    s = [1.0, 1.0, 2.0, 4.0]
+    found = run_in_python(noise=s, n=(1000,), families=("separated",), reps=4, bins=150, outdir=tmp_path / "a")
+    assert {r["mix"] for r in found.summary["rows"]} == {"clean", "file"}
+    with pytest.raises(UsageError, match="mixes"):
+        run_in_python(noise=s, mixes=("clean",), outdir=tmp_path / "b")
+
+
+# ---------------------------------------------------------------------------------------- the constants of the bound
+
+
+def exact_worst_cases(c_d=0.5, c_l=0.8, dims=(1, 10, 30), se=1e-6):
+    """Rows that follow the two-term bound with these constants."""
+    rows = []
+    for d in dims:
+        for mix, levels, shares in (("clean", [1.0], [1.0]), ("10:90", [1.0, 2.0], [0.1, 0.9])):
+            for n in (10_000, 100_000, 1_000_000, 10_000_000):
+                counts = np.array(shares) * n
+                n_d, n_l = bounds.n_d(levels, counts), bounds.n_l(2, levels, counts)
+                w1 = c_d * (d / n_d) ** 0.25 * (d > 1) + c_l * n_l ** (-1 / 6)
+                rows.append({"family": "envelope", "k": 2, "d": d, "mix": mix, "n": n, "n_d": n_d, "n_l": n_l,
+                             "w1_mean": w1, "w1_se": se * w1})  # fmt: skip
+    return rows
+
+
+def test_constants_are_found_where_the_bound_is_exact_and_counting_samples_misses():
+    found = calibrate(exact_worst_cases())
+    assert found.c_d == pytest.approx((0.5, 0.5, 0.5), rel=1e-4)
+    assert found.c_l == pytest.approx((0.8, 0.8, 0.8), rel=1e-4)
+    assert max(found.spread, found.held_out, found.new_dimension[1]) < 1e-5
+    assert found.naive > 0.2
+    assert found.verdict.startswith("two constants")
+    line = calibrate(exact_worst_cases(dims=(1,)))
+    assert (line.c_d, line.new_dimension) == (None, None)
+    assert line.c_l[0] == pytest.approx(0.8, rel=1e-4)
+
+
+def test_the_control_of_the_constants_what_follows_n_is_not_called_described():
+    rows = [r | {"w1_mean": 0.5 * (r["d"] / r["n"]) ** 0.25 + 0.8 * r["n"] ** (-1 / 6)} for r in exact_worst_cases()]
+    found = calibrate(rows)
+    assert found.naive < found.held_out
+    assert found.verdict.startswith("the two terms do not describe")
+
+
+def test_the_worst_of_two_families_counts_and_too_few_worst_cases_are_refused():
+    rows = exact_worst_cases()
+    doubled = [r | {"family": "pca-envelope", "w1_mean": 1.5 * r["w1_mean"]} for r in rows if r["d"] == 10]
+    families = {(p.d, p.family) for p in calibrate(rows + doubled).points}
+    assert families == {(1, "envelope"), (10, "pca-envelope"), (30, "envelope")}
+    with pytest.raises(UsageError, match="more sizes --n"):
+        calibrate(rows[:3])
+
+
+def test_the_command_fits_the_constants_and_says_what_they_miss(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    arguments = ["simulate-gmm", "--calibrate", "--calibrate-dim", "1", "--n", "1e3,1e4,1e5,1e6", "--mix", "noisy"]
+    arguments += ["--reps", "30", "--bins", "150", "--outdir", str(tmp_path), "--quiet"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "Verdict: two constants and the effective sizes describe" in result.stdout
+    assert "…" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    found = json.loads((tmp_path / "summary.json").read_text())["calibration"]
+    assert found["c_d"] is None
+    assert 0.6 < found["c_l"][0] < 1.0  # 0.80 (0.73 to 0.87) over d = 1, 10, 30
+    assert found["held_out"] < 0.1
+    assert found["naive"] > 3 * found["held_out"]
+    assert (tmp_path / "calibration.svg").exists()
+
+
+def test_in_space_no_slope_is_predicted_for_a_k_whose_constants_nobody_has_fitted():
+    rows = [r | {"k": 3, "d": 20, "n_d": r["n"]} for r in rows_with_slope(-0.15, family="envelope", se=0.001)]
+    (found,) = slope_table(rows)
+    assert found.theory is None
+    assert "fitted for k = 2 only" in found.verdict

@@ -298,7 +298,7 @@ def test_data_that_is_noisy_throughout_is_scored_by_its_held_out_noisy_images(
 
 COMMANDS = """train generate evaluate sweep_run sweep_plan sweep_status simulate-gmm compare price budget data_prepare
 data_check data_corrupt export runs presets config_show sweep_init
-runs_compare"""
+runs_compare fit-gmm"""
 
 
 @pytest.mark.parametrize("command", COMMANDS.split())
