@@ -123,7 +123,7 @@ def prepare_inputs(folder: Path) -> list[Command]:
 
 
 def _must(*arguments: object) -> None:
-    status, said = start(arguments, Path(os.devnull))
+    status, said = start(arguments)
     if status:
         raise AssertionError(f"{arguments}: status {status}: {said}")
 
@@ -133,7 +133,6 @@ def _must(*arguments: object) -> None:
 
 def start(
     arguments: Sequence[object],
-    out: Path,
     *,
     before: Callable[[], object] = int,
     kill_after: float | None = None,
@@ -144,15 +143,15 @@ def start(
     before: called there first. kill_after: seconds after which the whole group is killed. A group that still runs after
     `give_up_after` seconds is killed too; the status is then HUNG.
     """
-    words = out.parent / f".{out.name}.words" if out.parent.is_dir() else Path(os.devnull)
+    heard, says = os.pipe()  # not a file: what is said must have room on a full disk
+    os.set_blocking(heard, False)
     pid = os.fork()
     if pid == 0:
         status = 99
         try:
             os.setsid()
-            handle = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.dup2(handle, 1)
-            os.dup2(handle, 2)
+            os.dup2(says, 1)
+            os.dup2(says, 2)
             sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
             sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
             for number in EXIT_CODES:
@@ -170,9 +169,13 @@ def start(
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(status)
-    began, killed = time.monotonic(), False
+    os.close(says)
+    began, killed, words = time.monotonic(), False, b""
     while True:
         found, raw = os.waitpid(pid, os.WNOHANG)
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(heard, 65536):
+                words += part
         if found:
             break
         spent = time.monotonic() - began
@@ -182,10 +185,8 @@ def start(
         time.sleep(0.002)
     _kill_group(pid)  # what it started
     hung = killed and (kill_after is None or kill_after >= give_up_after)
-    said = words.read_text(errors="replace") if words.is_file() else ""
-    if words.is_file():
-        words.unlink()
-    return HUNG if hung else os.waitstatus_to_exitcode(raw), said
+    os.close(heard)
+    return HUNG if hung else os.waitstatus_to_exitcode(raw), words.decode(errors="replace")
 
 
 def _kill_group(pid: int) -> None:
@@ -284,7 +285,7 @@ def reference(command: Command, folder: Path) -> Reference:
     for name in ("first", "second"):
         out = _fresh(folder / name, command)
         began = time.monotonic()
-        status, said = start(command.arguments(out), out, before=functools.partial(_count_calls, out))
+        status, said = start(command.arguments(out), before=functools.partial(_count_calls, out))
         seconds = time.monotonic() - began
         if status:
             raise AssertionError(f"{command.name}: status {status}: {said}")
@@ -316,12 +317,22 @@ def _fresh(folder: Path, command: Command) -> Path:
     return folder / command.output
 
 
-def trial(command: Command, known: Reference, folder: Path, generator: np.random.Generator) -> collections.Counter[str]:
-    """Harm the command a few times, then let it finish: counts of what was done and of what became of it."""
+def trial(
+    command: Command, known: Reference, folder: Path, generator: np.random.Generator
+) -> tuple[collections.Counter[str], list[str]]:
+    """Harm the command a few times, then let it finish: counts of what was done and of what became of it, and what was
+    said where it may not."""
     counts: collections.Counter[str] = collections.Counter()
+    notes: list[str] = []
+
+    def judge(status: int, said: str) -> None:
+        if _unexpected(status, said):
+            counts["unexpected"] += 1
+            notes.append(f"status {status}: {said[-600:]}")
+
     out, harmed = _fresh(folder, command), False
     patience = PATIENCE * known.seconds + 30
-    again = functools.partial(start, command.arguments(out), out, give_up_after=patience)
+    again = functools.partial(start, command.arguments(out), give_up_after=patience)
     for _ in range(int(generator.integers(1, MOST_HARM + 1))):
         weights = (0.4, 0.35, 0.1, 0.15) if command.sealed else (0.5, 0.4, 0.1, 0.0)
         kind = str(generator.choice(["moment", "call", "disk", "damage"], p=weights))
@@ -340,17 +351,22 @@ def trial(command: Command, known: Reference, folder: Path, generator: np.random
             status, said = again(before=functools.partial(_small_disk, limit))
             counts["full disks"] += 1
         counts["kills"] += status == -signal.SIGKILL
-        counts["unexpected"] += _unexpected(status, said)
         counts["hung"] += status == HUNG
+        judge(status, said)
     status, said = again()
     if status in REFUSALS and harmed and "Traceback" not in said:
         counts["refused with a sentence after damage"] += 1
         out = _fresh(folder, command)
-        status, said = start(command.arguments(out), out, give_up_after=patience)
-    counts["unexpected"] += _unexpected(status, said)
+        status, said = start(command.arguments(out), give_up_after=patience)
+    judge(status, said)
     same = status == 0 and content(out) == known.content and {p.name for p in folder.iterdir()} == {out.name}
     counts["survived, the same output" if same else "lost"] += 1
-    return +counts
+    if not same:
+        now = content(out) if out.exists() else {}
+        different = sorted(name for name in now | dict(known.content) if now.get(name) != known.content.get(name))
+        beside = sorted({p.name for p in folder.iterdir()} - {out.name})
+        notes.append(f"status {status}, other files: {different}, beside: {beside}, said: {said[-600:]}")
+    return +counts, notes
 
 
 def _unexpected(status: int, said: str) -> bool:
@@ -377,15 +393,15 @@ def torture(
         if command.name not in known:
             known[command.name] = reference(command, folder / "reference")
         where = folder / f"trial-{k}"
-        counts = trial(command, known[command.name], where, np.random.default_rng([seed, k]))
+        counts, notes = trial(command, known[command.name], where, np.random.default_rng([seed, k]))
         total = collections.Counter(result["counts"].get(command.name, {}))
         result["counts"][command.name] = dict(sorted((total + counts).items()))
         result["trials"] = k + 1
         result["kills"] += counts["kills"]
         result["damages"] += counts["damages"]
         if any(counts[name] for name in LOST):
-            result["faults"].append({"trial": k, "command": command.name, "counts": dict(counts)})
-            say(f"trial {k} of seed {seed}, {command.name}: {dict(counts)} ({where} stays)")
+            result["faults"].append({"trial": k, "command": command.name, "notes": notes})
+            say(f"trial {k} of seed {seed}, {command.name}: {'; '.join(notes)} ({where} stays)")
         else:
             shutil.rmtree(where)
         if out is not None:
