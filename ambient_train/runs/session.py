@@ -203,7 +203,7 @@ class Session:
             heldout = self._compare() if end.nimg in candidates else None
             if done or heldout is not None or end.nimg // tick != (end.nimg - batch) // tick:
                 self._write_metrics(end, rate, heldout)
-            self.listener(Progress("training", end.nimg, target, rate, end.loss))
+            self.listener(Progress("training", end.nimg, target, rate, end.known_loss))
             *signals, late = end.votes if self.world.size > 1 else self._flags()
             asked = any((*signals, late))
             if look and self._first_look(clock, rate) and not done:
