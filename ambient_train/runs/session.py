@@ -404,7 +404,8 @@ class Session:
         meta = self.world.by_leader(read)["meta"]
         if meta is None:
             return []
-        now = self.state.checkpoint()
+        kept = self.state.checkpoint()  # whose tensors are the state's own
+        now = Checkpoint({g: {k: t.clone() for k, t in ts.items()} for g, ts in kept.groups.items()}, kept.meta)
         groups = self.world.share_tensors(found[0].groups if found else None)
         self.state.restore(Checkpoint(groups, meta))
         try:
