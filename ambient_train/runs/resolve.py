@@ -22,12 +22,14 @@ from ambient_train.data.place import absolute
 from ambient_train.diffusion.losses import TABLE as WEIGHTS
 from ambient_train.evaluation.features import default_extractors
 from ambient_train.evaluation.own_references import references
+from ambient_train.runs.precision import settled
 from ambient_train.runs.teacher import Teacher, read_teacher
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import TrainSettings
 from ambient_train.settings.run_options import Schedule
 from ambient_train.training.loop import build_network
+from ambient_train.training.world import choose_device
 
 Loader = Callable[[str, int | None, float | None, int | None], ImageSet]
 """(data, resolution, holdout, max_images) -> the training images."""
@@ -117,12 +119,13 @@ class Job:
         references(c.data, c.resolution, c.holdout, c.max_images)
 
 
-def resolve(settings: TrainSettings, *, load: Loader | None = None) -> Job:
+def resolve(settings: TrainSettings, *, load: Loader | None = None, device: str = "auto") -> Job:
     """Read the data and settle what depends on it: counts, data hash, features that fit.
 
-    load: may be given to share loaded images. Raises UsageError for contradictions, DataError for unreadable data.
+    load: may be given to share loaded images. device: where the job is to run, for a precision that is still `auto`.
+    Raises UsageError for contradictions, DataError for unreadable data.
     """
-    asked = settings.train
+    asked = settled(settings, choose_device(device)).train
     source = (load or load_training_images)(asked.data, asked.resolution, asked.holdout, asked.max_images)
     n_clean, n_noisy = settings.amounts.of(len(source), source.already_noisy, asked.sigma_n)
     if asked.told_sigma is not None and n_noisy == 0:

@@ -183,7 +183,6 @@ class Session:
         duration = self.job.schedule.duration_nimg
         every = options.checkpoint_nimg or max(batch * 50, duration // 10)
         tick = options.tick_nimg or max(batch, duration // 50)
-        torch.backends.cuda.matmul.allow_tf32 = self.config.precision != "fp32"
         candidates = {*self._candidates(target)}
         look = self._preview_every()
         clock, before = time.monotonic(), state.nimg

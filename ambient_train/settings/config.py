@@ -19,7 +19,9 @@ from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.losses import TABLE as WEIGHTS
 
 OPTIMIZERS = ("adam", "muon")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "auto")
+AUTO = "auto"
+"""The precision that is settled when a run begins; see `runs.precision`."""
 
 _DATA, _LOSS, _OPTIMISER, _NETWORK = "Data and noise", "Loss and draws", "Optimiser and averages", "Network"
 _CONSISTENCY, _DISTILL = "Consistency", "Distillation"
@@ -247,12 +249,20 @@ class TrainConfig(Checked):
     )
     precision: str = option(
         "fp32",
-        "Arithmetic of the network; bf16 is fast only on processors that have it",
+        "Arithmetic of the network: fp32 in all its operations; tf32, GPUs' own rounding of their inputs to 10 bits; "
+        "bf16, fast only on processors that have it; fp16, with a factor on the loss that adapts; auto: bf16 where the "
+        "device has it, else fp32, settled when a run begins and kept",
         choices=PRECISIONS,
         shown_default=BY_PRESET,
         panel=_OPTIMISER,
     )
-    loss_scale: float = option(1.0, "Factor on the loss in fp16", above=0, panel=_OPTIMISER)
+    loss_scale: float = option(
+        1.0,
+        "First factor on the loss in fp16, 1 = 65,536: it is halved when a gradient overflows, which leaves that step "
+        "out, and doubled after 2,000 steps without",
+        above=0,
+        panel=_OPTIMISER,
+    )
     dropout: float = option(0.0, "Probability of dropout", at_least=0, below=1, shown_default=BY_PRESET, panel=_NETWORK)
     augment: float = option(
         0.0,

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from ambient_train import stateless
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.data.placed import sent
-from ambient_train.diffusion.augment import augment_of, map_keys, mirror_of
+from ambient_train.diffusion.augment import Keys, augment_of, map_keys, mirror_of
 from ambient_train.diffusion.consistency import Anchors, consistency, default_batch, draw_anchors
 from ambient_train.diffusion.denoising_error import DenoisingErrorTracker
 from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.losses import TABLE as LOSSES
 from ambient_train.diffusion.losses._base import LossInputs
 from ambient_train.diffusion.noise_levels import LevelTable, draw
-from ambient_train.networks.dropout import drops, dropout_keys, keys_of
+from ambient_train.networks.dropout import dropout_keys, drops, keys_of
 from ambient_train.networks.execution import autocast
 from ambient_train.settings.config import TrainConfig
 
@@ -50,12 +50,15 @@ class Keyed:
     def compiled(cls) -> Keyed:
         """All of them through `torch.compile`: the same keys and the same law, rounded as the compiler does."""
         every = (stateless.normal_of, keys_of, mirror_of, _augment_without_asking)
-        return cls(*(torch.compile(f, dynamic=False) for f in every))
+        made: Any = [torch.compile(f, dynamic=False) for f in every]
+        return cls(*made)
 
 
-def _augment_without_asking(*args: Any, **keywords: Any) -> tuple[Tensor, Tensor]:
+def _augment_without_asking(
+    keys: Keys, images: Tensor, noisy: Tensor, probability: float, sample: Tensor
+) -> tuple[Tensor, Tensor]:
     """Which images need interpolation would be a question to the device: all are interpolated."""
-    return augment_of(*args, **keywords, few=False)
+    return augment_of(keys, images, noisy, probability, sample, few=False)
 
 
 AS_THEY_ARE = Keyed()
@@ -167,9 +170,7 @@ def batch_loss(
 _DROPS: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
-def _dropout(
-    config: TrainConfig, network: nn.Module, sample: Tensor, keyed: Keyed
-) -> AbstractContextManager[object]:
+def _dropout(config: TrainConfig, network: nn.Module, sample: Tensor, keyed: Keyed) -> AbstractContextManager[object]:
     """The keys of the batch's dropout, where the network drops anything."""
     if network not in _DROPS:
         _DROPS[network] = drops(network)

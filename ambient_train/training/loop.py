@@ -358,7 +358,7 @@ def train(
         total = torch.zeros((), dtype=torch.float64, device=world.device)
         measured = state.errors.nothing()
         seen: list[tuple[Batch, Tensor]] = []
-        factor = config.loss_scale if state.scale is None else state.scale.factor
+        factor = 1.0 if state.scale is None else state.scale.factor
         state.optimizer.zero_grad(set_to_none=True)
         for number, part in enumerate(parts):
             batch = prepare_batch(config, data, table, part, state.label_dim, world.device, keyed=keyed)

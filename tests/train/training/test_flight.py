@@ -222,7 +222,11 @@ def in_a_group(world: World, agree_s: float, late: bool) -> tuple[list[Any], dic
         ends.append(end)
         seen.append(end.votes)
     sums = dict(state.sums)
-    return [(e.loss, v) for e, v in zip(ends, seen, strict=True)], {k: t.numpy() for k, t in tensors(state).items()}, sums
+    return (
+        [(e.loss, v) for e, v in zip(ends, seen, strict=True)],
+        {k: t.numpy() for k, t in tensors(state).items()},
+        sums,
+    )
 
 
 @pytest.mark.multiproc
