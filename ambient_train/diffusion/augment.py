@@ -10,6 +10,9 @@ Labels [B, 9], each zero exactly where its map was not applied: x flip, y flip, 
 anisotropy (a cos t, a sin t), shift (a_x, a_y) in units of an eighth of the image. Coordinates: x to the right, y
 down, the image's centre is the origin. Maps are applied in the order of the labels. Parameters are functions of
 (seed, global sample index) alone.
+
+EDM's released networks know the same labels with the y axis upwards, which turns the sign of sin r and of sin t, and
+with an anisotropy along the axes (t = 0) for every other image; `edm` draws and labels the maps so.
 """
 
 from __future__ import annotations
@@ -49,16 +52,17 @@ class Maps:
     shift: Tensor
     lattice: Tensor
 
-    def labels(self) -> Tensor:
-        """[B, 9] float32."""
+    def labels(self, edm: bool = False) -> Tensor:
+        """[B, 9] float32; edm: with the y axis upwards, as EDM's networks know them."""
+        up = -1.0 if edm else 1.0
         columns = [
             self.flip_x.to(torch.float64),
             self.flip_y.to(torch.float64),
             self.scale,
             torch.where(self.angle == 0, 0.0, self.angle.cos() - 1),
-            torch.where(self.angle == 0, 0.0, self.angle.sin()),
+            torch.where(self.angle == 0, 0.0, up * self.angle.sin()),
             self.anisotropy * self.direction.cos(),
-            self.anisotropy * self.direction.sin(),
+            up * self.anisotropy * self.direction.sin(),
             self.shift[:, 0],
             self.shift[:, 1],
         ]
@@ -94,12 +98,20 @@ def map_keys(seed: int) -> Keys:
 
 
 def maps_of(
-    keys: Keys, sample: Tensor, noisy: Tensor, probability: float, side: int, *, always_flip_x: bool = True
+    keys: Keys,
+    sample: Tensor,
+    noisy: Tensor,
+    probability: float,
+    side: int,
+    *,
+    always_flip_x: bool = True,
+    edm: bool = False,
 ) -> Maps:
-    """`draw_maps` of keys that are at hand: what a compiler can follow."""
+    """`draw_maps` of keys that are at hand: what a compiler can follow. edm: half of the directions are 0."""
     sample = sample.reshape(-1)
     noisy = noisy.to(sample.device, torch.bool)
-    u = stateless.uniform_of(keys[0], sample, 10)
+    u = stateless.uniform_of(keys[0], sample, 11 if edm else 10)  # the first ten are the same
+    direction = (2 * u[:, 9] - 1) * math.pi
     normal = stateless.normal_of(keys[1], sample, (4,), torch.float64)
     enabled = u[:, :6] < probability
     flip_x = enabled[:, 0] | always_flip_x if probability > 0 else enabled[:, 0]
@@ -115,7 +127,7 @@ def maps_of(
         scale=torch.where(enabled[:, 2] & ~noisy, normal[:, 0], 0.0),
         angle=torch.where(enabled[:, 3], angle, 0.0),
         anisotropy=torch.where(enabled[:, 4] & ~noisy, normal[:, 1], 0.0),
-        direction=(2 * u[:, 9] - 1) * math.pi,
+        direction=torch.where(u[:, 10] < 0.5, direction, 0.0) if edm else direction,
         shift=torch.where(enabled[:, 5:6], shift, 0.0),
         lattice=noisy,
     )
@@ -207,11 +219,17 @@ def augment(
 
 
 def augment_of(
-    keys: Keys, images: Tensor, noisy: Tensor, probability: float, sample: Tensor, few: bool | None = None
+    keys: Keys,
+    images: Tensor,
+    noisy: Tensor,
+    probability: float,
+    sample: Tensor,
+    few: bool | None = None,
+    edm: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """`augment` of keys that are at hand: what a compiler can follow, with few=False."""
-    maps = maps_of(keys, sample, noisy, probability, images.shape[-1])
-    return apply_maps(images, maps, few=few), maps.labels()
+    """`augment` of keys that are at hand: what a compiler can follow, with few=False. edm: see the module."""
+    maps = maps_of(keys, sample, noisy, probability, images.shape[-1], edm=edm)
+    return apply_maps(images, maps, few=few), maps.labels(edm)
 
 
 def mirror_at_random(images: Tensor, *, seed: int, sample: Tensor) -> Tensor:

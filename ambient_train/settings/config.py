@@ -25,6 +25,7 @@ AUTO = "auto"
 
 _DATA, _LOSS, _OPTIMISER, _NETWORK = "Data and noise", "Loss and draws", "Optimiser and averages", "Network"
 _CONSISTENCY, _DISTILL = "Consistency", "Distillation"
+LABELLINGS = ("own", "edm")
 FORMS = ("unbiased", "paper")
 """Of the consistency loss; see `diffusion.consistency`."""
 BY_PRESET = "by preset"
@@ -272,6 +273,14 @@ class TrainConfig(Checked):
         shown_default=BY_PRESET,
         panel=_DATA,
     )
+    augment_labels: str = option(
+        "own",
+        "What the network is told of the augmentations: own, with the y axis downwards; edm, as EDM's released "
+        "networks know it and --compat paper has it: upwards, and every other anisotropy along the axes",
+        choices=LABELLINGS,
+        added_later=True,
+        panel=_DATA,
+    )
     xflip: bool = option(False, "Mirror images at random", panel=_DATA)
     seed: int = option(0, "Keys every random draw", panel=_OPTIMISER)
 
@@ -318,11 +327,14 @@ class TrainConfig(Checked):
             )
 
     def identity(self) -> dict[str, Any]:
-        """What names the training: every setting that is hashed, by key; Muon's rate only where there is Muon."""
+        """What names the training: every setting that is hashed, by key; Muon's rate only where there is Muon, the
+        labels of augmentation only where there is one."""
         values = self.to_dict()
         named = (d for d in describe(type(self)) if d.option.hashed)
         if self.optimizer != "muon":
             named = (d for d in named if d.name != "muon_lr")
+        if self.augment == 0:
+            named = (d for d in named if d.name != "augment_labels")
         return {d.key: values[d.key] for d in named if not (d.option.added_later and values[d.key] == d.default)}
 
     def training(self) -> dict[str, Any]:

@@ -55,10 +55,10 @@ class Keyed:
 
 
 def _augment_without_asking(
-    keys: Keys, images: Tensor, noisy: Tensor, probability: float, sample: Tensor
+    keys: Keys, images: Tensor, noisy: Tensor, probability: float, sample: Tensor, edm: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Which images need interpolation would be a question to the device: all are interpolated."""
-    return augment_of(keys, images, noisy, probability, sample, few=False)
+    return augment_of(keys, images, noisy, probability, sample, few=False, edm=edm)
 
 
 AS_THEY_ARE = Keyed()
@@ -132,7 +132,12 @@ def assemble(
         y, noise = mirror(y), noise.moved(mirror)
     if config.augment > 0:
         moved = functools.partial(
-            keyed.augment, map_keys(config.seed), noisy=sigma_n > 0, probability=config.augment, sample=sample
+            keyed.augment,
+            map_keys(config.seed),
+            noisy=sigma_n > 0,
+            probability=config.augment,
+            sample=sample,
+            edm=config.augment_labels == "edm",
         )
         (y, augment_labels), noise = moved(y), noise.moved(lambda pattern: moved(pattern)[0])
     return Batch(sample, index, sigma, sigma_n, y, noise, labels, augment_labels)

@@ -203,8 +203,8 @@ def _fresh_store(rank: int, quiet: bool) -> Store:
 def join_group(device: str = "auto") -> Iterator[World]:
     """The World of this process: of its torchrun, srun or `--nproc` group, else alone.
 
-    The group speaks gloo between CPUs and NCCL between GPUs (gloo where ranks share a GPU). Raises UsageError for a device that ranks cannot share,
-    MeetingError where the ranks do not find each other in time.
+    The group speaks gloo between CPUs and NCCL between GPUs (gloo where ranks share a GPU). Raises UsageError for a
+    device that ranks cannot share, MeetingError where the ranks do not find each other in time.
     """
     place = place_in_group()
     if place is None or place[1] == 1:
