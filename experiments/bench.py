@@ -20,7 +20,11 @@ STEP = "test_cifar10_ddpmpp_step"
 RATIOS: tuple[tuple[str, str, str], ...] = (
     ("DDPM++ step, fp32 over bf16", f"{STEP}[fp32]", f"{STEP}[bf16]"),
     ("DDPM++ step, fp32 over bf16 and channels-last", f"{STEP}[fp32]", f"{STEP}[bf16-channels_last]"),
-    ("noisy batches at 32x32, noise made again over kept", "test_noisy_batches_at_32x32_beside_making_their_noise_again", ""),
+    (
+        "noisy batches at 32x32, noise made again over kept",
+        "test_noisy_batches_at_32x32_beside_making_their_noise_again",
+        "",
+    ),
     ("step with the consistency loss over a plain one", "test_a_step_beside_a_plain_one[consistency]", ""),
     ("step of the distillation over a plain one", "test_a_step_beside_a_plain_one[distillation]", ""),
     ("posterior sample over a generated image", "test_a_posterior_sample_beside_a_generated_image", ""),
@@ -70,7 +74,11 @@ def table(found: dict[str, Any]) -> str:
     loader = entries.get(RATIOS[2][1])
     if loader:
         out += ["", f"Noisy batches at 32x32 come at {loader['extra']['images_per_s']:,.0f} images a second."]
-    busy = f"other work ran beside it (load {machine['load']:g} on {machine['cores']} cores)" if machine["busy"] else "idle"
+    busy = (
+        f"other work ran beside it (load {machine['load']:g} on {machine['cores']} cores)"
+        if machine["busy"]
+        else "idle"
+    )
     out += ["", f"Measured on {machine['cpu']}, one thread, torch {machine['torch']}, {found['when']}; {busy}."]
     return "\n".join(out) + "\n"
 

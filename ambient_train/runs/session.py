@@ -92,6 +92,8 @@ class Session:
             sharded=self.options.shard,
             world=self.world,
         )
+        if self.job.start is not None:
+            state.begin_from(self.job.start)
         if self.options.recompute:
             recompute_blocks(state.network)
         return state

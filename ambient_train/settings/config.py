@@ -248,6 +248,22 @@ class TrainConfig(Checked):
         in_files=False,
         added_later=True,
     )
+    init: str = option(
+        "",
+        "Begin from the averaged weights of a trained network instead of random ones: a run directory, a hub "
+        "directory, hf:ORGANISATION/NAME or an EDM snapshot of the same architecture. Prices are then what images are worth to a "
+        "network that knows its images already",
+        hashed=False,
+        added_later=True,
+        panel=_OPTIMISER,
+    )
+    start: str = option(
+        "",
+        "Content of the weights that it begins from; found, not asked for",
+        on_command_line=False,
+        in_files=False,
+        added_later=True,
+    )
     precision: str = option(
         "fp32",
         "Arithmetic of the network: fp32 in all its operations; tf32, GPUs' own rounding of their inputs to 10 bits; "
@@ -308,6 +324,8 @@ class TrainConfig(Checked):
         if not (self.distill or self.teacher):
             if idle := [d.key for d in details if getattr(self, d.name) != d.default]:
                 raise UsageError(f"{', '.join(idle)} without a run to distill: add --distill RUN, or leave it out")
+        elif self.init:
+            raise UsageError("a distillation begins from its teacher: leave --init out")
         elif self.consistency:
             raise UsageError("a distillation has no consistency loss: leave --consistency out")
 

@@ -57,12 +57,19 @@ def _shared_images(data: str, resolution: int | None, holdout: float | None, max
     return load_training_images(data, resolution, holdout, max_images)
 
 
+@functools.lru_cache(maxsize=2)
+def _starting_weights(source: str) -> Any:
+    from ambient_train.interchange.load import starting_weights
+
+    return starting_weights(source)
+
+
 def resolve_cell(cell: SweepCell) -> Job:
     """The cell's job; images are loaded once a process. Raises DataError that says where to put absent data."""
     from ambient_train.runs.resolve import resolve
 
     try:
-        return resolve(cell.settings, load=_shared_images)
+        return resolve(cell.settings, load=_shared_images, weights_of=_starting_weights)
     except DataError as error:
         place = Path(cell.settings.train.data)
         if "data_from" not in cell.stated or is_there(cell.settings.train.data):

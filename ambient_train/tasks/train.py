@@ -14,6 +14,7 @@ from ambient_theory.shared.notebooks import picture_html
 from ambient_theory.shared.progress import progress_listener
 from ambient_theory.shared.records import Record
 from ambient_train.diffusion.sampler_settings import OneStep
+from ambient_train.interchange.load import starting_weights
 from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.asked import asked_details, find_run
 from ambient_train.runs.directory import RunDirectory, default_directory
@@ -140,7 +141,7 @@ def train(
             check_precision(settings.train.precision, world.device)
         settings, chosen = _settled(settings, world, outdir, runs)
         with world.together(), starting("reading the images", quiet=quiet):
-            job = resolve(settings)
+            job = resolve(settings, weights_of=starting_weights)
         if chosen:
             talk(chosen, quiet=quiet)
         if options.max_time_s is not None:
@@ -164,7 +165,7 @@ def _settled(settings: TrainSettings, world: World, outdir: Path | None, runs: P
         elif (found := find_run(runs, candidate)).path is not None or found.certain:
             path = found.path
         else:
-            path = default_directory(runs, resolve(candidate))
+            path = default_directory(runs, resolve(candidate, weights_of=starting_weights))
         there = path is not None and RunDirectory(path).precision() == candidate.train.precision
         known.append(there)
         return there
@@ -218,6 +219,10 @@ def announce(job: Job) -> list[str]:
     out.extend(f"note: {note}" for note in job.source.notes)
     if (teacher := job.teacher) is not None:
         out.append(f"distilling {teacher.path} as it was after {teacher.nimg:,} images into a one-step generator")
+    if job.start is not None:
+        out.append(
+            f"beginning from {c.init} (weights {c.start}): what images are worth here is what they add to its own"
+        )
     sampler = job.evaluation.sampler
     if c.n_clean == 0 and not isinstance(sampler, OneStep):
         lowest, stop = job.levels[0], sampler.stop_sigma

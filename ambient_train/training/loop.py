@@ -196,6 +196,12 @@ class TrainState:
         self.best: tuple[int, float] | None = None
         self.sums = {"loss": 0.0, "grad_norm": 0.0, "steps": 0.0}
 
+    def begin_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Put weights where the random ones are, and into the averages; before the first step."""
+        own = self.network.state_dict()
+        self.network.load_state_dict({k: placed_like(t, own[k]) for k, t in weights.items()})
+        self.ema = EMA(self.network, self.config.ema_halflife_nimg, self.config.ema_ramp)
+
     def settle(self) -> None:
         """Wait for the step under way; in a group every rank must. Raises BatchDivergedError as `train` does."""
         if self.flight is not None:
