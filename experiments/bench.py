@@ -1,4 +1,4 @@
-"""What `make bench` measured, in short: benchmarks/latest.json to experiments/bench.json and the table of docs/speed.md.
+"""What `make bench` measured, in short: benchmarks/latest.json to experiments/bench.json and docs/speed.md.
 
 python experiments/bench.py [benchmarks/latest.json]
 """
@@ -17,12 +17,13 @@ ROOT = Path(__file__).parents[1]
 OUT, PAGE = ROOT / "experiments" / "bench.json", ROOT / "docs" / "speed.md"
 BEGIN, END = "<!-- made by experiments/bench.py -->\n", "<!-- end -->\n"
 STEP = "test_cifar10_ddpmpp_step"
+LOADER = "test_noisy_batches_at_32x32_beside_making_their_noise_again"
 RATIOS: tuple[tuple[str, str, str], ...] = (
     ("DDPM++ step, fp32 over bf16", f"{STEP}[fp32]", f"{STEP}[bf16]"),
     ("DDPM++ step, fp32 over bf16 and channels-last", f"{STEP}[fp32]", f"{STEP}[bf16-channels_last]"),
     (
         "noisy batches at 32x32, noise made again over kept",
-        "test_noisy_batches_at_32x32_beside_making_their_noise_again",
+        LOADER,
         "",
     ),
     ("step with the consistency loss over a plain one", "test_a_step_beside_a_plain_one[consistency]", ""),
@@ -71,7 +72,7 @@ def table(found: dict[str, Any]) -> str:
             preset = name.partition("[")[2].partition("-")[0]
             cells = (extra["host_syncs"], extra["launches"], extra["sent_bytes"], extra["batch"])
             out.append(f"| `{preset}` | {' | '.join(f'{c:,}' for c in cells)} |")
-    loader = entries.get(RATIOS[2][1])
+    loader = entries.get(LOADER)
     if loader:
         out += ["", f"Noisy batches at 32x32 come at {loader['extra']['images_per_s']:,.0f} images a second."]
     busy = (

@@ -251,8 +251,8 @@ class TrainConfig(Checked):
     init: str = option(
         "",
         "Begin from the averaged weights of a trained network instead of random ones: a run directory, a hub "
-        "directory, hf:ORGANISATION/NAME or an EDM snapshot of the same architecture. Prices are then what images are worth to a "
-        "network that knows its images already",
+        "directory, hf:ORGANISATION/NAME or an EDM snapshot of the same architecture. Prices are then what images are "
+        "worth to a network that knows its images already",
         hashed=False,
         added_later=True,
         panel=_OPTIMISER,

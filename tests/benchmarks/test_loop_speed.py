@@ -1,7 +1,7 @@
 """The hot loop: what a step asks of its device, counted, and how fast batches come.
 
-`host_syncs`, `launches` and `sent_bytes` are of one step, counted on a CPU with the state and the data marked as if they
-lay on a device (tests/train/counting.py); no GPU is timed. `ratio` is within one run.
+`host_syncs`, `launches` and `sent_bytes` are of one step, counted on a CPU with the state and the data marked as if
+they lay on a device (tests/train/counting.py); no GPU is timed. `ratio` is within one run.
 """
 
 from __future__ import annotations

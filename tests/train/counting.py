@@ -8,7 +8,7 @@ synchronisation; an operation on one that is no view is a launch; bytes are thos
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,18 @@ class Device(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counts = Counts()
+        self.lasting: Callable[[], Any] = list
         self._held: dict[int, Tensor] = {}
 
     def mark(self, value: Any) -> None:
         for t in tree_leaves(value):
             if isinstance(t, Tensor) and t.untyped_storage().nbytes():
                 self._held.setdefault(t.untyped_storage().data_ptr(), t.detach())  # held: no address is used twice
+
+    def forget(self, *more: Any) -> None:
+        """Between two steps: only what lasts stays marked, and held."""
+        self._held.clear()
+        self.mark([self.lasting(), more])
 
     def there(self, value: Any) -> bool:
         return any(isinstance(t, Tensor) and t.untyped_storage().data_ptr() in self._held for t in tree_leaves(value))
@@ -89,9 +95,12 @@ def watched(state: TrainState, data: TrainingSet) -> Iterator[Device]:
     for name, value in vars(placed).items():
         if isinstance(value, Tensor):
             setattr(placed, name, value.clone())  # on a CPU the set itself would be marked
-            device.mark(getattr(placed, name))
-    device.mark([dict(state.network.named_parameters()), dict(state.network.named_buffers())])
-    device.mark([state.ema.shadow, state.errors.state(), [list(s.values()) for s in state.optimizer.state.values()]])
+    device.lasting = lambda: [
+        [v for v in vars(placed).values() if isinstance(v, Tensor)],
+        [list(state.network.parameters()), list(state.network.buffers()), list(state._ema.shadow.values())],
+        [state.errors.state(), [list(s.values()) for s in state.optimizer.state.values()]],
+    ]
+    device.mark(device.lasting())
     data.__dict__.setdefault("_places", {})[cpu] = placed
     try:
         for name in _READING:
@@ -112,6 +121,7 @@ def of_a_step(state: TrainState, data: TrainingSet, **options: Any) -> Counts:
     batch, begun = state.config.batch, state.nimg
     with watched(state, data) as device:
         for end in loop.train(state, data, begun + 4 * batch, late=True, **options):
+            device.forget(end.step.numbers._host)
             if end.nimg == begun + 3 * batch:
                 device.counts = Counts()
             if end.nimg == begun + 4 * batch:
