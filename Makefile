@@ -17,7 +17,7 @@ UV := $(if $(LINKS),UV_FIND_LINKS="$(LINKS)") $(if $(CERT),SSL_CERT_FILE="$(CERT
 CHECKED := LD_PRELOAD=libc_malloc_debug.so.0 MALLOC_CHECK_=3 MALLOC_PERTURB_=165
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow extras browser hosts slurm lint docs site bench torture clean setup
+.PHONY: demo test slow extras browser hosts slurm lint docs site bench gpu torture clean setup
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -76,6 +76,11 @@ torture: $(STAMP)
 bench: $(STAMP)
 	mkdir -p benchmarks
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-json=benchmarks/latest.json --timeout 1800
+
+# one sitting on a GPU, at most 25 minutes, nothing from the network; ARGS=--cpu walks through it at toy size
+gpu: $(STAMP)
+	mkdir -p benchmarks
+	experiments/gpu.sh benchmarks/gpu.json $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

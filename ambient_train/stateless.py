@@ -57,10 +57,15 @@ def uniform(seed: int, purpose: str, index: Tensor, count: int = 1) -> Tensor:
 
     Row b is a function of (seed, purpose, index[b]) alone.
     """
+    return uniform_of(key(seed, purpose), index, count)
+
+
+def uniform_of(k: tuple[int, int], index: Tensor, count: int = 1) -> Tensor:
+    """`uniform` of a key that is at hand: what a compiler can follow."""
     import torch
 
     block = torch.arange((count + 1) // 2, device=index.device)
-    a, b, c, d = philox(key(seed, purpose), index[:, None], block)
+    a, b, c, d = philox(k, index[:, None], block)
     pair = torch.stack([_to_unit(a, b), _to_unit(c, d)], dim=-1)
     return pair.flatten(1)[:, :count]
 
@@ -76,11 +81,16 @@ def normal(seed: int, purpose: str, index: Tensor, shape: Sequence[int], dtype: 
 
     Row b is a function of (seed, purpose, index[b]) alone. dtype: float32 unless given.
     """
+    return normal_of(key(seed, purpose), index, shape, dtype)
+
+
+def normal_of(k: tuple[int, int], index: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+    """`normal` of a key that is at hand: what a compiler can follow."""
     import torch
 
     count = math.prod(shape)
     block = torch.arange((count + 3) // 4, device=index.device)
-    words = philox(key(seed, purpose), index[:, None], block)
+    words = philox(k, index[:, None], block)
     u = [(w.to(torch.float64) + 0.5).mul_(2.0**-32).to(torch.float32) for w in words]
     r0, r1 = (-2.0 * u[0].clamp_max(1 - 2**-24).log()).sqrt(), (-2.0 * u[2].clamp_max(1 - 2**-24).log()).sqrt()
     t0, t1 = (2.0 * math.pi) * u[1], (2.0 * math.pi) * u[3]

@@ -20,6 +20,7 @@ from ambient_train.data.counts import check_counts
 from ambient_train.data.images import ImageSet
 from ambient_train.data.noise_models import added_noise, noise_of_images
 from ambient_train.data.noise_models.white import MEMBER as WHITE
+from ambient_train.data.placed import Placed
 
 if TYPE_CHECKING:
     from ambient_train.data.noise_models._base import NoiseModel
@@ -85,6 +86,13 @@ class TrainingSet:
             noise = self.noise.at(index[rows])
             y[rows] = noise.corrupt(y[rows], self.sigma_n[index[rows]], noise.noise(self.seed, ids, self.shape))
         return y
+
+    def on(self, device: torch.device) -> Placed:
+        """The set where it is trained on; what is kept there serves all trainings of this process."""
+        places: dict[torch.device, Placed] = self.__dict__.setdefault("_places", {})  # frozen, and no field of it
+        if device not in places:
+            places[device] = Placed(self, device)
+        return places[device]
 
     def labels(self, index: Tensor) -> Tensor | None:
         """Class labels [B] int64, or None for unlabelled data."""

@@ -10,6 +10,9 @@ Labels [B, 9], each zero exactly where its map was not applied: x flip, y flip, 
 anisotropy (a cos t, a sin t), shift (a_x, a_y) in units of an eighth of the image. Coordinates: x to the right, y
 down, the image's centre is the origin. Maps are applied in the order of the labels. Parameters are functions of
 (seed, global sample index) alone.
+
+EDM's released networks know the same labels with the y axis upwards, which turns the sign of sin r and of sin t, and
+with an anisotropy along the axes (t = 0) for every other image; `edm` draws and labels the maps so.
 """
 
 from __future__ import annotations
@@ -49,16 +52,17 @@ class Maps:
     shift: Tensor
     lattice: Tensor
 
-    def labels(self) -> Tensor:
-        """[B, 9] float32."""
+    def labels(self, edm: bool = False) -> Tensor:
+        """[B, 9] float32; edm: with the y axis upwards, as EDM's networks know them."""
+        up = -1.0 if edm else 1.0
         columns = [
             self.flip_x.to(torch.float64),
             self.flip_y.to(torch.float64),
             self.scale,
             torch.where(self.angle == 0, 0.0, self.angle.cos() - 1),
-            torch.where(self.angle == 0, 0.0, self.angle.sin()),
+            torch.where(self.angle == 0, 0.0, up * self.angle.sin()),
             self.anisotropy * self.direction.cos(),
-            self.anisotropy * self.direction.sin(),
+            up * self.anisotropy * self.direction.sin(),
             self.shift[:, 0],
             self.shift[:, 1],
         ]
@@ -82,10 +86,33 @@ def draw_maps(
     """
     if not 0 <= probability <= 1:
         raise UsageError(f"augmentation probability {probability} is not in [0, 1]")
+    return maps_of(map_keys(seed), sample, noisy, probability, side, always_flip_x=always_flip_x)
+
+
+Keys = tuple[tuple[int, int], tuple[int, int]]
+
+
+def map_keys(seed: int) -> Keys:
+    """Of the uniform and of the normal numbers that decide the maps."""
+    return stateless.key(seed, "augment"), stateless.key(seed, "augment-normal")
+
+
+def maps_of(
+    keys: Keys,
+    sample: Tensor,
+    noisy: Tensor,
+    probability: float,
+    side: int,
+    *,
+    always_flip_x: bool = True,
+    edm: bool = False,
+) -> Maps:
+    """`draw_maps` of keys that are at hand: what a compiler can follow. edm: half of the directions are 0."""
     sample = sample.reshape(-1)
     noisy = noisy.to(sample.device, torch.bool)
-    u = stateless.uniform(seed, "augment", sample, 10)
-    normal = stateless.normal(seed, "augment-normal", sample, (4,), torch.float64)
+    u = stateless.uniform_of(keys[0], sample, 11 if edm else 10)  # the first ten are the same
+    direction = (2 * u[:, 9] - 1) * math.pi
+    normal = stateless.normal_of(keys[1], sample, (4,), torch.float64)
     enabled = u[:, :6] < probability
     flip_x = enabled[:, 0] | always_flip_x if probability > 0 else enabled[:, 0]
     turns = torch.floor(4 * u[:, 8])
@@ -100,7 +127,7 @@ def draw_maps(
         scale=torch.where(enabled[:, 2] & ~noisy, normal[:, 0], 0.0),
         angle=torch.where(enabled[:, 3], angle, 0.0),
         anisotropy=torch.where(enabled[:, 4] & ~noisy, normal[:, 1], 0.0),
-        direction=(2 * u[:, 9] - 1) * math.pi,
+        direction=torch.where(u[:, 10] < 0.5, direction, 0.0) if edm else direction,
         shift=torch.where(enabled[:, 5:6], shift, 0.0),
         lattice=noisy,
     )
@@ -114,8 +141,8 @@ def permute_pixels(images: Tensor, maps: Maps) -> Tensor:
     batch, channels, side, _ = images.shape
     zero = torch.zeros_like(maps.angle)
     turns = torch.where(maps.lattice, maps.angle / (math.pi / 2), zero).round().to(torch.int64) % 4
-    cos = torch.tensor([1, 0, -1, 0], device=images.device)[turns][:, None, None]
-    sin = torch.tensor([0, 1, 0, -1], device=images.device)[turns][:, None, None]
+    cos = ((turns == 0).to(torch.int64) - (turns == 2).to(torch.int64))[:, None, None]
+    sin = ((turns == 1).to(torch.int64) - (turns == 3).to(torch.int64))[:, None, None]
     pixels = torch.where(maps.lattice[:, None], maps.shift * (side * SHIFT_STD), 0.0).round().to(torch.int64)
     index = torch.arange(side, device=images.device)
     # where each output pixel comes from: undo the shift, the turn, the flips; doubled centred coordinates are whole
@@ -153,9 +180,18 @@ def warp(images: Tensor, inverse: Tensor) -> Tensor:
     return F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 
 
-def apply_maps(images: Tensor, maps: Maps) -> Tensor:
-    """images [B, C, S, S] -> [B, C, S, S]; an image without a map is returned bit for bit."""
+def apply_maps(images: Tensor, maps: Maps, *, few: bool | None = None) -> Tensor:
+    """images [B, C, S, S] -> [B, C, S, S]; an image without a map is returned bit for bit.
+
+    few: interpolate only the images that need it, which asks the device how many they are; by default on a CPU, where
+    that costs nothing. Else all are interpolated, and each is taken as it needs it. Raises UsageError if the images
+    are not square.
+    """
+    if images.shape[-1] != images.shape[-2]:
+        raise UsageError(f"augmentation turns images, so they must be square, not {tuple(images.shape[-2:])}")
     images = permute_pixels(images, maps)
+    if not (images.device.type == "cpu" if few is None else few):
+        return torch.where(maps.warped[:, None, None, None], warp(images, inverse_matrices(maps)), images)
     chosen = maps.warped.nonzero()[:, 0]
     if chosen.numel() == 0:
         return images
@@ -178,10 +214,22 @@ def augment(
     seed, sample: [B] int64 global sample indices, which key the draws. Returns the images and labels [B, 9] float32.
     Raises UsageError if the images are not square.
     """
-    if images.shape[-1] != images.shape[-2]:
-        raise UsageError(f"augmentation turns images, so they must be square, not {tuple(images.shape[-2:])}")
     maps = draw_maps(seed, sample.to(images.device), noisy, probability, images.shape[-1], always_flip_x=always_flip_x)
     return apply_maps(images, maps), maps.labels()
+
+
+def augment_of(
+    keys: Keys,
+    images: Tensor,
+    noisy: Tensor,
+    probability: float,
+    sample: Tensor,
+    few: bool | None = None,
+    edm: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`augment` of keys that are at hand: what a compiler can follow, with few=False. edm: see the module."""
+    maps = maps_of(keys, sample, noisy, probability, images.shape[-1], edm=edm)
+    return apply_maps(images, maps, few=few), maps.labels(edm)
 
 
 def mirror_at_random(images: Tensor, *, seed: int, sample: Tensor) -> Tensor:
@@ -189,5 +237,10 @@ def mirror_at_random(images: Tensor, *, seed: int, sample: Tensor) -> Tensor:
 
     Keyed like `augment`; the equivalent of a data set that holds every image and its mirror image.
     """
-    flip = stateless.uniform(seed, "mirror", sample.to(images.device))[:, 0] < 0.5
+    return mirror_of(stateless.key(seed, "mirror"), images, sample=sample.to(images.device))
+
+
+def mirror_of(k: tuple[int, int], images: Tensor, *, sample: Tensor) -> Tensor:
+    """`mirror_at_random` of a key that is at hand: what a compiler can follow."""
+    flip = stateless.uniform_of(k, sample)[:, 0] < 0.5
     return torch.where(flip[:, None, None, None], images.flip(3), images)

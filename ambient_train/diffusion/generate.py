@@ -14,7 +14,7 @@ from ambient_train.data.images import to_uint8
 from ambient_train.diffusion.ablation_sampler import general_sampler
 from ambient_train.diffusion.sampler_settings import AnySampler, GeneralSamplerConfig, OneStep
 from ambient_train.diffusion.sampling import Denoiser, edm_sampler
-from ambient_train.networks.execution import autocast
+from ambient_train.networks.execution import arithmetic, autocast
 from ambient_train.networks.precond import EDMPrecond
 
 
@@ -22,7 +22,7 @@ def denoiser(network: EDMPrecond, precision: str) -> Callable[..., Tensor]:
     """The network as a function (x, sigma, class_labels) -> D under autocast of the training's precision."""
 
     def denoise(x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        with autocast(x.device, precision):
+        with arithmetic(precision), autocast(x.device, precision):
             return network(x, sigma, class_labels=class_labels)
 
     return denoise

@@ -96,6 +96,15 @@ def load_trained(
     return found
 
 
+def starting_weights(source: str) -> dict[str, torch.Tensor]:
+    """The averaged weights of any trained network, to begin a training from; raises as `load_trained` does, and
+    UsageError for a distilled generator, which denoises nothing."""
+    found = load_trained(source)
+    if found.one_step:
+        raise UsageError(f"{source} makes an image in one step and denoises nothing: give the run that was distilled")
+    return {name: t.detach().to(torch.float32) for name, t in found.network.state_dict().items()}
+
+
 def is_trained(source: str | os.PathLike[str]) -> bool:
     """Whether a place looks like a network rather than like images; nothing is loaded."""
     text = os.fspath(source)

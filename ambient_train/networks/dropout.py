@@ -42,16 +42,34 @@ def dropout_context(seed: int, sample_ids: Tensor, purpose: str = "dropout") -> 
     are a function of (seed, purpose, sample index, layer index), whatever the batch, the rank or the device: Philox
     makes a key of each sample, SplitMix64 one of each of its layers.
     """
+    with dropout_keys(keys_of(stateless_key(seed, purpose), sample_ids)) as keys:
+        yield keys
+
+
+def keys_of(k: tuple[int, int], sample_ids: Tensor) -> Tensor:
+    """The keys [B, MAX_LAYERS + 1] of `dropout_context`, k being the one of its seed and purpose."""
     ids = sample_ids.reshape(-1).to(torch.int64)
-    low, high, _, _ = philox(stateless_key(seed, purpose), ids, torch.zeros_like(ids))
+    low, high, _, _ = philox(k, ids, torch.zeros_like(ids))
     layers = torch.arange(1, MAX_LAYERS + 2, device=ids.device)
-    keys = mix64((low | (high << 32))[:, None] + layers * SPLITMIX_STEP)
+    return mix64((low | (high << 32))[:, None] + layers * SPLITMIX_STEP)
+
+
+@contextlib.contextmanager
+def dropout_keys(keys: Tensor) -> Iterator[Tensor]:
+    """As `dropout_context`, with keys that are at hand."""
     before = _active.keys
     _active.keys = keys
     try:
-        yield _active.keys
+        yield keys
     finally:
         _active.keys = before
+
+
+def drops(network: nn.Module) -> bool:
+    """Whether a network in training mode asks for keys: it drops values or labels with a probability above 0."""
+    return any(
+        (isinstance(m, KeyedDropout) and m.drops) or getattr(m, "label_dropout", 0) > 0 for m in network.modules()
+    )
 
 
 def active_dropout_keys() -> Tensor | None:
@@ -105,6 +123,11 @@ class KeyedDropout(nn.Module):
         self.p = p
         self.layer_index = layer_index
         self._threshold = round(p * 65536)
+
+    @property
+    def drops(self) -> bool:
+        """Whether the probability, as it is held, is above 0."""
+        return self._threshold > 0
 
     def extra_repr(self) -> str:
         return f"p={self.p}, layer_index={self.layer_index}"

@@ -61,6 +61,10 @@ class RunDirectory:
             raise DataError(f"{self.manifest_file}: schema {stored.get('schema')!r} is not {MANIFEST_SCHEMAS[-1]!r}")
         return stored
 
+    def precision(self) -> str:
+        """That of the run; "" where there is none yet. Raises DataError as `manifest` does."""
+        return str(self.manifest()["config"].get("precision", "fp32")) if self.manifest_file.exists() else ""
+
     def check(self, config: TrainConfig) -> None:
         """Raise UsageError, listing the keys that differ, unless this directory is free or holds this very training.
 

@@ -6,12 +6,13 @@ the network's fit, features, and every image, the held-out part included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ambient_theory.shared.eigenvalues import EIGENVALUES
 from ambient_theory.shared.errors import DataError, UsageError
@@ -22,12 +23,14 @@ from ambient_train.data.place import absolute
 from ambient_train.diffusion.losses import TABLE as WEIGHTS
 from ambient_train.evaluation.features import default_extractors
 from ambient_train.evaluation.own_references import references
-from ambient_train.runs.teacher import Teacher, read_teacher
+from ambient_train.runs.precision import settled
+from ambient_train.runs.teacher import Teacher, check_start, content_of, read_teacher
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import TrainSettings
 from ambient_train.settings.run_options import Schedule
 from ambient_train.training.loop import build_network
+from ambient_train.training.world import choose_device
 
 Loader = Callable[[str, int | None, float | None, int | None], ImageSet]
 """(data, resolution, holdout, max_images) -> the training images."""
@@ -44,6 +47,8 @@ class Job:
     preset: str
     teacher: Teacher | None = None
     """What is distilled; None for a training from the start."""
+    start: Mapping[str, Tensor] | None = None
+    """Weights that the network begins from; None for random ones."""
 
     @property
     def dataset(self) -> str:
@@ -117,12 +122,20 @@ class Job:
         references(c.data, c.resolution, c.holdout, c.max_images)
 
 
-def resolve(settings: TrainSettings, *, load: Loader | None = None) -> Job:
+def resolve(
+    settings: TrainSettings,
+    *,
+    load: Loader | None = None,
+    device: str = "auto",
+    weights_of: Callable[[str], Mapping[str, Tensor]] | None = None,
+) -> Job:
     """Read the data and settle what depends on it: counts, data hash, features that fit.
 
-    load: may be given to share loaded images. Raises UsageError for contradictions, DataError for unreadable data.
+    load: may be given to share loaded images. device: where the job is to run, for a precision that is still `auto`.
+    weights_of: reads a trained network, for `init`. Raises UsageError for contradictions, DataError for data that
+    cannot be read.
     """
-    asked = settings.train
+    asked = settled(settings, choose_device(device)).train
     source = (load or load_training_images)(asked.data, asked.resolution, asked.holdout, asked.max_images)
     n_clean, n_noisy = settings.amounts.of(len(source), source.already_noisy, asked.sigma_n)
     if asked.told_sigma is not None and n_noisy == 0:
@@ -142,7 +155,13 @@ def resolve(settings: TrainSettings, *, load: Loader | None = None) -> Job:
     if teacher is not None:
         teacher.check(config)
         config = replace(config, teacher=teacher.identity)
-    job = Job(config, source, evaluation, settings.schedule, settings.preset, teacher)
+    start = None
+    if asked.init:
+        if weights_of is None:
+            raise UsageError("--init is not for this command: train with it, then name the run")
+        start = weights_of(asked.init)
+        config = replace(config, start=content_of(start))
+    job = Job(config, source, evaluation, settings.schedule, settings.preset, teacher, start)
     _check_network(job)
     return job
 
@@ -197,4 +216,6 @@ def _check_network(job: Job) -> None:
             "choose --resolution or another preset"
         )
     with torch.device("meta"):
-        build_network(job.config, job.shape, job.label_dim)
+        network = build_network(job.config, job.shape, job.label_dim)
+    if job.start is not None:
+        check_start(job.start, network, job.config.init)

@@ -19,7 +19,7 @@ from ambient_theory.shared.files import exclusive_lock
 from ambient_theory.shared.progress import Listener, ignore
 from ambient_theory.shared.records import Record
 from ambient_theory.shared.signals import SAME_SIGNAL_S, graceful_stop
-from ambient_train.networks.execution import recompute_blocks
+from ambient_train.networks.execution import arithmetic, recompute_blocks
 from ambient_train.runs.directory import RunDirectory
 from ambient_train.runs.loggers import Logger
 from ambient_train.runs.resolve import Job
@@ -75,6 +75,9 @@ def execute(
         if not missing:
             return {n: scores[n] for n in job.schedule.scored}
         world.by_leader(lambda: _open(loggers, stack))
+        exactly = ", deterministic" if options.deterministic else ""
+        world.by_leader(lambda: directory.log(f"precision {job.config.precision} on {world.device.type}{exactly}"))
+        stack.enter_context(arithmetic(job.config.precision, deterministic=options.deterministic))
         stop = stack.enter_context(graceful_stop(SAME_SIGNAL_S if world.size > 1 else 0.0))
         session = Session(job, data, directory, options, world, stop, started, listener, talk)
         for target in missing:

@@ -92,6 +92,8 @@ class Session:
             sharded=self.options.shard,
             world=self.world,
         )
+        if self.job.start is not None:
+            state.begin_from(self.job.start)
         if self.options.recompute:
             recompute_blocks(state.network)
         return state
@@ -183,7 +185,6 @@ class Session:
         duration = self.job.schedule.duration_nimg
         every = options.checkpoint_nimg or max(batch * 50, duration // 10)
         tick = options.tick_nimg or max(batch, duration // 50)
-        torch.backends.cuda.matmul.allow_tf32 = self.config.precision != "fp32"
         candidates = {*self._candidates(target)}
         look = self._preview_every()
         clock, before = time.monotonic(), state.nimg
@@ -203,7 +204,7 @@ class Session:
             heldout = self._compare() if end.nimg in candidates else None
             if done or heldout is not None or end.nimg // tick != (end.nimg - batch) // tick:
                 self._write_metrics(end, rate, heldout)
-            self.listener(Progress("training", end.nimg, target, rate, end.loss))
+            self.listener(Progress("training", end.nimg, target, rate, end.known_loss))
             *signals, late = end.votes if self.world.size > 1 else self._flags()
             asked = any((*signals, late))
             if look and self._first_look(clock, rate) and not done:
@@ -404,7 +405,8 @@ class Session:
         meta = self.world.by_leader(read)["meta"]
         if meta is None:
             return []
-        now = self.state.checkpoint()
+        kept = self.state.checkpoint()  # whose tensors are the state's own
+        now = Checkpoint({g: {k: t.clone() for k, t in ts.items()} for g, ts in kept.groups.items()}, kept.meta)
         groups = self.world.share_tensors(found[0].groups if found else None)
         self.state.restore(Checkpoint(groups, meta))
         try:

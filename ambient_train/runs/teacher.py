@@ -33,12 +33,7 @@ class Teacher:
     @property
     def identity(self) -> str:
         """Content of the weights, how they were trained, and for how long: `<16 hex>/<6 hex>/<images>`."""
-        digest = hashlib.sha256()
-        for name in sorted(self.weights):
-            tensor = self.weights[name].detach().cpu().contiguous()
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return f"{digest.hexdigest()[:16]}/{content_hash(self.config.training(), 6)}/{self.nimg}"
+        return f"{content_of(self.weights)}/{content_hash(self.config.training(), 6)}/{self.nimg}"
 
     def describe(self) -> dict[str, Any]:
         """For the manifest of the distillation."""
@@ -62,6 +57,28 @@ class Teacher:
         if other := sorted(k for k in (set(mine) | set(theirs)) - free if mine.get(k) != theirs.get(k)):
             words = "; ".join(f"{k}: {theirs.get(k)!r} -> {mine.get(k)!r}" for k in other)
             raise UsageError(f"a distillation has the data, network and loss of its run, and these differ ({words})")
+
+
+def content_of(weights: Mapping[str, Tensor]) -> str:
+    """16 hex digits of named tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_start(weights: Mapping[str, Tensor], network: torch.nn.Module, source: str) -> None:
+    """Raise UsageError where weights to begin from are not of this architecture."""
+    own = {k: tuple(t.shape) for k, t in network.state_dict().items()}
+    theirs = {k: tuple(t.shape) for k, t in weights.items()}
+    if other := sorted(k for k in {*own, *theirs} if own.get(k) != theirs.get(k)):
+        what = f"{other[0]} is {theirs.get(other[0], 'absent')} there and {own.get(other[0], 'absent')} here"
+        raise UsageError(
+            f"--init {source}: another architecture, {len(other)} of its tensors differ ({what}): give the "
+            "--arch, --width, --channel-mult and --cond that it was trained with, and --augment if it was above 0"
+        )
 
 
 def read_teacher(path: Path, nimg: int | None) -> Teacher:

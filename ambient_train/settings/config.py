@@ -19,10 +19,13 @@ from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.losses import TABLE as WEIGHTS
 
 OPTIMIZERS = ("adam", "muon")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "auto")
+AUTO = "auto"
+"""The precision that is settled when a run begins; see `runs.precision`."""
 
 _DATA, _LOSS, _OPTIMISER, _NETWORK = "Data and noise", "Loss and draws", "Optimiser and averages", "Network"
 _CONSISTENCY, _DISTILL = "Consistency", "Distillation"
+LABELLINGS = ("own", "edm")
 FORMS = ("unbiased", "paper")
 """Of the consistency loss; see `diffusion.consistency`."""
 BY_PRESET = "by preset"
@@ -245,14 +248,38 @@ class TrainConfig(Checked):
         in_files=False,
         added_later=True,
     )
+    init: str = option(
+        "",
+        "Begin from the averaged weights of a trained network instead of random ones: a run directory, a hub "
+        "directory, hf:ORGANISATION/NAME or an EDM snapshot of the same architecture. Prices are then what images are "
+        "worth to a network that knows its images already",
+        hashed=False,
+        added_later=True,
+        panel=_OPTIMISER,
+    )
+    start: str = option(
+        "",
+        "Content of the weights that it begins from; found, not asked for",
+        on_command_line=False,
+        in_files=False,
+        added_later=True,
+    )
     precision: str = option(
         "fp32",
-        "Arithmetic of the network; bf16 is fast only on processors that have it",
+        "Arithmetic of the network: fp32 in all its operations; tf32, GPUs' own rounding of their inputs to 10 bits; "
+        "bf16, fast only on processors that have it; fp16, with a factor on the loss that adapts; auto: bf16 where the "
+        "device has it, else fp32, settled when a run begins and kept",
         choices=PRECISIONS,
         shown_default=BY_PRESET,
         panel=_OPTIMISER,
     )
-    loss_scale: float = option(1.0, "Factor on the loss in fp16", above=0, panel=_OPTIMISER)
+    loss_scale: float = option(
+        1.0,
+        "First factor on the loss in fp16, 1 = 65,536: it is halved when a gradient overflows, which leaves that step "
+        "out, and doubled after 2,000 steps without",
+        above=0,
+        panel=_OPTIMISER,
+    )
     dropout: float = option(0.0, "Probability of dropout", at_least=0, below=1, shown_default=BY_PRESET, panel=_NETWORK)
     augment: float = option(
         0.0,
@@ -260,6 +287,14 @@ class TrainConfig(Checked):
         at_least=0,
         at_most=1,
         shown_default=BY_PRESET,
+        panel=_DATA,
+    )
+    augment_labels: str = option(
+        "own",
+        "What the network is told of the augmentations: own, with the y axis downwards; edm, as EDM's released "
+        "networks know it and --compat paper has it: upwards, and every other anisotropy along the axes",
+        choices=LABELLINGS,
+        added_later=True,
         panel=_DATA,
     )
     xflip: bool = option(False, "Mirror images at random", panel=_DATA)
@@ -289,6 +324,8 @@ class TrainConfig(Checked):
         if not (self.distill or self.teacher):
             if idle := [d.key for d in details if getattr(self, d.name) != d.default]:
                 raise UsageError(f"{', '.join(idle)} without a run to distill: add --distill RUN, or leave it out")
+        elif self.init:
+            raise UsageError("a distillation begins from its teacher: leave --init out")
         elif self.consistency:
             raise UsageError("a distillation has no consistency loss: leave --consistency out")
 
@@ -308,11 +345,14 @@ class TrainConfig(Checked):
             )
 
     def identity(self) -> dict[str, Any]:
-        """What names the training: every setting that is hashed, by key; Muon's rate only where there is Muon."""
+        """What names the training: every setting that is hashed, by key; Muon's rate only where there is Muon, the
+        labels of augmentation only where there is one."""
         values = self.to_dict()
         named = (d for d in describe(type(self)) if d.option.hashed)
         if self.optimizer != "muon":
             named = (d for d in named if d.name != "muon_lr")
+        if self.augment == 0:
+            named = (d for d in named if d.name != "augment_labels")
         return {d.key: values[d.key] for d in named if not (d.option.added_later and values[d.key] == d.default)}
 
     def training(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ambient_train.settings.presets import PRESETS, default_preset, get_preset
 from ambient_train.settings.run_options import Schedule
 from ambient_train.settings.second_stage import defaults, not_for_one_step, over_teacher
 
-PAPER = {"weight": "y", "draw": "paper", "buffer": 1.0}
+PAPER = {"weight": "y", "draw": "paper", "buffer": 1.0, "augment_labels": "edm"}
 """`--compat paper`: the loss and the draws of Daras et al. (2024) as their released code has them."""
 PAPER_CONSISTENCY = {"consistency_form": "paper"}
 """And its consistency loss, where one is asked for."""

@@ -65,6 +65,12 @@ class RunOptions(Checked):
         panel=_MACHINE,
     )
     compile: bool = option(False, "Use torch.compile", panel=_MACHINE)
+    deterministic: bool = option(
+        False,
+        "On a GPU use only operations that give the same bits every time, so that a run that is continued is bit-equal "
+        "there as it is on a CPU; slower, and with --compile as far as the compiler keeps to it",
+        panel=_MACHINE,
+    )
     recompute: bool = option(
         False,
         "Recompute activations in the backward pass instead of keeping them: a quarter to a third more time for a "

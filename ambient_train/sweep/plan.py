@@ -21,6 +21,7 @@ from ambient_theory.shared.plain_text import duration_text
 from ambient_train.data.load import ImageSet
 from ambient_train.diffusion.sampler_settings import evaluations
 from ambient_train.networks.execution import one_thread_for_small
+from ambient_train.runs.precision import absent as absent_here
 from ambient_train.runs.resolve import Job, resolve
 from ambient_train.sweep.grid import SweepCell, read_grid
 from ambient_train.sweep.pool import resolve_cell
@@ -165,10 +166,7 @@ def plan_grid(path: Path) -> Plan:
         job, absent = resolve_for_plan(cell)
         config, source, schedule = job.config, job.source, job.schedule
         one_thread_for_small(config.arch, device)
-        if absent:
-            notes.append(f"not measured here: {absent}")
-        elif config.precision == "fp16" and device.type == "cpu":
-            absent = "precision fp16 needs a GPU"
+        if absent or (absent := absent_here(config.precision, device)):
             notes.append(f"not measured here: {absent}")
         generated = len(schedule.scored) * job.evaluation.n
         passes = generated * evaluations(job.evaluation.sampler)

@@ -25,11 +25,13 @@ from ambient_theory.shared.signals import EXIT_CODES, leave_with_parent
 from ambient_train.data.place import is_there
 from ambient_train.runs.asked import asked_details, find_run, is_scored, stored_scores
 from ambient_train.runs.directory import default_directory
+from ambient_train.settings.config import AUTO
 from ambient_train.settings.run_options import RunOptions
 from ambient_train.sweep.grid import Grid, SweepCell
 
 if TYPE_CHECKING:
     from ambient_train.runs.resolve import Job
+    from ambient_train.settings.layers import TrainSettings
 
 
 @dataclass
@@ -55,12 +57,19 @@ def _shared_images(data: str, resolution: int | None, holdout: float | None, max
     return load_training_images(data, resolution, holdout, max_images)
 
 
+@functools.lru_cache(maxsize=2)
+def _starting_weights(source: str) -> Any:
+    from ambient_train.interchange.load import starting_weights
+
+    return starting_weights(source)
+
+
 def resolve_cell(cell: SweepCell) -> Job:
     """The cell's job; images are loaded once a process. Raises DataError that says where to put absent data."""
     from ambient_train.runs.resolve import resolve
 
     try:
-        return resolve(cell.settings, load=_shared_images)
+        return resolve(cell.settings, load=_shared_images, weights_of=_starting_weights)
     except DataError as error:
         place = Path(cell.settings.train.data)
         if "data_from" not in cell.stated or is_there(cell.settings.train.data):
@@ -68,11 +77,37 @@ def resolve_cell(cell: SweepCell) -> Job:
         raise DataError(f"{place} is not here ({Path.cwd()}): put it there; {cell.stated['data_from']}") from error
 
 
+def in_each_precision(cell: SweepCell) -> list[SweepCell]:
+    """The cell in each arithmetic that its run may have: several where `auto` is still to be settled."""
+    if cell.settings.train.precision != AUTO:
+        return [cell]
+    from ambient_train.runs.precision import CHOICES, with_precision
+
+    return [replace(cell, settings=with_precision(cell.settings, p)) for p in CHOICES]
+
+
+def in_settled_precision(cell: SweepCell, runs: Path, device: str) -> SweepCell:
+    """The cell in the arithmetic of its run, if it has begun, else in what the device has."""
+    if cell.settings.train.precision != AUTO:
+        return cell
+    from ambient_train.runs.precision import settled
+    from ambient_train.training.world import choose_device
+
+    def begun(settings: TrainSettings) -> bool:
+        return cell_state(replace(cell, settings=settings), runs)[1] is not None
+
+    return replace(cell, settings=settled(cell.settings, choose_device(device), begun))
+
+
 def cell_state(cell: SweepCell, runs: Path) -> tuple[str, Path | None]:
     """`done`, `started` or `missing`, with its directory (None: nothing is there).
 
     The data are read only where manifests cannot tell. A distillation is missing as long as its teacher is not done.
     """
+    every = in_each_precision(cell)
+    if len(every) > 1:
+        found_runs = [cell_state(one, runs) for one in every]
+        return next((found for found in found_runs if found[1] is not None), found_runs[0])
     if cell.teacher is not None:
         state, run = cell_state(cell.teacher, runs)
         if state != "done" or run is None:
@@ -109,6 +144,7 @@ def run_cell(cell: SweepCell, runs: Path, device: str = "cpu", threads: int = 1)
             return _without_teacher(asked, first)
         cell = of_teacher(cell, Path(first.directory))
     try:
+        cell = in_settled_precision(cell, runs, device)
         state, path = cell_state(cell, runs)
         if state != "done" or path is None:
             job = resolve_cell(cell)

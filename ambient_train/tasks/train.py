@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.console import starting, talk
-from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.frames import frame
 from ambient_theory.shared.notebooks import picture_html
 from ambient_theory.shared.plain_text import duration_text
 from ambient_theory.shared.progress import progress_listener
 from ambient_theory.shared.records import Record
 from ambient_train.diffusion.sampler_settings import OneStep
+from ambient_train.interchange.load import starting_weights
 from ambient_train.networks.execution import one_thread_for_small
-from ambient_train.runs.asked import asked_details
+from ambient_train.runs.asked import asked_details, find_run
 from ambient_train.runs.directory import RunDirectory, default_directory
 from ambient_train.runs.loggers import check_loggers, make_loggers
+from ambient_train.runs.precision import check_precision, settled, with_precision
 from ambient_train.runs.resolve import Job, resolve
 from ambient_train.runs.run import execute
+from ambient_train.settings.config import AUTO
 from ambient_train.settings.layers import TrainSettings
 from ambient_train.settings.run_options import RunOptions, process_share
 from ambient_train.tasks.forecast import forecast, forecast_here
@@ -137,10 +139,12 @@ def train(
         with world.together():
             check_loggers(log)
             process_share(settings.train.batch, world.size, options.micro_batch)
-            if settings.train.precision == "fp16" and world.device.type == "cpu":
-                raise UsageError("precision fp16 needs a GPU: use bf16 or fp32 on a CPU")
-            with starting("reading the images", quiet=quiet):
-                job = resolve(settings)
+            check_precision(settings.train.precision, world.device)
+        settings, chosen = _settled(settings, world, outdir, runs)
+        with world.together(), starting("reading the images", quiet=quiet):
+            job = resolve(settings, weights_of=starting_weights)
+        if chosen:
+            talk(chosen, quiet=quiet)
         if options.max_time_s is not None:
             options = replace(options, max_time_s=max(options.max_time_s - (time.monotonic() - begun), 1e-3))
         path = outdir or default_directory(runs, job)
@@ -148,6 +152,28 @@ def train(
         if dry_run:
             return _dry_run(job, path, world, options) if world.leader else None
         return _train(job, settings, path, options, world, log, quiet)
+
+
+def _settled(settings: TrainSettings, world: World, outdir: Path | None, runs: Path) -> tuple[TrainSettings, str]:
+    """The settings with `auto` replaced, on every rank as on the leader, and a sentence on it; "" where none was."""
+    if settings.train.precision != AUTO:
+        return settings, ""
+    known: list[bool] = []
+
+    def begun(candidate: TrainSettings) -> bool:
+        if outdir is not None:
+            path: Path | None = outdir
+        elif (found := find_run(runs, candidate)).path is not None or found.certain:
+            path = found.path
+        else:
+            path = default_directory(runs, resolve(candidate, weights_of=starting_weights))
+        there = path is not None and RunDirectory(path).precision() == candidate.train.precision
+        known.append(there)
+        return there
+
+    precision = world.by_leader(lambda: settled(settings, world.device, begun).train.precision)
+    why = "as the run began" if any(known) else f"auto on this {world.device.type} device, kept by the run"
+    return with_precision(settings, precision), f"precision {precision}: {why}"
 
 
 def _train(
@@ -194,6 +220,10 @@ def announce(job: Job) -> list[str]:
     out.extend(f"note: {note}" for note in job.source.notes)
     if (teacher := job.teacher) is not None:
         out.append(f"distilling {teacher.path} as it was after {teacher.nimg:,} images into a one-step generator")
+    if job.start is not None:
+        out.append(
+            f"beginning from {c.init} (weights {c.start}): what images are worth here is what they add to its own"
+        )
     sampler = job.evaluation.sampler
     if c.n_clean == 0 and not isinstance(sampler, OneStep):
         lowest, stop = job.levels[0], sampler.stop_sigma

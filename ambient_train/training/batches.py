@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ambient_train import stateless
 from ambient_train.data.mixture import TrainingSet
-from ambient_train.diffusion.augment import augment, mirror_at_random
+from ambient_train.data.placed import sent
+from ambient_train.diffusion.augment import Keys, augment_of, map_keys, mirror_of
 from ambient_train.diffusion.consistency import Anchors, consistency, default_batch, draw_anchors
 from ambient_train.diffusion.denoising_error import DenoisingErrorTracker
 from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.losses import TABLE as LOSSES
 from ambient_train.diffusion.losses._base import LossInputs
 from ambient_train.diffusion.noise_levels import LevelTable, draw
-from ambient_train.networks.dropout import dropout_context
+from ambient_train.networks.dropout import dropout_keys, drops, keys_of
 from ambient_train.networks.execution import autocast
 from ambient_train.settings.config import TrainConfig
 
@@ -28,6 +32,36 @@ if TYPE_CHECKING:
 
 _loss, _draw = functools.cache(LOSSES.__getitem__), functools.cache(DRAWS.__getitem__)
 """Members by name: a step does not list the tables' files again."""
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """Functions of keys and global sample indices that a step calls on the device: as they are, or compiled.
+
+    Each is some hundred small operations on whole numbers, which a compiler makes one or two.
+    """
+
+    normal: Callable[..., Tensor] = stateless.normal_of
+    dropout: Callable[..., Tensor] = keys_of
+    mirror: Callable[..., Tensor] = mirror_of
+    augment: Callable[..., tuple[Tensor, Tensor]] = augment_of
+
+    @classmethod
+    def compiled(cls) -> Keyed:
+        """All of them through `torch.compile`: the same keys and the same law, rounded as the compiler does."""
+        every = (stateless.normal_of, keys_of, mirror_of, _augment_without_asking)
+        made: Any = [torch.compile(f, dynamic=False) for f in every]
+        return cls(*made)
+
+
+def _augment_without_asking(
+    keys: Keys, images: Tensor, noisy: Tensor, probability: float, sample: Tensor, edm: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Which images need interpolation would be a question to the device: all are interpolated."""
+    return augment_of(keys, images, noisy, probability, sample, few=False, edm=edm)
+
+
+AS_THEY_ARE = Keyed()
 
 
 @dataclass(frozen=True)
@@ -47,11 +81,18 @@ class Batch:
 
 
 def prepare_batch(
-    config: TrainConfig, data: TrainingSet, table: LevelTable, sample: Tensor, label_dim: int, device: torch.device
+    config: TrainConfig,
+    data: TrainingSet,
+    table: LevelTable,
+    sample: Tensor,
+    label_dim: int,
+    device: torch.device,
+    *,
+    keyed: Keyed = AS_THEY_ARE,
 ) -> Batch:
     """The batch of the global sample indices `sample` [B]: a pure function of them, of the config and of the data."""
     index, sigma = draw_pairs(config, data, table, sample)
-    return assemble(config, data, sample, index, sigma, label_dim, device)
+    return assemble(config, data, sample, index, sigma, label_dim, device, keyed=keyed)
 
 
 def draw_pairs(config: TrainConfig, data: TrainingSet, table: LevelTable, sample: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,29 +110,37 @@ def assemble(
     device: torch.device,
     *,
     images: Callable[[Tensor, Tensor | None], Tensor] | None = None,
+    keyed: Keyed = AS_THEY_ARE,
 ) -> Batch:
     """The batch of the images at `index` [B] and of the diffusion levels sigma [B]; `sample` [B] keys augmentation.
 
     images: (sigma_n [B], labels) -> y [B, C, H, W], in place of the data's own images.
     """
+    placed = data.on(device)
+    sample, there, sigma = sent(device, sample, index, sigma)
     labels = None
     if label_dim:
-        classes = data.labels(index)
+        classes = placed.labels(there)
         assert classes is not None
-        labels = nn.functional.one_hot(classes, label_dim).to(device, torch.float32)
-    sigma_n, sample = data.told[index].to(device, torch.float64), sample.to(device)
-    noise = data.noise.at(index.to(device))
-    y = data.batch(index).to(device, non_blocking=True) if images is None else images(sigma_n, labels)
+        labels = (classes[:, None] == torch.arange(label_dim, device=device)).to(torch.float32)
+    sigma_n, noise = placed.told[there], placed.noise.at(there)
+    y = placed.batch(index, there) if images is None else images(sigma_n, labels)
     augment_labels = None
     if config.xflip:
-        mirror = functools.partial(mirror_at_random, seed=config.seed, sample=sample)
+        k = stateless.key(config.seed, "mirror")
+        mirror = functools.partial(keyed.mirror, k, sample=sample)
         y, noise = mirror(y), noise.moved(mirror)
     if config.augment > 0:
         moved = functools.partial(
-            augment, noisy=sigma_n > 0, probability=config.augment, seed=config.seed, sample=sample
+            keyed.augment,
+            map_keys(config.seed),
+            noisy=sigma_n > 0,
+            probability=config.augment,
+            sample=sample,
+            edm=config.augment_labels == "edm",
         )
         (y, augment_labels), noise = moved(y), noise.moved(lambda pattern: moved(pattern)[0])
-    return Batch(sample, index, sigma.to(device), sigma_n, y, noise, labels, augment_labels)
+    return Batch(sample, index, sigma, sigma_n, y, noise, labels, augment_labels)
 
 
 def batch_loss(
@@ -100,12 +149,13 @@ def batch_loss(
     batch: Batch,
     table: LevelTable,
     errors: DenoisingErrorTracker,
+    keyed: Keyed = AS_THEY_ARE,
 ) -> tuple[Tensor, Tensor]:
     """Loss of each image [B] summed over pixels, and this batch's contribution to the denoising-error tracker."""
     loss = _loss(config.weight)
-    eps = stateless.normal(config.seed, "diffusion-noise", batch.sample, batch.y.shape[1:])
+    eps = keyed.normal(stateless.key(config.seed, "diffusion-noise"), batch.sample, batch.y.shape[1:])
     x_t = batch.noise.diffuse(batch.y, batch.sigma, batch.sigma_n, eps)
-    with autocast(x_t.device, config.precision), dropout_context(config.seed, batch.sample):
+    with autocast(x_t.device, config.precision), _dropout(config, network, batch.sample, keyed):
         denoised = network(x_t, batch.sigma, class_labels=batch.labels, augment_labels=batch.augment_labels)
     inputs = LossInputs(
         denoised=denoised,
@@ -122,8 +172,27 @@ def batch_loss(
     return loss(inputs), errors.measure(inputs) if loss.needs_error else errors.nothing()
 
 
+_DROPS: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
+
+
+def _dropout(config: TrainConfig, network: nn.Module, sample: Tensor, keyed: Keyed) -> AbstractContextManager[object]:
+    """The keys of the batch's dropout, where the network drops anything."""
+    if network not in _DROPS:
+        _DROPS[network] = drops(network)
+    if not _DROPS[network]:
+        return contextlib.nullcontext()
+    return dropout_keys(keyed.dropout(stateless.key(config.seed, "dropout"), sample))
+
+
 def consistency_loss(
-    config: TrainConfig, network: nn.Module, data: TrainingSet, sample: Tensor, label_dim: int, device: torch.device
+    config: TrainConfig,
+    network: nn.Module,
+    data: TrainingSet,
+    sample: Tensor,
+    label_dim: int,
+    device: torch.device,
+    *,
+    keyed: Keyed = AS_THEY_ARE,
 ) -> Tensor:
     """Consistency loss of each of the samples [B], the same weight at every level (see `diffusion.consistency`).
 
@@ -137,11 +206,11 @@ def consistency_loss(
         sigma_min=config.consistency_sigma_min,
         span=config.consistency_span,
     )
-    batch = assemble(config, data, sample, found.index, found.start, label_dim, device)
-    anchors = Anchors(found.index, *(level.to(device) for level in (found.start, found.sigma, found.lower)))
+    batch = assemble(config, data, sample, found.index, found.start, label_dim, device, keyed=keyed)
+    anchors = Anchors(found.index, *sent(device, found.start, found.sigma, found.lower))
 
     def noise(purpose: str) -> Tensor:
-        return stateless.normal(config.seed, f"consistency-{purpose}", batch.sample, batch.y.shape[1:])
+        return keyed.normal(stateless.key(config.seed, f"consistency-{purpose}"), batch.sample, batch.y.shape[1:])
 
     def denoise(x: Tensor, sigma: Tensor, copies: int) -> Tensor:
         labels, maps = (None if one is None else one.repeat(copies, 1) for one in (batch.labels, batch.augment_labels))

@@ -26,6 +26,7 @@ from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.run_options import process_share
 from ambient_train.training.batches import Batch, assemble, batch_loss, draw_pairs, uses_error
 from ambient_train.training.checkpoints import Checkpoint
+from ambient_train.training.flight import Flight, Numbers, Step
 from ambient_train.training.loop import (
     BatchDivergedError,
     StepEnd,
@@ -65,6 +66,7 @@ class DistillState(TrainState):
         self.optimizer = make_optimizer(config, self.network, BETAS)
         self.critic_optimizer = make_optimizer(config, self.critic, BETAS)
         self.ema = EMA(self.network, config.ema_halflife_nimg, config.ema_ramp)
+        self.scale = None  # here the factor on the loss stays what it is
         self.errors.load(dict(errors))
         self.sums = {"loss": 0.0, "grad_norm": 0.0, "critic_loss": 0.0, "steps": 0.0}
 
@@ -163,6 +165,7 @@ def train_distilled(
     if compiled:
         networks = [torch.compile(n) for n in networks]  # type: ignore[misc]
     pixels = math.prod(data.shape)
+    flight = Flight(world, config.batch * pixels, 0.0, land=lambda step: True, count=lambda step: None)
     while state.nimg < duration_nimg:
         first = first_sample(state.nimg, state.skipped, config.batch)
         parts = world.part(torch.arange(first, first + config.batch)).split(micro)
@@ -177,12 +180,12 @@ def train_distilled(
             into += contribution
             return loss
 
-        critic_loss, _ = _step(state.critic, state.critic_optimizer, critic_part, parts, config, rate, world, first)
+        critic = _step(state.critic, state.critic_optimizer, critic_part, parts, config, rate, world, first)
         if uses_error(config):
             state.errors.update(world.sum(measured))
         state.critic.eval().requires_grad_(False)
         try:
-            loss, norm = _step(
+            step = _step(
                 state.network,
                 state.optimizer,
                 lambda part: generator_losses(draws, state, networks, data, part),
@@ -196,11 +199,12 @@ def train_distilled(
             state.critic.requires_grad_(True)
         state.nimg += config.batch
         state.ema.update(state.network, config.batch, state.nimg)
-        for name, value in (("loss", loss / pixels), ("grad_norm", norm), ("critic_loss", critic_loss / pixels)):
+        flight.loss = step.loss = step.total / pixels
+        for name, value in (("loss", step.loss), ("grad_norm", step.norm), ("critic_loss", critic.total / pixels)):
             state.sums[name] += value
         state.sums["steps"] += 1
         votes = world.sum(torch.tensor([float(f) for f in flags()], dtype=torch.float64))
-        yield StepEnd(state.nimg, loss / pixels, norm, rate, tuple(bool(v > 0) for v in votes))
+        yield StepEnd(state.nimg, rate, tuple(bool(v > 0) for v in votes), step, flight)
 
 
 def _step(
@@ -212,24 +216,26 @@ def _step(
     rate: float,
     world: World,
     first: int,
-) -> tuple[float, float]:
-    """One update by the mean loss over the global batch; that mean, and the norm of its gradient.
+) -> Step:
+    """One update by the mean loss over the global batch; `total` is that mean, `norm` that of its gradient.
 
     Raises BatchDivergedError before the update where one of them is not finite.
     """
     optimizer.zero_grad(set_to_none=True)
-    total = torch.zeros(1, dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64, device=world.device)
     for part in parts:
         loss = losses(part)
         (loss.sum() * (config.loss_scale / config.batch)).backward()
-        total += loss.detach().sum().to("cpu", torch.float64)
+        total += loss.detach().sum().to(torch.float64)
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     if config.loss_scale != 1:
         torch._foreach_div_(gradients, config.loss_scale)
     for gradient in gradients:
         world.sum(gradient)
     norm = torch.nn.utils.get_total_norm(gradients)
-    value, size = float(world.sum(total)) / config.batch, float(norm)
+    numbers = Numbers([world.sum(total), norm])
+    value, size = numbers.read()
+    value /= config.batch
     if not (math.isfinite(value) and math.isfinite(size)):
         raise BatchDivergedError(
             f"loss {value} with gradient norm {size} in the batch of samples {first}-{first + config.batch - 1}: "
@@ -242,7 +248,7 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
-    return value, size
+    return Step(first, first, numbers, total=value, norm=size)
 
 
 def check_sharding(sharded: bool) -> None:

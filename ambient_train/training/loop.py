@@ -26,7 +26,9 @@ from ambient_train.networks.precond import EDMPrecond
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.run_options import process_share
 from ambient_train.training.batches import (
+    AS_THEY_ARE,
     Batch,
+    Keyed,
     anchors_a_step,
     batch_loss,
     consistency_loss,
@@ -34,22 +36,45 @@ from ambient_train.training.batches import (
     uses_error,
 )
 from ambient_train.training.checkpoints import Checkpoint
+from ambient_train.training.flight import AGREE_S, Flight, Numbers, Step
+from ambient_train.training.loss_scale import LEAST, LossScale
 from ambient_train.training.muon import Muon, is_hidden
 from ambient_train.training.world import World, placed_like, shard, whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepEnd:
-    """After one optimiser step. loss: mean over the global batch, per pixel. grad_norm: of the averaged gradient.
+    """After one optimiser step. step, flight: where its numbers come from.
 
-    votes: whether any rank set each of the flags given to `train`.
+    votes: for each of the flags given to `train` whether any rank had set it when the ranks last agreed, that is after
+    every step in one process and on CPUs; all false after a step without an agreement.
     """
 
     nimg: int
-    loss: float
-    grad_norm: float
     lr: float
-    votes: tuple[bool, ...] = ()
+    votes: tuple[bool, ...]
+    step: Step
+    flight: Flight
+
+    @property
+    def loss(self) -> float:
+        """Mean over the global batch, per pixel: waits for the step, and in a group every rank must ask. nan where
+        the step was not taken because of an overflow in fp16."""
+        if self.step.loss is None:
+            self.flight.settle_all()
+        return math.nan if self.step.loss is None else self.step.loss
+
+    @property
+    def grad_norm(self) -> float:
+        """Of the averaged gradient; waits as `loss` does."""
+        if self.step.loss is None:
+            self.flight.settle_all()
+        return self.step.norm
+
+    @property
+    def known_loss(self) -> float | None:
+        """The loss of the last step whose numbers are at hand: nobody waits."""
+        return self.flight.loss
 
 
 class BatchDivergedError(DivergedError):
@@ -97,7 +122,7 @@ def make_optimizer(
         betas=betas,
         eps=1e-8,
         weight_decay=config.weight_decay,
-        fused=every[0].device.type in ("cpu", "cuda"),
+        fused=True,  # also what leaves out a step on the device, see `_update`
     )
     hidden = [p for p in every if is_hidden(p)]
     # a network narrower than a hidden weight is Adam's altogether
@@ -136,7 +161,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, stored:
 class TrainState:
     """All that a training carries from step to step; `checkpoint` and `restore` are exact inverses.
 
-    network, optimizer, ema, errors: the learned state. nimg: images seen. sums: running metrics since the last tick.
+    network, optimizer, ema, errors: the learned state. scale: of the loss in fp16, else None. nimg: images seen.
+    sums: running metrics since the last tick. Who asks for `ema`, `sums` or a checkpoint waits for the step that is
+    under way; if that one diverged, this is where BatchDivergedError is raised.
     best: images seen and criterion of the best candidate so far (smaller is better), None before the first.
     skipped: first global sample indices of the batches that are left out (see `first_sample`).
     sharded: the weights are split over the ranks of `world` (checkpoints hold them whole all the same).
@@ -160,20 +187,53 @@ class TrainState:
         if sharded:
             shard(self.network, world or World())
         self.optimizer = make_optimizer(config, self.network, sharded=sharded)
+        self.flight: Flight | None = None
         self.ema = EMA(self.network, config.ema_halflife_nimg, config.ema_ramp)
-        self.errors = DenoisingErrorTracker(sigma_data=self.network.sigma_data)
+        self.errors = DenoisingErrorTracker(sigma_data=self.network.sigma_data, device=device)
+        self.scale = LossScale(config, device) if config.precision == "fp16" else None
         self.nimg = 0
         self.skipped: tuple[int, ...] = ()
         self.best: tuple[int, float] | None = None
         self.sums = {"loss": 0.0, "grad_norm": 0.0, "steps": 0.0}
 
+    def begin_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Put weights where the random ones are, and into the averages; before the first step."""
+        own = self.network.state_dict()
+        self.network.load_state_dict({k: placed_like(t, own[k]) for k, t in weights.items()})
+        self.ema = EMA(self.network, self.config.ema_halflife_nimg, self.config.ema_ramp)
+
+    def settle(self) -> None:
+        """Wait for the step under way; in a group every rank must. Raises BatchDivergedError as `train` does."""
+        if self.flight is not None:
+            self.flight.settle_all()
+
+    @property
+    def ema(self) -> EMA:
+        self.settle()
+        return self._ema
+
+    @ema.setter
+    def ema(self, value: EMA) -> None:
+        self._ema = value
+
+    @property
+    def sums(self) -> dict[str, float]:
+        self.settle()
+        return self._sums
+
+    @sums.setter
+    def sums(self, value: dict[str, float]) -> None:
+        self._sums = value
+
     def checkpoint(self) -> Checkpoint:
         """Everything, as named whole tensors and JSON (a sharded state gathers: every rank must call)."""
+        self.settle()
         groups = {
             "network": dict(self.network.state_dict()),
             "ema": self.ema.state(),
             "optimizer": optimizer_state(self.optimizer, self.network),
             "errors": self.errors.state(),
+            **({} if self.scale is None else {"loss_scale": self.scale.state()}),
         }
         groups = {group: {k: whole(t) for k, t in tensors.items()} for group, tensors in groups.items()}
         meta = {
@@ -194,6 +254,8 @@ class TrainState:
         self.ema.load({k: placed_like(t, self.ema.shadow[k]) for k, t in averages.items()})
         self.errors.load(dict(checkpoint.groups["errors"]))
         load_optimizer(self.optimizer, self.network, checkpoint.groups["optimizer"])
+        if self.scale is not None and "loss_scale" in checkpoint.groups:  # fp16 runs from before had a constant
+            self.scale.load(dict(checkpoint.groups["loss_scale"]))
         self.nimg = checkpoint.nimg
         self.skipped = tuple(checkpoint.meta.get("skipped", ()))
         self.sums = {k: float(checkpoint.meta["sums"][k]) for k in self.sums}  # in the order of a new one
@@ -256,25 +318,26 @@ def train(
     micro_batch: int | None = None,
     compiled: bool = False,
     flags: Callable[[], Sequence[bool]] = tuple,
+    late: bool | None = None,
+    agree_s: float | None = None,
 ) -> Iterator[StepEnd]:
     """Train until `state.nimg >= duration_nimg`, yielding after each step. `state` is valid at every yield.
 
     micro_batch: images at once on one rank (gradient accumulation), default all of a rank's share.
-    flags: asked once a step; whether any rank set each is in `StepEnd.votes`, the same on every rank.
-    Raises BatchDivergedError (on all ranks) before an update that a NaN or an infinity would spoil, UsageError if the
-    batch does not divide.
+    flags: asked when ranks agree; whether any rank set each is in `StepEnd.votes`, the same on every rank.
+    late: read a step's numbers when the next one is on its way, by default on a GPU; nothing else depends on it than
+    when a step that diverged is noticed. agree_s: longest time between agreements of the ranks, by default `AGREE_S` on
+    GPUs and none, which is every step, on CPUs.
+    Raises BatchDivergedError (on all ranks) instead of an update that a NaN or an infinity would spoil, UsageError if
+    the batch does not divide.
     """
     config, world = state.config, world or World()
+    on_gpu = world.device.type == "cuda"
+    late = on_gpu if late is None else late
+    keyed = Keyed.compiled() if compiled else AS_THEY_ARE
     _, micro = process_share(config.batch, world.size, micro_batch)
     table = LevelTable.of(data.levels)
-    network: nn.Module = state.network
-    if compiled:
-        network = torch.compile(network)  # type: ignore[assignment]
-    alone = network
-    if world.size > 1 and not state.sharded:
-        network = nn.parallel.DistributedDataParallel(
-            network, device_ids=[world.device] if world.device.type == "cuda" else None
-        )
+    network, alone = _wrapped(state, world, compiled)
     parameters = list(state.network.parameters())
     pixels = data.shape[0] * data.shape[1] * data.shape[2]
     per_step = anchors_a_step(config, data)
@@ -284,6 +347,13 @@ def train(
             f"consistency_batch {per_step} does not divide into {world.size} processes and their micro-batches, "
             "as --shard needs: give another one"
         )
+    flight = state.flight = Flight(
+        world,
+        config.batch * pixels,
+        (AGREE_S if on_gpu else 0.0) if agree_s is None else agree_s,
+        land=lambda step: _land(step, state, flight, data),
+        count=lambda step: _count(step, state),
+    )
     state.network.train()
     while state.nimg < duration_nimg:
         first = first_sample(state.nimg, state.skipped, config.batch)
@@ -291,54 +361,127 @@ def train(
         parts = sample.split(micro)
         own = torch.arange(per_step)[world.rank :: world.size] + first // config.batch * per_step
         anchors = own.tensor_split(len(parts))
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=world.device)
         measured = state.errors.nothing()
         seen: list[tuple[Batch, Tensor]] = []
+        factor = 1.0 if state.scale is None else state.scale.factor
         state.optimizer.zero_grad(set_to_none=True)
         for number, part in enumerate(parts):
-            batch = prepare_batch(config, data, table, part, state.label_dim, world.device)
+            batch = prepare_batch(config, data, table, part, state.label_dim, world.device, keyed=keyed)
             last = number == len(parts) - 1
-            quiet = isinstance(network, nn.parallel.DistributedDataParallel) and not last
             if state.sharded:
                 state.network.set_requires_gradient_sync(last)
-            with network.no_sync() if quiet else contextlib.nullcontext():  # type: ignore[operator]
-                loss, contribution = batch_loss(config, network, batch, table, state.errors)
+            with contextlib.nullcontext() if last else _unsynchronised(network):
+                loss, contribution = batch_loss(config, network, batch, table, state.errors, keyed)
                 # DDP averages over ranks: scale so that the sum over all is the mean over the global batch
                 sum_of_all = loss.sum()
                 if len(anchors[number]):
                     args = (data, anchors[number], state.label_dim, world.device)
-                    sum_of_all = sum_of_all + pull * consistency_loss(config, alone, *args).sum()
-                (sum_of_all * (config.loss_scale * world.size / config.batch)).backward()
-            total += sum_of_all.detach().to("cpu", torch.float64)
+                    sum_of_all = sum_of_all + pull * consistency_loss(config, alone, *args, keyed=keyed).sum()
+                scaled = sum_of_all * (factor * world.size / config.batch)
+                # a loss that is not finite makes the gradient so, by which all ranks hear of it
+                scaled.backward(torch.where(sum_of_all.detach().isfinite(), 1.0, torch.nan).to(scaled.dtype))
+            total += sum_of_all.detach().to(torch.float64)
             measured += contribution
             seen.append((batch, loss.detach()))
-        if config.loss_scale != 1:
-            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], config.loss_scale)
-        totals = world.sum(torch.tensor([float(total), *map(float, flags())], dtype=torch.float64))
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = whole(torch.nn.utils.get_total_norm(gradients))
-        loss_value, norm_value = float(totals[0]) / (config.batch * pixels), float(norm)
-        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-            raise BatchDivergedError(
-                f"loss {loss_value} with gradient norm {norm_value} at image {state.nimg}: stopped before the update. "
-                f"{_blame(seen, data, world, first, config.batch)}. "
-                "The last checkpoint is intact; try a lower --lr, --precision fp32 or --on-nan rollback",
-                first,
-            )
-        if config.grad_clip > 0:
-            torch.nn.utils.clip_grads_with_norm_(parameters, config.grad_clip, norm)
+        flight.settle()  # the step before, while the device is busy with this one
         rate = learning_rate(config, state.nimg)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate * (group["initial_lr"] / config.lr)
-        state.optimizer.step()
-        state.nimg += config.batch
-        state.ema.update(state.network, config.batch, state.nimg)
+        norm, good = _update(state, parameters, rate, factor)
         if uses_error(config):
-            state.errors.update(world.sum(measured))
-        state.sums["loss"] += loss_value
-        state.sums["grad_norm"] += norm_value
-        state.sums["steps"] += 1
-        yield StepEnd(state.nimg, loss_value, norm_value, rate, tuple(bool(v > 0) for v in totals[1:]))
+            state.errors.update(world.sum(measured), good)
+        numbers = [total, norm] if state.scale is None else [total, norm, state.scale.factor]
+        step = Step(state.nimg, first, Numbers(numbers), seen)
+        flight.launch(step)
+        if state.scale is not None:
+            state.scale.update(good)
+        state.nimg += config.batch
+        if not late:
+            flight.settle()
+        asked = tuple(flags())
+        votes = flight.agree(asked) if flight.due() else (False,) * len(asked)
+        yield StepEnd(state.nimg, rate, votes, step, flight)
+    flight.settle_all()
+
+
+def _wrapped(state: TrainState, world: World, compiled: bool) -> tuple[nn.Module, nn.Module]:
+    """The network as a step calls it, and the same without the exchange of gradients."""
+    network: nn.Module = state.network
+
+    def exchanging(inner: nn.Module) -> nn.Module:
+        if world.size == 1 or state.sharded:
+            return inner
+        on_gpu = world.device.type == "cuda"
+        return nn.parallel.DistributedDataParallel(
+            inner,
+            device_ids=[world.device] if on_gpu else None,
+            broadcast_buffers=False,  # they are constants
+            gradient_as_bucket_view=True,
+        )
+
+    if not compiled:
+        return exchanging(network), network
+    alone: nn.Module = torch.compile(network)  # type: ignore[assignment]
+    if getattr(state.network.model, "gradient_checkpointing", False):  # which cannot be cut where gradients are sent
+        return exchanging(alone), alone
+    exchanged = exchanging(network)
+    return alone if exchanged is network else torch.compile(exchanged), alone  # type: ignore[return-value]
+
+
+def _unsynchronised(network: nn.Module) -> contextlib.AbstractContextManager[object]:
+    """Gradients stay on this rank."""
+    own = getattr(network, "no_sync", None)
+    return contextlib.nullcontext() if own is None else own()
+
+
+def _update(
+    state: TrainState, parameters: Sequence[nn.Parameter], rate: float, factor: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """One update of the weights; the norm of the gradient, and whether it was finite, both on the device.
+
+    Where it was not, weights and optimiser stay as they are: the device decides, and nobody waits.
+    """
+    config, optimizer = state.config, state.optimizer
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if isinstance(factor, Tensor) or factor != 1:
+        torch._foreach_div_(gradients, factor)
+    norm = whole(torch.nn.utils.get_total_norm(gradients))
+    if config.grad_clip > 0:
+        torch.nn.utils.clip_grads_with_norm_(parameters, config.grad_clip, norm)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * (group["initial_lr"] / config.lr)
+    good = norm.isfinite()
+    optimizer.found_inf = (~good).to(torch.float32)  # type: ignore[attr-defined]
+    optimizer.step()
+    return norm, good
+
+
+def _land(step: Step, state: TrainState, flight: Flight, data: TrainingSet) -> bool:
+    """What follows from the numbers of a step: the averages, or nothing for an overflow in fp16 (then False).
+
+    Raises BatchDivergedError, on all ranks, with the state as it was before the step.
+    """
+    config = state.config
+    if math.isfinite(step.norm):
+        state._ema.update(state.network, config.batch, step.nimg + config.batch)
+        return True
+    if step.scale > LEAST:
+        return False
+    state.nimg = step.nimg
+    flight.agree(also=step)
+    raise BatchDivergedError(
+        f"loss {step.loss} with gradient norm {step.norm} at image {state.nimg}: stopped before the update. "
+        f"{_blame(step.seen, data, flight.world, step.first, config.batch)}. "
+        "The last checkpoint is intact; try a lower --lr, --precision fp32 or --on-nan rollback",
+        step.first,
+    )
+
+
+def _count(step: Step, state: TrainState) -> None:
+    """Add a step to the running metrics."""
+    assert step.loss is not None
+    state._sums["loss"] += step.loss
+    state._sums["grad_norm"] += step.norm
+    state._sums["steps"] += 1
 
 
 def _blame(seen: Sequence[tuple[Batch, Tensor]], data: TrainingSet, world: World, first: int, batch: int) -> str:

@@ -74,7 +74,10 @@ class Muon(torch.optim.Optimizer):
     """Muon for hidden weights with learning rate `lr`, `rest` (Adam) for all other parameters with its own.
 
     Groups and state are one, so that a schedule and a checkpoint need not know that there are two rules.
+    found_inf: as torch's fused optimisers have it: 0-dim on the device, and a step where it is 1 changes nothing.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(self, hidden: Sequence[nn.Parameter], rest: torch.optim.Optimizer, lr: float, weight_decay: float):
         super().__init__(list(hidden), {"lr": lr, "weight_decay": weight_decay})
@@ -85,7 +88,9 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update from the gradients; closure is not used."""
+        self.rest.found_inf = self.found_inf  # type: ignore[attr-defined]
         self.rest.step()
+        good = None if self.found_inf is None else self.found_inf == 0
         group = self.param_groups[0]
         by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
         for p in group["params"]:
@@ -97,10 +102,17 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[p]
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
-                momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+                momentum = _kept(good, state["momentum"].lerp(gradient, 1 - MOMENTUM), state["momentum"])
                 moved.append(as_matrix(gradient.lerp(momentum, MOMENTUM)))
             size = group["lr"] * RMS * math.sqrt(max(shape))
-            for (p, _), update in zip(members, orthogonalised(torch.stack(moved)), strict=True):
+            stacked = torch.stack(moved)
+            updates = orthogonalised(stacked if good is None else torch.where(good, stacked, 0.0))  # of 0 it is 0
+            for (p, _), update in zip(members, updates, strict=True):
                 if group["weight_decay"]:
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    _kept(good, p * (1 - group["lr"] * group["weight_decay"]), p)
                 p.sub_(_like(update, p), alpha=size)
+
+
+def _kept(good: Tensor | None, value: Tensor, into: Tensor) -> Tensor:
+    """`into`, which is given `value` where `good`."""
+    return into.copy_(value if good is None else torch.where(good, value, into))

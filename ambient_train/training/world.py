@@ -203,8 +203,8 @@ def _fresh_store(rank: int, quiet: bool) -> Store:
 def join_group(device: str = "auto") -> Iterator[World]:
     """The World of this process: of its torchrun, srun or `--nproc` group, else alone.
 
-    The group speaks gloo between CPUs and NCCL between GPUs. Raises UsageError for a device that ranks cannot share,
-    MeetingError where the ranks do not find each other in time.
+    The group speaks gloo between CPUs and NCCL between GPUs (gloo where ranks share a GPU). Raises UsageError for a
+    device that ranks cannot share, MeetingError where the ranks do not find each other in time.
     """
     place = place_in_group()
     if place is None or place[1] == 1:
@@ -222,7 +222,7 @@ def join_group(device: str = "auto") -> Iterator[World]:
     chosen = choose_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+    backend = _backend(chosen)
     store = _fresh_store(rank, quiet=local > 0)
     meeting.meet(store, os.environ["MASTER_ADDR"], rank, size, limit_s=meeting.MEETING_S, quiet=local > 0)
     meeting.connect(backend, store, rank, size, limit_s=meeting.MEETING_S, timeout=TIMEOUT)
@@ -230,6 +230,14 @@ def join_group(device: str = "auto") -> Iterator[World]:
         yield World(rank, size, chosen)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _backend(device: torch.device) -> str:
+    """gloo also between GPUs where ranks of this machine share one, which NCCL refuses."""
+    if device.type != "cuda":
+        return "gloo"
+    shared = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > torch.cuda.device_count()
+    return "cpu:gloo,cuda:gloo" if shared else "cpu:gloo,cuda:nccl"
 
 
 def choose_device(name: str) -> torch.device:

@@ -35,7 +35,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     "Your own data": ("docs/data", "docs/field", "docs/restore", "docs/worth"),
     "How to train on mixtures": ("docs/methods", "docs/distillation"),
     "What is known": ("docs/findings", "experiments/README", "docs/theory"),
-    "What holds": ("docs/reliability", "docs/from-ambient-laws"),
+    "What holds": ("docs/reliability", "docs/speed", "docs/from-ambient-laws"),
     "Python": ("examples/README", *(f"api/{name}" for name in MODULES)),
     "Command line": (*(f"commands/{name}" for name in cli.COMMANDS), "docs/options"),
     "Project": ("CONTRIBUTING", "CHANGELOG"),

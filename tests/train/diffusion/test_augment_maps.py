@@ -14,6 +14,8 @@ from ambient_train.diffusion.augment import (
     augment,
     draw_maps,
     inverse_matrices,
+    map_keys,
+    maps_of,
     mirror_at_random,
     permute_pixels,
     warp,
@@ -238,3 +240,31 @@ def test_random_mirror_flips_half_of_the_samples_with_their_noise() -> None:
     assert torch.equal(out, torch.where(flipped[:, None, None, None], z.flip(3), z))
     assert abs(float(flipped.float().mean()) - 0.5) < 5 * 0.5 / 2000**0.5
     assert torch.equal(mirror_at_random(z[7:9], seed=1, sample=ids[7:9]), out[7:9])
+
+
+def test_edm_labels_have_the_y_axis_upwards_and_half_of_the_directions_along_the_axes() -> None:
+    """The same images where the direction is the same; half of the directions are 0, within 5 standard errors."""
+    keys, sample = map_keys(3), torch.arange(4000)
+    noisy = torch.zeros(4000, dtype=torch.bool)
+    own, edm = (maps_of(keys, sample, noisy, 0.5, 8, edm=e) for e in (False, True))
+    along = (edm.direction == 0) & (own.direction != 0)
+    assert abs(float(along.double().mean()) - 0.5) < 5 * 0.5 / 4000**0.5
+    assert torch.equal(own.direction[~along], edm.direction[~along])
+    for name in ("flip_x", "flip_y", "scale", "angle", "anisotropy", "shift"):
+        assert torch.equal(getattr(own, name), getattr(edm, name))
+    ours, theirs = own.labels(), edm.labels(edm=True)
+    assert torch.equal(ours[:, [0, 1, 2, 3, 7, 8]], theirs[:, [0, 1, 2, 3, 7, 8]])
+    assert torch.equal(ours[:, 4], -theirs[:, 4])
+    assert torch.equal(ours[~along][:, 5:7] * torch.tensor([1.0, -1.0]), theirs[~along][:, 5:7])
+    assert not theirs[along][:, 6].any()
+
+
+def test_a_quarter_turn_to_the_left_is_a_positive_sine_for_edm() -> None:
+    image = torch.zeros(1, 1, 4, 4)
+    image[0, 0, 0, 3] = 1  # upper right
+    zero, no = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.bool)
+    quarter = Maps(no, no, zero, zero - math.pi / 2, zero, zero, torch.zeros(1, 2, dtype=torch.float64), ~no)
+    turned = permute_pixels(image, quarter)
+    assert turned[0, 0, 0, 0] == 1  # upper left: counter-clockwise as it is seen
+    assert quarter.labels(edm=True)[0, 4] == 1
+    assert quarter.labels()[0, 4] == -1

@@ -21,7 +21,7 @@ def test_products_are_computed_in_the_precision_asked_for(precision: str, dtype:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(UsageError, match="fp32, bf16, fp16"):
+    with pytest.raises(UsageError, match="fp32, tf32, bf16, fp16"):
         autocast("cpu", "fp8")
 
 

@@ -75,6 +75,18 @@ def test_the_best_candidate_is_kept_beside_the_newest_and_scored_as_if_the_run_h
     assert best != by_rule(scores, 320, "last")
 
 
+def test_scoring_an_earlier_checkpoint_on_the_way_leaves_the_training_as_it_was(tmp_path: Path, best_at: Any) -> None:
+    """At 160 images the best one, of 96, is restored and scored; what follows is as if only the end were scored."""
+    best_at(96)
+    whole, halted = tmp_path / "whole", tmp_path / "halted"
+    tiny_run.run(whole)
+    job = replace(tiny_run.job(), schedule=Schedule(duration_nimg=tiny_run.DURATION, score_at=(160,)))
+    scores = execute(job, halted, tiny_run.OPTIONS)
+    assert chosen_at(scores, 160) == {96}
+    left, right = tiny_run.final(halted), tiny_run.final(whole)
+    assert all(torch.equal(left[name], right[name]) for name in right)
+
+
 def test_where_the_last_one_is_the_best_both_rules_give_the_same_scores(tmp_path: Path, best_at: Any) -> None:
     best_at(320)
     scores = tiny_run.run(tmp_path / "run")

@@ -61,9 +61,9 @@ def test_clean_images_of_a_mixture_are_never_taken(monkeypatch: pytest.MonkeyPat
     seen: list[torch.Tensor] = []
     original = batches.assemble
 
-    def watched(config: Any, mixture: TrainingSet, sample: Any, index: torch.Tensor, *others: Any) -> Any:
+    def watched(config: Any, mixture: TrainingSet, sample: Any, index: torch.Tensor, *others: Any, **named: Any) -> Any:
         seen.append(mixture.sigma_n[index])
-        return original(config, mixture, sample, index, *others)
+        return original(config, mixture, sample, index, *others, **named)
 
     mixture = data(TINY)
     monkeypatch.setattr(batches, "assemble", watched)
