@@ -26,6 +26,9 @@ R = TypeVar("R")
 SPINNER, SPIN_S = "|/-\\", 0.1
 """Its pictures, and how long each is seen."""
 
+_DISK_CODES = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG, errno.ELOOP)
+)
 _DISK_ERRORS = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 
 
@@ -50,7 +53,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             raise typer.Exit(141) from None
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or isinstance(error, _DISK_ERRORS):
+            if error.errno in _DISK_CODES or isinstance(error, _DISK_ERRORS):
                 where = f" ({error.filename})" if error.filename else ""
                 talk(f"ambient: {error.strerror or error}{where}")
                 raise typer.Exit(3) from None

@@ -6,7 +6,7 @@ everything and is harmed, with the same arguments and an output folder of its ow
 moment     SIGKILL of all its processes after a random share of the time that the undisturbed command took
 call       SIGKILL before a random call that opens, renames, makes or removes a file of its output
 disk       no file may grow beyond a random size (RLIMIT_FSIZE)
-damage     a random file of the output is cut, flipped or deleted between two starts (`Command.sealed`)
+damage     a random file of the output is cut, flipped or deleted between two starts (`Command.noticed`)
 
 A trial survives if the same command, started once more undisturbed, leaves with 0 and every file as the undisturbed
 one, but for what tells the time (`content`), and nothing beside. After damage it may refuse in one sentence instead;
@@ -67,7 +67,8 @@ name = "mixed"
 """
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 CLOCK = ("wall_s", "img_per_s", "versions", "created", "command", "sha256", "spent_s", "seconds", "started")
-REFUSALS = (2, 3)
+REFUSALS = (2, 3, 5)
+"""Exit codes of a refusal; 5: a sweep some of whose cells cannot go on."""
 MOST_HARM = 6
 """How often a trial is harmed before it is left alone."""
 PATIENCE = 20
@@ -78,13 +79,25 @@ LOST = ("lost", "unexpected", "hung")
 
 @dataclass(frozen=True)
 class Command:
-    """arguments: for an output of this path. output: its name. sealed: whether the command promises to notice damage
-    of what it wrote, in a start after it."""
+    """arguments: for an output of this path. output: its name. noticed: the files in it whose damage the next start
+    promises to notice."""
 
     name: str
     arguments: Callable[[Path], Sequence[object]]
     output: str = "out"
-    sealed: bool = False
+    noticed: Callable[[Path], list[Path]] | None = None
+
+
+def of_unfinished(out: Path) -> list[Path]:
+    """The files of runs without a result: a finished run is believed by the seal of its result, and damage of its other
+    files is noticed when they are read."""
+    files = [p for p in sorted(out.rglob("*")) if p.is_file() and p.name not in ("lock", "log.txt", "metrics.jsonl")]
+    return [p for p in files if not any((above / "result.json").exists() for above in (p.parent, *p.parents))]
+
+
+def of_ledger(out: Path) -> list[Path]:
+    """The cells of a simulation, and what is written anew from them."""
+    return [p for p in sorted(out.rglob("*")) if p.is_file() and p.name != "lock"]
 
 
 def prepare_inputs(folder: Path) -> list[Command]:
@@ -99,25 +112,31 @@ def prepare_inputs(folder: Path) -> list[Command]:
     for k in range(60):
         Image.fromarray(generator.integers(0, 256, (12, 12), dtype=np.uint8)).save(pictures / f"{k:02d}.png")
     return [
-        Command("train", lambda out: ("train", "--config", config, "--outdir", out), sealed=True),
+        Command("train", lambda out: ("train", "--config", config, "--outdir", out), noticed=of_unfinished),
         Command(
             "distil",
             lambda out: ("train", "--distill", run, "--duration", 64, "--lr", 1e-3, "--outdir", out),
-            sealed=True,
+            noticed=of_unfinished,
         ),
         Command("generate", lambda out: ("generate", run, "--seeds", "0-59", "--batch", 16, "--outdir", out)),
         Command("generate npz", lambda out: ("generate", run, "--seeds", "0-59", "--format", "npz", "--outdir", out)),
         Command("evaluate", lambda out: ("evaluate", run, "--outdir", out)),
-        Command("restore", lambda out: ("restore", run, "--samples", 3, "--batch", 16, "--outdir", out), sealed=True),
+        Command(
+            "restore",
+            lambda out: ("restore", run, "--samples", 3, "--batch", 16, "--outdir", out),
+            noticed=of_unfinished,
+        ),
         Command("prepare zip", lambda out: ("data", "prepare", pictures, out), output="out.zip"),
         Command("prepare npz", lambda out: ("data", "prepare", pictures, out), output="out.npz"),
         Command(
             "simulate",
             lambda out: ("simulate-gmm", "--n", "1e2,1e3", "--reps", 4, "--workers", 1, "--outdir", out),
-            sealed=True,
+            noticed=of_ledger,
         ),
         Command(
-            "sweep", lambda out: ("sweep", "run", grid, "--runs", out / "runs", "--outdir", out / "table"), sealed=True
+            "sweep",
+            lambda out: ("sweep", "run", grid, "--runs", out / "runs", "--outdir", out / "table"),
+            noticed=of_unfinished,
         ),
     ]
 
@@ -213,9 +232,8 @@ def _small_disk(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
-def damage(out: Path, generator: np.random.Generator) -> str:
-    """Cut, flip or delete one file; what was done."""
-    files = [p for p in sorted(out.rglob("*")) if p.is_file() and p.name not in ("lock", "log.txt", "metrics.jsonl")]
+def damage(files: Sequence[Path], generator: np.random.Generator) -> str:
+    """Cut, flip or delete one of the files; what was done."""
     if not files:
         return "nothing"
     file = files[generator.integers(len(files))]
@@ -334,12 +352,12 @@ def trial(
     patience = PATIENCE * known.seconds + 30
     again = functools.partial(start, command.arguments(out), give_up_after=patience)
     for _ in range(int(generator.integers(1, MOST_HARM + 1))):
-        weights = (0.4, 0.35, 0.1, 0.15) if command.sealed else (0.5, 0.4, 0.1, 0.0)
+        weights = (0.4, 0.35, 0.1, 0.15) if command.noticed else (0.5, 0.4, 0.1, 0.0)
         kind = str(generator.choice(["moment", "call", "disk", "damage"], p=weights))
         after = float(generator.uniform(0, 1.1)) * known.seconds
         number, limit = int(generator.integers(1, known.calls + 2)), int(10 ** generator.uniform(1.5, 5.5))
         if kind == "damage":
-            way = damage(out, generator) if out.is_dir() else "nothing"
+            way = damage(command.noticed(out), generator) if command.noticed else "nothing"
             harmed = harmed or way != "nothing"
             counts["damages"] += way != "nothing"
             continue
@@ -371,7 +389,7 @@ def trial(
 
 def _unexpected(status: int, said: str) -> bool:
     """Whether a start ended as none may: with a traceback, by a signal that was not sent, with an unknown code."""
-    allowed = (0, -signal.SIGKILL, HUNG, *REFUSALS, 5)  # 5: a sweep some of whose cells failed, under a full disk
+    allowed = (0, -signal.SIGKILL, HUNG, *REFUSALS)
     return "Traceback" in said or status not in allowed
 
 
