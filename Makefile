@@ -71,6 +71,7 @@ site: $(STAMP)
 
 torture: $(STAMP)
 	$(BIN)/python tests/torture kills --out experiments/torture.json
+	$(BIN)/python tests/torture commands --out experiments/torture_commands.json
 	$(CHECKED) $(BIN)/python tests/torture files --out experiments/torture_files.json
 
 bench: $(STAMP)

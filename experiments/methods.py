@@ -251,6 +251,27 @@ def seeds_text(records: Iterable[Record]) -> str:
     return " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
 
 
+CONTINUED = "continued_from"
+"""In the extra of records whose training had gone on from its held-out best checkpoint, not from the last one."""
+
+
+def continued(records: Iterable[Record]) -> list[str]:
+    """A paragraph on the trainings that went on from their held-out best checkpoint, where there are such."""
+    trainings, went_on = set(), set()
+    for r in records:
+        trainings.add((r.cell, r.seed, r.config_hash))
+        if CONTINUED in r.extra:
+            went_on.add((r.cell, r.seed, r.config_hash))
+    if not went_on:
+        return []
+    return [
+        f"\n**{len(went_on)} of these {len(trainings)} trainings are not what their grid says**: once an earlier "
+        "checkpoint had been scored as the held-out best, at 16,384 or 32,768 images, they went on from its weights (a "
+        "fault, since mended). What was scored later, above all at fixed compute, is of such trainings, which repeat "
+        "their images less; parts alone are among them more often than mixtures. They are to be trained again.\n"
+    ]
+
+
 def page() -> str:
     """The text of docs/methods.md."""
     parts = [HEAD]
@@ -261,7 +282,7 @@ def page() -> str:
         if (RESULTS / name).exists():
             records = read_records(RESULTS / name)
             shown = title.format(seeds=seeds_text(records))
-            parts += [f"\n### {shown}\n", "\n".join(dominance_tables(records)) + "\n"]
+            parts += [f"\n### {shown}\n", *continued(records), "\n".join(dominance_tables(records)) + "\n"]
     return "".join(parts)
 
 

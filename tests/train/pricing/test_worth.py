@@ -335,7 +335,7 @@ def test_an_open_question_about_the_data_is_asked_first(tmp_path: Path) -> None:
         (tmp_path / "both" / part).mkdir(parents=True)
         for k in range(60):
             PIL.Image.fromarray(np.full((8, 8), 2 * k, np.uint8)).save(tmp_path / "both" / part / f"{part}{k}.png")
-    with pytest.raises(DataError, match="are kinds of noise, not classes"):
+    with pytest.raises(DataError, match="are kinds of noise, or versions of one scene, not classes"):
         small_images(str(tmp_path / "both"), None)
 
 
