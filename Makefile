@@ -63,6 +63,7 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m ambient_train.settings.document > docs/options.md
 	$(BIN)/python -m ambient_theory.simulation.options >> docs/options.md
+	$(BIN)/python -m ambient_theory.own_data.options >> docs/options.md
 	$(BIN)/python -m ambient_theory.compare.commands.document >> docs/options.md
 
 site: $(STAMP)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.options import Checked, option
+from ambient_theory.shared.options import Checked, option, options_table
 from ambient_theory.shared.output import OUTPUT
 
 CHECKED_UP_TO = 20_000
@@ -154,3 +154,13 @@ class FitConfig(DataOptions, ModelOptions, SureOptions):
                 f"{flags[0]} needs a fixed number of atoms, and --method npmle has none: among all laws any smaller "
                 "noise fits, and neither atoms nor k are numbers to be sure of; choose another method"
             )
+
+
+def options_section() -> str:
+    """The section of `fit-gmm` in the page of options."""
+    table = options_table(DataOptions, ModelOptions, SureOptions, FitFiles, files=False)
+    return f"\n## Own data\n\n`ambient fit-gmm FILE`; not in files.\n\n{table}"
+
+
+if __name__ == "__main__":
+    print(options_section(), end="")

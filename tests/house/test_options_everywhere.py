@@ -12,9 +12,11 @@ import cli
 from ambient_theory.compare.commands.document import SECTIONS as COMPARE_SECTIONS
 from ambient_theory.compare.commands.document import options_sections
 from ambient_theory.compare.commands.settings import PageOptions, PriceOptions, Purse, Scores
+from ambient_theory.own_data import options as own_data
 from ambient_theory.own_data.options import DataOptions, FitConfig, FitFiles, ModelOptions, SureOptions
 from ambient_theory.shared.options import Described, describe
 from ambient_theory.shared.output import AsJson, Output
+from ambient_theory.simulation import options as simulation
 from ambient_theory.simulation.exchange import ExchangeConfig
 from ambient_theory.simulation.grid import SimulationConfig
 from ambient_theory.simulation.options import (
@@ -25,7 +27,6 @@ from ambient_theory.simulation.options import (
     NoiseOfFile,
     Scope,
     SimulationFiles,
-    options_section,
 )
 from ambient_train.data.estimation.options import NoiseOptions
 from ambient_train.data.prepare.options import CorruptOptions, DecodeOptions, PrepareOptions
@@ -197,14 +198,16 @@ def test_every_field_of_a_config_is_an_option_or_comes_from_a_named_place(cls: t
 def test_every_class_of_options_is_in_the_docs() -> None:
     shown = {cls for _, _, classes in SECTIONS for cls in classes}
     shown |= {cls for _, _, classes in COMPARE_SECTIONS for cls in classes}
-    simulated = set(COMMANDS["simulate-gmm"]) - {Output}
-    asked = {cls for classes in COMMANDS.values() for cls in classes} - simulated
+    sections = {"simulate-gmm": simulation.options_section(), "fit-gmm": own_data.options_section()}
+    alone = {name: set(COMMANDS[name]) - {Output} for name in sections}
+    asked = {cls for classes in COMMANDS.values() for cls in classes} - set().union(*alone.values())
     assert {cls for cls in asked if not any(issubclass(other, cls) for other in shown)} == set()
     assert shown <= asked
-    assert all(d.flag in options_section() for cls in simulated for d in describe(cls) if d.option.on_command_line)
+    for name, section in sections.items():
+        assert all(d.flag in section for cls in alone[name] for d in describe(cls) if d.option.on_command_line)
 
 
 def test_the_page_of_options_is_the_one_that_the_code_makes() -> None:
     assert (ROOT / "docs" / "options.md").read_text(
         encoding="utf-8"
-    ) == options_page() + options_section() + options_sections()
+    ) == options_page() + simulation.options_section() + own_data.options_section() + options_sections()

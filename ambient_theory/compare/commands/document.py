@@ -1,14 +1,11 @@
-"""`fit-gmm`, `compare`, `price` and `budget` in the page of options: `python -m
-ambient_theory.compare.commands.document`."""
+"""`compare`, `price` and `budget` in the page of options: `python -m ambient_theory.compare.commands.document`."""
 
 from __future__ import annotations
 
 from ambient_theory.compare.commands.settings import PageOptions, PriceOptions, Purse, Scores
-from ambient_theory.own_data.options import DataOptions, FitFiles, ModelOptions, SureOptions
 from ambient_theory.shared.options import options_table
 
 SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
-    ("Own data", "`ambient fit-gmm FILE`.", (DataOptions, ModelOptions, SureOptions, FitFiles)),
     ("Which scores", "`ambient compare`, `ambient price` and `ambient budget`.", (Scores,)),
     ("The page", "`ambient compare`.", (PageOptions,)),
     ("The price", "`ambient price`.", (PriceOptions,)),

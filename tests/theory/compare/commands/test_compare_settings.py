@@ -1,4 +1,4 @@
-"""The options of `compare`, `price`, `budget` and `fit-gmm`: one field each, seen in the help, in the docs and in refusals."""
+"""The options of `compare`, `price` and `budget`: one field each, seen in the help, in the docs and in refusals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cli import app
 
 
 def test_every_option_stands_in_the_help_of_a_command_and_in_the_docs():
-    commands = ("compare", "price", "budget", "fit-gmm")
+    commands = ("compare", "price", "budget")
     shown = "".join(CliRunner().invoke(app, [c, "--help"], terminal_width=200).output for c in commands)
     for _, _, classes in SECTIONS:
         for cls in classes:
