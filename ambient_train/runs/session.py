@@ -124,6 +124,7 @@ class Session:
     def _choose(self, target: int, found: list[Checkpoint]) -> dict[str, Any]:
         """The leader's part of `_reach`: put the checkpoint to restore into `found`, rewind the metrics, say so."""
         batch, nimg = self.config.batch, self.state.nimg
+        checkpoints.remove_stale(self.directory.checkpoints)
         damaged: list[str] = []
         for candidate in reversed(checkpoints.available(self.directory.checkpoints)):
             if not nimg < int(candidate.name) < target + batch:

@@ -151,8 +151,7 @@ def prune(parent: Path, keep: int, protected: set[int]) -> None:
     keep 0 keeps everything. Nothing is deleted unless the newest one holds, and a damaged one is never counted among
     those that are kept.
     """
-    for directory in _stale(parent):
-        shutil.rmtree(directory, ignore_errors=True)
+    remove_stale(parent)
     existing = available(parent)
     if keep <= 0 or len(existing) <= keep or not holds(existing[-1]):
         return
@@ -164,6 +163,8 @@ def prune(parent: Path, keep: int, protected: set[int]) -> None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _stale(parent: Path) -> Iterator[Path]:
-    """Temporary directories that a killed process left behind."""
-    return (p for p in parent.glob(".*.tmp") if p.is_dir())
+def remove_stale(parent: Path) -> None:
+    """Remove the temporary directories that a killed process left behind, for the sole user of the run."""
+    for directory in parent.glob(".*.tmp"):
+        if directory.is_dir():
+            shutil.rmtree(directory, ignore_errors=True)

@@ -348,3 +348,17 @@ def test_result_that_was_edited_is_scored_again(reference: Path, tmp_path: Path)
     (path / "result.json").write_text(json.dumps(stored))
     tiny_run.run(path)
     tiny_run.assert_same_run(path, reference)
+
+
+def test_what_a_kill_left_of_a_checkpoint_goes_with_the_next_start_also_where_none_is_saved_again(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run"
+    tiny_run.run(path)
+    (path / "result.json").unlink()
+    left = path / "checkpoints" / ".000000000320.4711.tmp"
+    left.mkdir()
+    (left / "network.safetensors").write_bytes(b"half")
+    tiny_run.run(path)
+    assert not left.exists()
+    assert (path / "result.json").exists()
