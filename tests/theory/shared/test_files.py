@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -104,3 +105,37 @@ def test_a_lock_is_never_taken_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a link"), exclusive_lock(tmp_path / "lock"):
         pass
     assert target.read_text() == "mine"
+
+
+def test_a_writer_removes_what_dead_writers_of_its_file_left_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a[1].json"
+    dead, living, other = (
+        tmp_path / name for name in (".a[1].json.0badcafe.tmp", ".a[1].json.12345678.tmp", ".a1.json.0badcafe.tmp")
+    )
+    for path in (dead, living, other):
+        path.write_text("{")
+    with open(living, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        atomic_write_bytes(target, b"{}")
+    assert not dead.exists()
+    assert living.exists()
+    assert other.exists()
+    assert target.read_bytes() == b"{}"
+
+
+def test_a_writer_holds_its_temporary_file_until_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    synced = os.fsync
+
+    def during(handle: int) -> None:
+        for path in tmp_path.glob(".*.tmp"):
+            with open(path, "rb") as second, pytest.raises(BlockingIOError):
+                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            seen.append("held")
+        synced(handle)
+
+    monkeypatch.setattr(os, "fsync", during)
+    atomic_write_bytes(tmp_path / "file", b"x")
+    assert seen == ["held"]

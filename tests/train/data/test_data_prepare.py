@@ -31,6 +31,7 @@ from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import load_images
+from ambient_train.data.prepare.archives import finished_config
 from ambient_train.data.prepare.check import check
 from ambient_train.data.prepare.prepare import CHUNK, PrepareConfig, prepare
 from ambient_train.data.resize import area_resize
@@ -344,3 +345,20 @@ def test_complex_values_are_prepared_as_two_channels_and_have_no_colours(tmp_pat
     with pytest.raises(UsageError, match="have no colours"):
         prepare(_config(source, tmp_path / "grey.npz", colour="grey"))
     assert check(str(source)).mode == {"real and imaginary part": 8}
+
+
+def test_work_left_beside_a_finished_archive_goes_with_the_next_start_but_not_that_of_another(
+    folder: Path, tmp_path: Path
+) -> None:
+    dest = tmp_path / "out.zip"
+    written, made = prepare(_config(folder, dest)), finished_config(dest)
+    assert made is not None
+    work = tmp_path / "out.zip.partial"
+    for whose, stays in ((json.dumps({"hash": made["hash"]}), False), ('{"hash": "another"}', True)):
+        work.mkdir()
+        (work / "journal.jsonl").write_text(whose + "\n")
+        (work / "pixels.bin").write_bytes(b"half")
+        again = prepare(_config(folder, dest))
+        assert (again.status, again.sha256) == ("done", written.sha256)
+        assert work.exists() == stays
+        assert not stays or (work / "pixels.bin").read_bytes() == b"half"
