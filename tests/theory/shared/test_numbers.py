@@ -10,6 +10,7 @@ import pytest
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.numbers import joined, one_column, read_numbers
+from ambient_theory.shared.tables import read_table
 
 X, S = np.array([1.5, -2.25, 1e-3, 4e5]), np.array([0.5, 1.0, 2.0, 0.25])
 
@@ -109,3 +110,11 @@ def test_a_column_of_words_that_nobody_asks_for_is_no_error(tmp_path: Path) -> N
     np.save(tmp_path / "c.npy", np.array([1j]))
     with pytest.raises(DataError, match="complex"):
         read_numbers(tmp_path / "c.npy").column("c1")
+
+
+def test_a_decimal_comma_is_a_point_where_no_comma_parts_the_columns() -> None:
+    for between in (" ", ";", "\t", "|"):
+        table = read_table(f"x{between}s\n0,5{between}1\n".encode(), "t.txt")
+        assert (table.number(0, "x"), table.number(0, "s")) == (0.5, 1.0)
+    with pytest.raises(DataError, match="row 2 has '0;5'"):
+        read_table(b"x,s\n0;5,1\n", "t.csv").number(0, "x")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,10 @@ def test_sixty_images_of_one_law_in_784_dimensions_get_a_floor_and_a_word() -> N
     (word,) = cautions([score])
     assert "60 generated images and 200 b images in 784 dimensions" in word
     assert "all bias" in word
+    others = [replace(score, extractor="smallcnn"), replace(score, n_reference=1000)]
+    shared, alone = cautions([score, *others])
+    assert shared.startswith("fd in pixels and smallcnn: 60 generated images and 200 b images in 784 dimensions; ")
+    assert alone.startswith("fd in pixels: 60 generated images in 784 dimensions; ")
 
 
 def test_reference_floor_is_that_of_a_perfect_model_and_not_of_a_wrong_one() -> None:

@@ -12,24 +12,15 @@ import numpy as np
 import pytest
 import torch
 from groups import World, ranks, values
+from tiny_set import TINY, data
 
 from ambient_theory.shared.errors import DivergedError
-from ambient_train.data.load import ImageSet
-from ambient_train.data.mixture import TrainingSet, corrupt
 from ambient_train.settings.config import TrainConfig
 from ambient_train.training import checkpoints, loop
 from ambient_train.training.loop import TrainState, train
 from ambient_train.training.loss_scale import FIRST, GROWTH_STEPS, LEAST, LossScale
 
 CPU = torch.device("cpu")
-TINY = TrainConfig(
-    n_clean=20,
-    n_noisy=44,
-    sigma_n=0.3,
-    batch=16,
-    network={"model_channels": 8, "channel_mult": [1, 2], "emb_channels": 16},
-    lr_ramp_nimg=64,
-)
 MUON = replace(
     TINY, optimizer="muon", weight_decay=0.01, network={"model_channels": 16, "channel_mult": [1, 2]}, dropout=0.1
 )
@@ -39,12 +30,6 @@ VARIANTS = {
     "muon": MUON,
     "all": replace(MUON, augment=0.5, xflip=True, cond=True, consistency=1.0),
 }
-
-
-def data(config: TrainConfig = TINY) -> TrainingSet:
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8)).astype(np.uint8)
-    source = ImageSet("test", pixels, np.arange(64, dtype=np.int64) % 3, np.arange(64, dtype=np.int64))
-    return corrupt(source, n_clean=config.n_clean, n_noisy=config.n_noisy, sigma_n=config.sigma_n, seed=config.seed)
 
 
 def fresh(config: TrainConfig) -> TrainState:

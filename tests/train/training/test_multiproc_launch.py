@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from typer.testing import CliRunner
 
 from ambient_theory.shared.errors import DivergedError, StoppedError, UsageError
 from ambient_train.settings.run_options import LaunchOptions
-from ambient_train.training.launch import RankDiedError, launch
+from ambient_train.training.launch import RankDiedError, _forwarding, _Start, launch
 from ambient_train.training.world import choose_device, first_host, join_group, place_in_group
 from cli import app
 
@@ -211,3 +212,15 @@ def test_a_signal_while_the_ranks_are_being_started_is_one_sentence(
     assert command.returncode == code, said
     assert said.count("stopped by") == 1
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("under_way", [True, False])
+def test_a_signal_leaves_only_where_no_rank_is_being_started(under_way: bool) -> None:
+    """The moment of a few milliseconds in which a rank has no number yet, held still."""
+    start = _Start(threading.Event(), int, {}, 2)  # type: ignore[arg-type]
+    start._newest = SimpleNamespace() if under_way else SimpleNamespace(pid=1)
+    stopped = contextlib.nullcontext() if under_way else pytest.raises(StoppedError, match="stopped by SIGTERM")
+    with stopped, _forwarding(start) as heard:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+    assert start.asked.is_set()
