@@ -36,7 +36,8 @@ from ambient_train.networks.execution import arithmetic
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.presets import PRESETS
 from ambient_train.training.batches import batch_loss, prepare_batch
-from ambient_train.training.loop import TrainState, train
+from ambient_train.training.loop import train
+from ambient_train.training.state import TrainState
 from ambient_train.training.world import World
 
 ROOT = Path(__file__).parents[1]

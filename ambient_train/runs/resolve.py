@@ -29,7 +29,7 @@ from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import TrainSettings
 from ambient_train.settings.run_options import Schedule
-from ambient_train.training.loop import build_network
+from ambient_train.training.state import build_network
 from ambient_train.training.world import choose_device
 
 Loader = Callable[[str, int | None, float | None, int | None], ImageSet]

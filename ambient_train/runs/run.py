@@ -26,7 +26,7 @@ from ambient_train.runs.resolve import Job
 from ambient_train.runs.session import Session
 from ambient_train.settings.run_options import RunOptions, process_share
 from ambient_train.training.distillation import check_sharding
-from ambient_train.training.loop import build_network
+from ambient_train.training.state import build_network
 from ambient_train.training.world import World
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -38,7 +38,8 @@ from ambient_train.settings.run_options import RunOptions
 from ambient_train.training import checkpoints
 from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.training.distillation import DistillState, train_distilled
-from ambient_train.training.loop import BatchDivergedError, StepEnd, TrainState, train
+from ambient_train.training.loop import BatchDivergedError, StepEnd, train
+from ambient_train.training.state import TrainState
 from ambient_train.training.world import World
 
 GRID, PREVIEW = 64, 16

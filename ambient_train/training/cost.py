@@ -23,7 +23,7 @@ from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS
 from ambient_train.settings.run_options import process_share
 from ambient_train.training.batches import batch_loss, prepare_batch
-from ambient_train.training.loop import TrainState, build_network
+from ambient_train.training.state import TrainState, build_network
 
 BUDGET_S = 6.0
 _SHORT_S = 0.5

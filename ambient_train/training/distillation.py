@@ -27,17 +27,8 @@ from ambient_train.settings.run_options import process_share
 from ambient_train.training.batches import Batch, assemble, batch_loss, draw_pairs, uses_error
 from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.training.flight import Flight, Numbers, Step
-from ambient_train.training.loop import (
-    BatchDivergedError,
-    StepEnd,
-    TrainState,
-    build_network,
-    first_sample,
-    learning_rate,
-    load_optimizer,
-    make_optimizer,
-    optimizer_state,
-)
+from ambient_train.training.loop import BatchDivergedError, StepEnd, first_sample, learning_rate
+from ambient_train.training.state import TrainState, build_network, load_optimizer, make_optimizer, optimizer_state
 from ambient_train.training.world import World
 
 BETAS = (0.0, 0.999)

@@ -18,7 +18,8 @@ from ambient_train.data.mixture import corrupt
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.presets import PRESETS
 from ambient_train.training.distillation import DistillState, train_distilled
-from ambient_train.training.loop import StepEnd, TrainState, train
+from ambient_train.training.loop import StepEnd, train
+from ambient_train.training.state import TrainState
 
 TURNS, STEPS = 5, 3
 

@@ -18,7 +18,7 @@ from ambient_train.data.images import ImageSet
 from ambient_train.data.mixture import TrainingSet, corrupt
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.presets import PRESETS
-from ambient_train.training.loop import TrainState
+from ambient_train.training.state import TrainState
 
 CPU = torch.device("cpu")
 N, BATCH = 5_000, 64

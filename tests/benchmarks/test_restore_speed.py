@@ -16,7 +16,7 @@ from ambient_train.diffusion.restore import restore
 from ambient_train.diffusion.sampling import SamplerConfig
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.presets import PRESETS
-from ambient_train.training.loop import build_network
+from ambient_train.training.state import build_network
 
 IMAGES, SAMPLES, STEPS, TURNS = 64, 4, 6, 3
 

@@ -13,7 +13,7 @@ from ambient_train.networks.precond import EDMPrecond
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_PRESETS
 from ambient_train.settings.presets import PRESETS
-from ambient_train.training.loop import build_network
+from ambient_train.training.state import build_network
 
 IMAGES, BATCH = 256, 4
 

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from ambient_train.data.mixture import TrainingSet
 from ambient_train.data.placed import Placed
 from ambient_train.training import batches, loop
-from ambient_train.training.loop import TrainState
+from ambient_train.training.state import TrainState
 
 _ASKING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::equal"}
 _READING = ("tolist", "numpy", "cpu", "__array__")

@@ -18,7 +18,8 @@ from ambient_train.data.prepare.corrupt import write_corrupted
 from ambient_train.data.prepare.options import CorruptOptions
 from ambient_train.runs.resolve import make_training_set, resolve
 from ambient_train.settings.layers import settings_from
-from ambient_train.training.loop import TrainState, train
+from ambient_train.training.loop import train
+from ambient_train.training.state import TrainState
 from cli import app
 
 TINY: dict[str, Any] = {

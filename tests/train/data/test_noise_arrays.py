@@ -26,7 +26,8 @@ from ambient_train.runs.resolve import make_training_set, resolve
 from ambient_train.runs.score import Subject
 from ambient_train.settings.layers import settings_from
 from ambient_train.training.batches import batch_loss, prepare_batch
-from ambient_train.training.loop import TrainState, train
+from ambient_train.training.loop import train
+from ambient_train.training.state import TrainState
 
 RNG = np.random.default_rng(0)
 TINY: dict[str, Any] = {

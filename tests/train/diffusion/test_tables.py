@@ -18,7 +18,8 @@ from ambient_train.data.noise_models import TABLE as NOISE_MODELS
 from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.losses import TABLE as LOSSES
 from ambient_train.settings.config import TrainConfig
-from ambient_train.training.loop import TrainState, train
+from ambient_train.training.loop import train
+from ambient_train.training.state import TrainState
 
 TINY = TrainConfig(
     n_clean=20, n_noisy=44, sigma_n=0.3, batch=16, network={"model_channels": 4, "channel_mult": [1], "emb_channels": 8}

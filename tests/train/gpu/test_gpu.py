@@ -21,7 +21,8 @@ from ambient_train.diffusion.sampler_settings import SamplerConfig
 from ambient_train.networks.execution import arithmetic
 from ambient_train.settings.config import TrainConfig
 from ambient_train.training import checkpoints
-from ambient_train.training.loop import TrainState, train
+from ambient_train.training.loop import train
+from ambient_train.training.state import TrainState
 from ambient_train.training.world import World
 
 pytestmark = pytest.mark.gpu

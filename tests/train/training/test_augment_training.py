@@ -10,7 +10,8 @@ import torch
 from ambient_train.data.load import load_images
 from ambient_train.data.mixture import corrupt
 from ambient_train.settings.config import TrainConfig
-from ambient_train.training.loop import TrainState, train
+from ambient_train.training.loop import train
+from ambient_train.training.state import TrainState
 
 torch.set_num_threads(1)
 

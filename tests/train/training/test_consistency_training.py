@@ -18,7 +18,8 @@ from ambient_train.runs.resolve import make_training_set
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.layers import settings_from
 from ambient_train.training import batches, checkpoints
-from ambient_train.training.loop import TrainState, train
+from ambient_train.training.loop import train
+from ambient_train.training.state import TrainState
 
 TINY = TrainConfig(
     n_clean=8,

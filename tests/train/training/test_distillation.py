@@ -15,7 +15,8 @@ from ambient_train.diffusion.noise_levels import LevelTable
 from ambient_train.runs.resolve import make_training_set
 from ambient_train.training.batches import prepare_batch
 from ambient_train.training.distillation import DistillState, critic_batch, train_distilled
-from ambient_train.training.loop import BatchDivergedError, TrainState, train
+from ambient_train.training.loop import BatchDivergedError, train
+from ambient_train.training.state import TrainState
 
 CPU = torch.device("cpu")
 

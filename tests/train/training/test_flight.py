@@ -17,8 +17,9 @@ from tiny_set import TINY, data
 from ambient_theory.shared.errors import DivergedError
 from ambient_train.settings.config import TrainConfig
 from ambient_train.training import checkpoints, loop
-from ambient_train.training.loop import TrainState, train
+from ambient_train.training.loop import train
 from ambient_train.training.loss_scale import FIRST, GROWTH_STEPS, LEAST, LossScale
+from ambient_train.training.state import TrainState
 
 CPU = torch.device("cpu")
 MUON = replace(

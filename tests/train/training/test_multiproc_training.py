@@ -23,7 +23,8 @@ from ambient_train.runs import resolve as resolving
 from ambient_train.runs.resolve import make_training_set
 from ambient_train.training import checkpoints
 from ambient_train.training import loop as training
-from ambient_train.training.loop import TrainState, train
+from ambient_train.training.loop import train
+from ambient_train.training.state import TrainState
 
 pytestmark = pytest.mark.multiproc
 STEPS = 96

@@ -11,8 +11,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from ambient_theory.shared.errors import UsageError
-from ambient_train.training.loop import TrainState, make_optimizer
 from ambient_train.training.muon import RMS, as_matrix, is_hidden, orthogonalised
+from ambient_train.training.state import TrainState, make_optimizer
 from cli import app
 
 WIDE = {"model_channels": 16, "channel_mult": [1, 2], "emb_channels": 16}

@@ -16,7 +16,8 @@ from ambient_train.data.mixture import corrupt
 from ambient_train.diffusion.ema import EMA
 from ambient_train.settings.config import TrainConfig
 from ambient_train.training import checkpoints
-from ambient_train.training.loop import TrainState, learning_rate, train
+from ambient_train.training.loop import learning_rate, train
+from ambient_train.training.state import TrainState
 
 CPU = torch.device("cpu")
 
