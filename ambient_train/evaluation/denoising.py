@@ -102,15 +102,18 @@ def denoising_error(
     seed: int,
     class_labels: Tensor | None = None,
     batch: int = 500,
+    groups: Sequence[npt.NDArray[np.int64]] | None = None,
     device: torch.device | str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DenoisingError:
     """Measure E(s) of a denoiser at every level.
 
     images: clean ones [n, C, H, W], uint8 or float32 in units of [-1, 1], n >= 2. ids [n]: stable identity of each.
-    class_labels: [n, label_dim], for a conditional network. on_progress(done, all): heard after each batch, in
-    evaluations. Costs n len(levels) evaluations of the network, at `batch` at once: 2,000 images of 8x8 at 16 levels
-    take the small network about 10 s on one slow core, the quick part half a second; the noise takes .05 s.
+    class_labels: [n, label_dim], for a conditional network. groups: positions, each once, of images that meet the
+    network together, so that the errors of a group are to the last bit those of its images alone.
+    on_progress(done, all): heard after each batch, in evaluations. Costs n len(levels) evaluations of the network, at
+    `batch` at once: 2,000 images of 8x8 at 16 levels take the small network about 10 s on one slow core, the quick part
+    half a second; the noise takes .05 s.
     Raises UsageError for levels that are not positive and ascending, DataError for unusable images or an error that is
     not finite.
     """
@@ -120,9 +123,11 @@ def denoising_error(
     n = len(images)
     if n < 2 or images.ndim != 4 or len(ids) != n:
         raise DataError(f"{len(ids)} ids for images of shape {images.shape}: give at least 2 images [n, C, H, W]")
-    errors = np.empty((n, len(points)))
-    for start in range(0, n, batch):
-        chosen = slice(start, start + batch)
+    errors = np.full((n, len(points)), np.nan)
+    together = [np.arange(n)] if groups is None else list(groups)
+    batches = [group[start : start + batch] for group in together for start in range(0, len(group), batch)]
+    done = 0
+    for chosen in batches:
         x = torch.from_numpy(to_pixels(images[chosen])).to(device)
         keys = torch.from_numpy(np.asarray(ids[chosen], np.int64)).to(device)
         labels = None if class_labels is None else class_labels[chosen].to(device)
@@ -133,11 +138,13 @@ def denoising_error(
             error = (found.to(torch.float64) - x.to(torch.float64)).square().mean(dim=(1, 2, 3))
             errors[chosen, k] = error.cpu().numpy()
             if on_progress is not None:
-                on_progress(start * len(points) + (k + 1) * len(x), n * len(points))
+                on_progress(done * len(points) + (k + 1) * len(x), n * len(points))
+        done += len(chosen)
     if not np.isfinite(errors).all():
         bad = [f"{s:.3g}" for s, column in zip(points, errors.T, strict=True) if not np.isfinite(column).all()]
         raise DataError(f"the denoising error is not finite at level {', '.join(bad)}: the model has diverged")
-    mean, stderr = _summary(errors)
+    rows = errors.astype(np.float32)
+    mean, stderr = _summary(rows)
     return DenoisingError(
         levels=points,
         mean=mean,
@@ -145,8 +152,8 @@ def denoising_error(
         n=n,
         dim=math.prod(images.shape[1:]),
         seed=seed,
-        images=_images_hash(images, ids),
-        per_image=errors.astype(np.float32),
+        images=images_hash(images, ids),
+        per_image=rows,
     )
 
 
@@ -157,7 +164,8 @@ def _summary(errors: npt.NDArray[np.floating]) -> tuple[tuple[float, ...], tuple
     return tuple(rows.mean(axis=0).tolist()), tuple(stderr.tolist())
 
 
-def _images_hash(images: npt.NDArray[Any], ids: npt.NDArray[np.int64]) -> str:
+def images_hash(images: npt.NDArray[Any], ids: npt.NDArray[np.int64]) -> str:
+    """8 hex digits of images and their ids, as `DenoisingError.images` has them."""
     digest = hashlib.sha256(f"{images.shape} {images.dtype.str}\n".encode())
     digest.update(np.ascontiguousarray(images).data)
     digest.update(np.ascontiguousarray(ids, dtype=np.int64).data)

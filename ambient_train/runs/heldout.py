@@ -11,7 +11,7 @@ that is continued has the same candidates as one that was long from the start.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,6 +29,7 @@ from ambient_train.evaluation.denoising import (
     DenoisingError,
     denoising_error,
     halves,
+    images_hash,
     log_levels,
     quick_part,
     total_nats,
@@ -115,9 +116,21 @@ class HeldOut:
         images = None if self.config.one_step else self.clean
         if images is None:
             return None
-        if half and self.criterion == "denoise":
-            images = images.subset(halves(images.ids, self.evaluation.seed)[1])
-        return self._measure(network, images, self.levels, device)
+        if self.criterion != "denoise":
+            return self._measure(network, images, self.levels, device)
+        both = halves(images.ids, self.evaluation.seed)
+        if half:
+            return self._measure(network, images.subset(both[1]), self.levels, device)
+        return self._measure(network, images, self.levels, device, groups=both)
+
+    def half_of(self, error: DenoisingError | None) -> DenoisingError | None:
+        """What `error` with `half` would measure again of the same network, out of what it found without."""
+        if error is None or self.criterion != "denoise":
+            return error
+        assert self.clean is not None
+        chosen = halves(self.clean.ids, self.evaluation.seed)[1]
+        alone = self.clean.subset(chosen)
+        return replace(error.part(chosen), images=images_hash(alone.images, alone.ids))
 
     def quick(self, network: EDMPrecond, device: torch.device) -> float | None:
         """The number by which candidates are compared, smaller is better; None where nothing can be measured."""
@@ -133,7 +146,12 @@ class HeldOut:
         return None
 
     def _measure(
-        self, network: EDMPrecond, images: ImageSet, levels: Sequence[float], device: torch.device
+        self,
+        network: EDMPrecond,
+        images: ImageSet,
+        levels: Sequence[float],
+        device: torch.device,
+        groups: Sequence[np.ndarray] | None = None,
     ) -> DenoisingError:
         labels = None
         if network.label_dim:
@@ -150,6 +168,7 @@ class HeldOut:
                 levels,
                 seed=self.evaluation.seed,
                 class_labels=labels,
+                groups=groups,
                 device=device,
             )
         finally:

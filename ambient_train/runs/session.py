@@ -352,19 +352,21 @@ class Session:
         arrives in a single process, at the next batch of images in a group.
         """
         saved = f"training is saved at {self.state.nimg:,} images in {self.directory.path}"
-        best = self.state.best
+        best, begun = self.state.best, time.monotonic()
         none: list[Record] | None = None if self._distances_at(target) else []
-        records = self._judged(target, saved, "last", none)
+        records, error = self._judged(target, saved, "last", none)
         if best is not None:
             if best[0] == self.state.nimg:
-                records += self._judged(target, saved, HELDOUT_BEST, records)
+                error = self.heldout.half_of(error)
+                again = self.world.by_leader(lambda: self._plain(None, target, HELDOUT_BEST, error, records))
+                records += [Record.from_dict(r) for r in again]
             else:
                 records += self._taken_over(best[0], target) or self._judge_checkpoint(best[0], target, saved, none)
 
         def keep() -> None:
             elapsed = time.monotonic() - self.started
             self.directory.add_scores(self.config, self.evaluation, target, records, elapsed)
-            self.directory.log(f"scored at {self.state.nimg}")
+            self.directory.log(f"scored at {self.state.nimg} in {time.monotonic() - begun:.1f} s")
 
         self.world.by_leader(keep)
         return records
@@ -412,12 +414,14 @@ class Session:
         groups = self.world.share_tensors(found[0].groups if found else None)
         self.state.restore(Checkpoint(groups, meta))
         try:
-            return self._judged(target, saved, HELDOUT_BEST, known)
+            return self._judged(target, saved, HELDOUT_BEST, known)[0]
         finally:
             self.state.restore(now)
 
-    def _judged(self, target: int, saved: str, rule: str, known: list[Record] | None) -> list[Record]:
-        """Records of the weights at hand under a checkpoint rule.
+    def _judged(
+        self, target: int, saved: str, rule: str, known: list[Record] | None
+    ) -> tuple[list[Record], DenoisingError | None]:
+        """Records of the weights at hand under a checkpoint rule, and on the leader their denoising error.
 
         known: distances of the same weights under another rule, empty where none are wanted; None: to be measured.
         """
@@ -430,9 +434,13 @@ class Session:
 
             def judge() -> list[dict[str, Any]]:
                 with self.stop.at_once(saved):
-                    return [r.to_dict() for r in self._judge(generated, target, rule, denoised, known)]
+                    return self._plain(generated, target, rule, denoised, known)
 
-            return [Record.from_dict(r) for r in self.world.by_leader(judge)]
+            return [Record.from_dict(r) for r in self.world.by_leader(judge)], denoised
+
+    def _plain(self, *judged: Any) -> list[dict[str, Any]]:
+        """`_judge` as JSON."""
+        return [r.to_dict() for r in self._judge(*judged)]
 
     def _generate(self, saved: str) -> np.ndarray:
         """All images of the evaluation on the leader, uint8 [n, C, H, W]; image k is a function of seed k."""

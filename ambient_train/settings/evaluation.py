@@ -50,7 +50,7 @@ class EvalConfig(Checked):
         ("fd", "kid"), "Distances, several times: fd, kid, is", flag="--metric", panel=_PANEL
     )
     denoise: int = option(
-        2000,
+        1000,
         "Held-out clean images on which the denoising error is measured, level by level; 0 = none",
         at_least=0,
         flag="--n-denoise",

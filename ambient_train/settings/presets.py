@@ -13,7 +13,9 @@ from ambient_train.settings.edm_presets import EDM_PRESETS
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """purpose: what it is for, in a line. train: by the keys of `TrainConfig`; sampler: by those of `SamplerConfig`;
-    duration in images. shape: (C, H, W) of the images that it is made for. parameters: of its network on such images.
+    duration in images. n_eval: images generated for a score, so few that all scores take about a tenth of the time of a
+    training of that duration (`runs.scoring_work`). shape: (C, H, W) of the images that it is made for. parameters: of
+    its network on such images.
     """
 
     purpose: str
@@ -51,7 +53,7 @@ PRESETS: dict[str, Preset] = {
         train=_TRAIN_8X8,
         sampler=_SAMPLER_8X8,
         duration_nimg=65_536,
-        n_eval=2_000,
+        n_eval=500,
     ),
     "fashion": Preset(
         purpose="experiments: Fashion-MNIST at 8x8, minutes on a CPU",
@@ -60,7 +62,7 @@ PRESETS: dict[str, Preset] = {
         train={**_TRAIN_8X8, "resolution": 8},
         sampler=_SAMPLER_8X8,
         duration_nimg=200_000,
-        n_eval=5_000,
+        n_eval=1_000,
     ),
     "small": Preset(
         purpose="your own images at 16 to 32 pixels: hours on a CPU (the default)",

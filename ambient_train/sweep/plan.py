@@ -7,7 +7,6 @@ that of a published run of the same network.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,10 +18,10 @@ import numpy as np
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.plain_text import duration_text
 from ambient_train.data.load import ImageSet
-from ambient_train.diffusion.sampler_settings import evaluations
 from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.precision import absent as absent_here
 from ambient_train.runs.resolve import Job, resolve
+from ambient_train.runs.scoring_work import SHARE, scoring_work
 from ambient_train.sweep.grid import SweepCell, read_grid
 from ambient_train.sweep.pool import resolve_cell
 from ambient_train.tasks.show import short
@@ -33,7 +32,8 @@ from ambient_train.training.world import choose_device
 @dataclass(frozen=True)
 class PlanRow:
     """One cell with all its seeds. data: `here`, or `stated` where only its size is known. hours: of one device of
-    this machine, None where it was not measured. reference_gpu_hours: from a published time, None where none fits."""
+    this machine, None where it was not measured; scoring_share: how much of them its scores take at most.
+    reference_gpu_hours: from a published time, None where none fits."""
 
     cell: str
     seeds: int
@@ -45,6 +45,7 @@ class PlanRow:
     parameters: int
     data: str
     hours: float | None
+    scoring_share: float | None
     reference_gpu_hours: float | None
 
 
@@ -88,6 +89,7 @@ class Plan:
         }
         if any(r.hours is not None for r in self.rows):
             columns["time here"] = lambda r: "?" if r.hours is None else duration_text(r.hours * 3600)
+            columns["scores"] = lambda r: "?" if r.scoring_share is None else f"{r.scoring_share:.0%}"
         if self.reference:
             columns["GPU h"] = lambda r: "?" if r.reference_gpu_hours is None else f"{r.reference_gpu_hours:,.0f}"
         for name in columns:
@@ -97,10 +99,7 @@ class Plan:
             )
         for r in self.rows:
             table.add_row(*(value(r) for value in columns.values()))
-        console = Console()
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console = Console(width=120)
-        console.print(table)
+        Console().print(table)
         total = f"{sum(r.seeds for r in self.rows)} trainings"
         if all(r.hours is not None for r in self.rows):
             total += f", {duration_text(sum(r.hours or 0.0 for r in self.rows) * 3600)} of {self.unit}"
@@ -168,9 +167,8 @@ def plan_grid(path: Path) -> Plan:
         one_thread_for_small(config.arch, device)
         if absent or (absent := absent_here(config.precision, device)):
             notes.append(f"not measured here: {absent}")
-        generated = len(schedule.scored) * job.evaluation.n
-        passes = generated * evaluations(job.evaluation.sampler)
-        hours = None
+        work = scoring_work(job, clean=job.evaluation.denoise if isinstance(source, _StatedImages) else None)
+        hours = share = None
         alike = (config.arch, dict(config.network), job.shape, job.label_dim)
         key = str((*alike, config.batch, config.precision, config.augment))
         if key not in sizes:
@@ -179,7 +177,8 @@ def plan_grid(path: Path) -> Plan:
             if key not in costs:
                 costs[key] = measure(config, job.training_set(), job.label_dim, device)
             seconds = schedule.duration_nimg / costs[key].train_img_per_s
-            hours = (seconds + passes / costs[key].evaluations_per_s) * seeds[name] / 3600
+            hours = (seconds + work.evaluations / costs[key].evaluations_per_s) * seeds[name] / 3600
+            share = work.share(seconds, costs[key].evaluations_per_s)
         published = reference_time(config, source.resolution)
         if published:
             sources.append(f"{published.source} ({published.gpu}-hours)")
@@ -191,12 +190,18 @@ def plan_grid(path: Path) -> Plan:
                 config.n_noisy,
                 config.sigma_n if config.n_noisy else 0.0,
                 schedule.duration_nimg * seeds[name],
-                generated * seeds[name],
+                work.generated * seeds[name],
                 sizes[key],
                 "stated" if isinstance(source, _StatedImages) else "here",
                 hours,
-                None if published is None else published.hours(schedule.duration_nimg, passes) * seeds[name],
+                share,
+                None if published is None else published.hours(schedule.duration_nimg, work.evaluations) * seeds[name],
             )
+        )
+    if (most := max((r.scoring_share or 0.0 for r in rows), default=0.0)) > 2 * SHARE:
+        notes.append(
+            f"scores take up to {most:.0%} of a training's time: a smaller `n` or `denoise`, or "
+            '`generate_at = "end"`, in `evaluation` shortens them'
         )
     unit = "one GPU of this machine" if device.type == "cuda" else "one CPU thread of this machine"
     return Plan(grid.name, rows, unit, "; ".join(dict.fromkeys(sources)), list(dict.fromkeys(notes)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ambient_theory.shared.plain_text import duration_text
-from ambient_train.diffusion.sampler_settings import evaluations
 from ambient_train.runs.resolve import Job
+from ambient_train.runs.scoring_work import scoring_work
+from ambient_train.settings.run_options import Schedule
 from ambient_train.training.batches import relative_cost
 from ambient_train.training.cost import StepCost, count_parameters, measure
 from ambient_train.training.world import World
@@ -35,21 +37,22 @@ def forecast(job: Job, cost: StepCost, *, score: bool = True) -> str | None:
     """
     rate = cost.train_img_per_s / relative_cost(job.config, job.training_set())
     duration, evaluation = job.schedule.duration_nimg, job.evaluation
-    image_s = evaluations(evaluation.sampler) / cost.evaluations_per_s
-    points = len(job.schedule.scored) if evaluation.generate_at == "every" else 1
-    train_s, score_s = duration / rate, points * evaluation.n * image_s if score else 0.0
+    work, pass_s = scoring_work(job), 1 / cost.evaluations_per_s
+    train_s, score_s = duration / rate, work.evaluations * pass_s if score else 0.0
     if train_s + score_s <= LONG_S:
         return None
     said = f"training on {duration:,} images takes about {duration_text(train_s)} here ({rate:.3g} img/s)"
     flags, left = [], AIM_S
     if score:
-        said += f", scoring {points * evaluation.n:,} generated ones about {duration_text(score_s)}"
+        said += f", scoring (up to {work.generated:,} generated ones) about {duration_text(score_s)}"
+        soon = scoring_work(replace(job, schedule=Schedule(duration_nimg=max(_round(AIM_S * rate), 1))))
+        image_s = soon.generate / evaluation.n * pass_s  # of one seed, by every rule that chooses a checkpoint
         n = evaluation.n if evaluation.n * image_s <= AIM_S / 3 else _round(AIM_S / 3 / image_s)
         if n < FEWEST:
             flags.append("--no-score")
         else:
             flags += [f"--n-eval {n}"] if n < evaluation.n else []
-            left -= n * image_s
+            left -= n * image_s + (soon.denoise + soon.compare) * pass_s
     fewest = job.config.batch * 50
     flags.insert(0, f"--duration {max(_round(left * rate), fewest)}")
     if left * rate < fewest:

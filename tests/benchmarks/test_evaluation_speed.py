@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ambient_train.evaluation.features import get_extractor
 from ambient_train.evaluation.frechet import FrechetReference, jackknife_frechet
 from ambient_train.evaluation.kernel import kernel_distance
 from ambient_train.evaluation.memorisation import nearest_two
 from ambient_train.evaluation.statistics import FeatureStatistics, GroupedStatistics, RunningStatistics
+from ambient_train.runs.resolve import resolve
+from ambient_train.runs.scoring_work import scoring_work
+from ambient_train.settings.layers import settings_from
+from ambient_train.training.cost import measure
 
 
 @pytest.mark.parametrize("name", ["pixels", "smallcnn"])
@@ -55,3 +60,15 @@ def test_nearest_of_sixty_thousand_for_two_thousand_images(benchmark):
     x, y = rng.normal(size=(2000, 64)).astype(np.float32), rng.normal(size=(60_000, 64)).astype(np.float32)
     distances, _ = benchmark.pedantic(nearest_two, (x, y), rounds=2, warmup_rounds=0)
     assert distances.shape == (2000, 2)
+
+
+@pytest.mark.parametrize(("data", "preset"), [("digits", "digits"), ("photos32", "small")])
+def test_scores_of_a_preset_beside_its_training(benchmark, data, preset):
+    """Share of a training's time that its scores take at most (see `scoring_work`), by the rates of this machine."""
+    job = resolve(settings_from({"data": data, "preset": preset}))
+    mixture, device = job.training_set(), torch.device("cpu")
+    cost = benchmark.pedantic(measure, (job.config, mixture, 0, device), rounds=3, warmup_rounds=1)
+    share = scoring_work(job).share(job.schedule.duration_nimg / cost.train_img_per_s, cost.evaluations_per_s)
+    benchmark.extra_info["scoring_share"] = share
+    benchmark.extra_info["trained_over_evaluated"] = cost.evaluations_per_s / cost.train_img_per_s
+    assert 0 < share < 1

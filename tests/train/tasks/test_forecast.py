@@ -14,6 +14,7 @@ from PIL import Image
 
 from ambient_train.diffusion.sampler_settings import OneStep, SamplerConfig, evaluations
 from ambient_train.runs.resolve import Job, resolve
+from ambient_train.runs.scoring_work import scoring_work
 from ambient_train.settings.layers import settings_from
 from ambient_train.settings.run_options import Schedule
 from ambient_train.tasks import forecast as module
@@ -31,7 +32,9 @@ def cost(train: float, passes: float) -> StepCost:
 
 
 def seconds(job: Job, at: StepCost, duration: int, n: int) -> float:
-    return duration / at.train_img_per_s + n * evaluations(job.evaluation.sampler) / at.evaluations_per_s
+    short = Schedule(duration_nimg=duration)
+    work = scoring_work(replace(job, schedule=short, evaluation=replace(job.evaluation, n=n)))
+    return duration / at.train_img_per_s + work.evaluations / at.evaluations_per_s
 
 
 def test_what_ends_within_a_quarter_of_an_hour_needs_no_words() -> None:
@@ -60,7 +63,7 @@ def test_where_nothing_ends_in_ten_minutes_smaller_images_are_named() -> None:
 
 def test_scores_that_are_not_wanted_are_not_counted() -> None:
     job, at = job_of(20_000, n=20_000), cost(100.0, 100.0)
-    assert "scoring 20,000" in str(forecast(job, at))
+    assert "scoring (up to 40,000 generated ones)" in str(forecast(job, at))  # the last and the held-out best
     assert forecast(job, at, score=False) is None
 
 
