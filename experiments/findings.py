@@ -4,10 +4,11 @@
     python experiments/findings.py a.jsonl b.jsonl --out page.md
 
 Every number on the page comes from the records given; the same records give the same bytes. Questions: is a mixture as
-good as the paper says, and at which compute; what is a noisy image worth by level; which law survives; do the two
-hypotheses hold (H1: at the held-out best the worth is V/(V + v) above the noise and nothing below; H2: at fixed compute
-noisy images multiply the clean ones below the noise by a factor that saturates); does the worth move with compute,
-network, resolution and data; how well were left-out cells predicted; where does it all fail.
+good as the paper says, and at which compute; what is a noisy image worth by level, and beside what is there already;
+which law survives; do the two hypotheses hold (H1: at the held-out best the worth is V/(V + v) above the noise and
+nothing below; H2: at fixed compute noisy images multiply the clean ones below the noise by a factor that saturates);
+does the worth move with compute, network, resolution and data; how well were left-out cells predicted; where does it
+all fail.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
+from ambient_theory.compare.by_level.beside import ABOVE, ALL
 from ambient_theory.compare.by_level.findings import LevelFindings, analyse_levels, told_and_untold
 from ambient_theory.compare.by_level.goods import ADDITIVE, FREE, NOTHING_BELOW, ONE, TWO
 from ambient_theory.compare.by_level.judgement import FORMULA, Judgement
 from ambient_theory.compare.by_level.unseen import Unseen
 from ambient_theory.compare.by_level.verdicts import Verdict
-from ambient_theory.compare.by_level.words import TOLD_COLUMNS, told_row, worth_text
+from ambient_theory.compare.by_level.words import BESIDE_COLUMNS, TOLD_COLUMNS, beside_rows, told_row, worth_text
 from ambient_theory.compare.cells.grouping import group_records
 from ambient_theory.compare.cells.tables import Group, MeasuredCell, table_of
 from ambient_theory.compare.scores.analysis import GroupAnalysis, analyse_group
@@ -44,6 +46,8 @@ LAWS = ((ONE, TWO), (NOTHING_BELOW, TWO), (ADDITIVE, TWO), (FORMULA, FREE))
 """Which law is tested as a case of which."""
 BAR_DENOISE, BAR_FD = 0.05, 0.10
 """Median held-out error that a law should reach."""
+BAR_PRICE = 1.6
+"""Upper over lower end of an interval by which a price counts as known."""
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -57,16 +61,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def versus(group: Group, mix: MeasuredCell, other: MeasuredCell | None) -> str:
-    """`1.32 (better)`: the score of another cell, and how the mixture stands to it by Student's t at 5 %, the scatter
-    over seeds pooled over the group."""
+    """`1.32 (better)`: the score of another cell, and how the mixture stands to it by Student's t at 5 %, with seeds
+    as blocks and their scatter pooled over the group."""
     if other is None:
         return "–"
     pooled = table_of(group, group.cells)
     text = number(float(group.back(np.mean(group.transform(other.values)))))
     if not pooled.dof:
         return f"{text} (one seed)"
-    gap = float(np.mean(group.transform(other.values)) - np.mean(group.transform(mix.values)))
-    error = math.sqrt(pooled.variance * (1 / len(mix.values) + 1 / len(other.values)))
+    ours, its = group.cells.index(mix), group.cells.index(other)
+    gap = float(pooled.y[its] - pooled.y[ours])
+    error = math.sqrt(pooled.variance * (1 / pooled.seeds[ours] + 1 / pooled.seeds[its]))
     limit = float(special.stdtrit(pooled.dof, 0.975)) * error
     return f"{text} ({'not certain' if abs(gap) <= limit else 'mix better' if gap > 0 else 'mix worse'})"
 
@@ -169,6 +174,30 @@ def width(j: Judgement) -> str:
     if c is None or not c.low or c.high is None or math.isinf(c.high) or j.undetermined:
         return "–"
     return f"{c.high / c.low:.2f}"
+
+
+def beside_section(found: Sequence[LevelFindings]) -> list[str]:
+    """Every mixture by itself: no law, and so nothing that misfits."""
+    out = ["## What is a noisy image worth beside what is there already?\n"]
+    if not found:
+        return [*out, "Missing: see above.\n"]
+    out.append(
+        "Of each mixture by itself, in nats of the held-out denoising error: the number of clean images that do as "
+        "well, read on the curve of the clean-only models, and the mean worth of its noisy images in clean ones. "
+        "Nothing is said here of other mixtures.\n"
+    )
+    parts = []
+    for f in found:
+        parts.append(f"**{f.table.key.label()}**.\n")
+        for part in (ALL, ABOVE):
+            chosen = [b for b in f.beside if b.part == part]
+            levels = sorted({b.cell.sigma_n or 0.0 for b in chosen})
+            sharp = [s for s in levels if any(b.cell.sigma_n == s and b.width <= BAR_PRICE for b in chosen)]
+            named = ", ".join(f"{s:g}" for s in sharp) or "none"
+            parts.append(f"*{part.capitalize()}*: prices known to a factor of {BAR_PRICE:g} at σ {named} "
+                         f"({len(sharp)} of {len(levels)} noise levels).\n")  # fmt: skip
+        parts.append(table(BESIDE_COLUMNS, beside_rows(f.beside)))
+    return [*out, *parts]
 
 
 def law_section(found: Sequence[LevelFindings]) -> list[str]:
@@ -349,7 +378,7 @@ def page(records: Sequence[Record], files: Sequence[str]) -> str:
         f"of {len(trainings):,} trainings. Intervals are at 95 %, from the scatter over training seeds.\n"
     )
     parts += mix_section(groups)
-    parts += worth_section(found) + law_section(found)
+    parts += worth_section(found) + beside_section(found) + law_section(found)
     parts += ["## The hypotheses\n", *first_hypothesis(found), *second_hypothesis(found)]
     parts += moves_section(found) + told_section(found) + unseen_section(found) + score_section(scored)
     lines = failures(found, problems)

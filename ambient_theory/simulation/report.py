@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ambient_theory.bounds.laws import laws_for_atoms
+from ambient_theory.shared.wide_tables import parts_that_fit
 from ambient_theory.simulation.calibration import Calibration
 from ambient_theory.simulation.cells import COLUMNS
 from ambient_theory.simulation.collapse import Collapse
@@ -159,7 +160,8 @@ def _error_tables(rows: Sequence[Row]) -> list[Table]:
         worst = max((r["w1_se"] / r["w1_mean"] for r in group if r["w1_mean"] > 0), default=0.0)
         title = f"W1, {key[0]}, k = {key[1]}, d = {key[2]} (standard errors up to {100 * worst:.1g} %)"
         cells = {(r["n"], r["mix"], r["estimator"], r["weights"]): r for r in group}
-        for part in _that_fit(columns):
+        widths = [max(8, *map(len, _heading(*column))) for column in columns]
+        for part in parts_that_fit(columns, widths, 70):
             table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
             table.add_column("n", justify="right", no_wrap=True)
             for column in part:
@@ -173,20 +175,6 @@ def _error_tables(rows: Sequence[Row]) -> list[Table]:
 
 def _heading(mix: str, estimator: str, weights: str) -> tuple[str, str]:
     return mix, estimator + ("" if weights == "-" else f"/{weights}")
-
-
-def _that_fit(columns: Sequence[tuple[str, str, str]], width: int = 70) -> list[list[tuple[str, str, str]]]:
-    """The columns in parts whose headings, with three spaces between them, take at most `width` characters."""
-    parts: list[list[tuple[str, str, str]]] = [[]]
-    used = 0
-    for column in columns:
-        wide = max(8, *map(len, _heading(*column))) + 3
-        if parts[-1] and used + wide > width:
-            parts.append([])
-            used = 0
-        parts[-1].append(column)
-        used += wide
-    return parts
 
 
 def _slope_tables(slopes: Sequence[Slope]) -> list[Table]:

@@ -125,9 +125,7 @@ class WorthAnswer:
         return None if found is None else {**found.details, "sentence": found.sentence}
 
     def show(self) -> None:
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Console
-        from rich.table import Table
+        from ambient_theory.shared.wide_tables import print_table
 
         for sigma in self.sigmas:
             for sentence in self.headline(sigma):
@@ -135,12 +133,7 @@ class WorthAnswer:
             if sigma in self.purchases:
                 print(self.purchases[sigma].sentence)
             for worth in list(self.worths.get(sigma, ()))[:1]:
-                table = Table(title=f"by level, σ {sigma:g}, {worth.rule}", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-                for name in worth.columns:
-                    table.add_column(name)
-                for row in worth.rows:
-                    table.add_row(*row)
-                Console(width=110).print(table)
+                print_table(f"By level, σ {sigma:g}, {worth.rule}", worth.columns, worth.rows, keys=1)
         print(self.caveat())
         for note in self.notes:
             print(note)

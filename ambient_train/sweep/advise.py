@@ -42,20 +42,17 @@ class NextCells:
         }
 
     def show(self) -> None:
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Console
-        from rich.table import Table
+        from ambient_theory.shared.wide_tables import print_table
 
         print(f"{self.records:,} records; {self.advice.sentence}")
         if self.advice.factor is not None:
             print(f"predicted interval of the price now: {factor_text(self.advice.factor)}")
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name in ("", "clean", "noisy", "seed", "why", "then predicted"):
-            table.add_column(name, justify="left" if name == "why" else "right")
+        rows = []
         for k, (step, seed) in enumerate(zip(self.advice.steps, self.seeds, strict=True), 1):
             m = step.mixture
-            table.add_row(str(k), f"{m.n_clean:,}", f"{m.n_noisy:,}", str(seed), step.why, factor_text(step.factor))
-        Console(width=100).print(table)
+            numbers = [str(k), f"{m.n_clean:,}", f"{m.n_noisy:,}", str(seed)]
+            rows.append([*numbers, step.why, factor_text(step.factor)])
+        print_table("What to train next", ["", "clean", "noisy", "seed", "why", "then predicted"], rows, right=range(4))
         print(f"ambient sweep run {self.grid}" if self.grid else "no cell is left that would help")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -159,41 +157,31 @@ def table_csv(summaries: list[Summary]) -> str:
 
 def show_summaries(summaries: list[Summary], reference: str = "heldout-clean", metric: str = "fd") -> None:
     """The table people read: cells in rows, mean +- standard error over seeds for each duration and extractor."""
-    from rich.console import Console
-    from rich.table import Table
+    from ambient_theory.shared.wide_tables import print_table
 
     last = [s for s in summaries if s.metric == metric and s.checkpoint == "last"]
     chosen = [s for s in last if s.reference == reference] or last
     columns = list(dict.fromkeys((s.extractor, s.duration_nimg) for s in chosen))
-    table = Table(title=f"Frechet distance against {reference} images, mean +- standard error over seeds")
-    table.add_column("cell", no_wrap=True)
-    table.add_column("clean + noisy", justify="right")
-    table.add_column("seeds", justify="right")
-    for extractor, nimg in columns:
-        table.add_column(f"{extractor.split(':')[0]}\n{nimg:,} img", justify="right")
     memory_extractors = list(dict.fromkeys(e for e, _ in columns))
-    for extractor in memory_extractors:
-        table.add_column(f"clean images\nrepeated,\n{extractor.split(':')[0]}", justify="right")
+    headings = ["cell", "clean\n+ noisy", "seeds"]
+    headings += [f"{extractor.split(':')[0]}\n{nimg:,} img" for extractor, nimg in columns]
+    headings += [f"repeated\nclean,\n{extractor.split(':')[0]}" for extractor in memory_extractors]
+    table = []
     rows: dict[str, dict[tuple[str, int], Summary]] = {}
     for s in chosen:
         rows.setdefault(s.cell, {})[s.extractor, s.duration_nimg] = s
     for cell, values in rows.items():
         first = next(iter(values.values()))
-        table.add_row(
-            cell,
-            f"{first.n_clean:,} + {first.n_noisy:,}",
-            str(first.seeds),
-            *(_number(values.get(c)) for c in columns),
-            *(
-                next(
-                    (f"{v.memorisation_floor:.3g}" for k, v in values.items() if k[0] == e and v.memorisation_floor), ""
-                )
-                for e in memory_extractors
-            ),
-        )
-    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 132).print(table)
-    floors = {s.extractor.split(":")[0]: s.floor for s in chosen if s.floor is not None}
-    found = ", ".join(f"{k} {v:.3g}" for k, v in floors.items())
+        floors = [
+            next((f"{v.memorisation_floor:.3g}" for k, v in values.items() if k[0] == e and v.memorisation_floor), "")
+            for e in memory_extractors
+        ]
+        amounts = f"{first.n_clean:,}\n+ {first.n_noisy:,}"
+        table.append([cell, amounts, str(first.seeds), *(_number(values.get(c)) for c in columns), *floors])
+    title = f"Frechet distance to {reference} images, mean +- standard error over seeds"
+    print_table(title, headings, table, keys=3, right=range(1, len(headings)))
+    real = {s.extractor.split(":")[0]: s.floor for s in chosen if s.floor is not None}
+    found = ", ".join(f"{k} {v:.3g}" for k, v in real.items())
     say(f"score of as many clean images (drawn with replacement where there are fewer): {found}")
 
 

@@ -10,10 +10,10 @@ Its interval inverts the test of `y = f(x)` (Fieller 1954, for a curve in place 
 
     (y - f(x))^2 <= t^2 s^2 (1/S_mix + sum_k w_k(x)^2 / S_k),
 
-w_k(x) the weights of linear interpolation between the neighbouring clean sizes, S the numbers of seeds, s^2 the
-variance of one seed at that level, pooled over cells. Where the set reaches the smallest or the largest clean-only
-size, nothing is known beyond it: the end is 0 or infinite. A mixture whose error lies outside the curve has no
-estimate, only the end that the data do give: nothing is extrapolated.
+w_k(x) the weights of linear interpolation between the neighbouring clean sizes, S the numbers of replicates, s^2 the
+variance of one model at that level beside its seed's common part, pooled over cells (`compare.cells.blocks`). Where the
+set reaches the smallest or the largest clean-only size, nothing is known beyond it: the end is 0 or infinite. A mixture
+whose error lies outside the curve has no estimate, only the end that the data do give: nothing is extrapolated.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class CleanCurve:
         chord = float((self.y[k] - self.y[k - 1]) / (self.x[k] - self.x[k - 1]))
         return at if abs(at) > 0.05 * abs(chord) else chord
 
-    def interval(self, y: float, seeds: int, variance: float, quantile: float) -> tuple[float, float]:
+    def interval(self, y: float, seeds: float, variance: float, quantile: float) -> tuple[float, float]:
         """The x whose f(x) differs from y by no more than chance; -inf, inf where that reaches an end of the curve."""
         grid = self.grid
         f, spread = self.on_grid
@@ -192,11 +192,8 @@ def clean_curve(table: LevelTable, level: int) -> CleanCurve:
     """The clean-only curve at the `level`-th level. Raises DataError with fewer than two sizes."""
     check_priceable(table)
     cells = table.clean
-    return CleanCurve.of(
-        np.log([float(c.n_clean) for c in cells]),
-        np.array([c.log_error[:, level].mean() for c in cells]),
-        np.array([float(len(c.seeds)) for c in cells]),
-    )
+    log_error, replicates = table.means(cells)
+    return CleanCurve.of(np.log([float(c.n_clean) for c in cells]), log_error[:, level], replicates)
 
 
 def bands(table: LevelTable, confidence: float = 0.95) -> Bands:
@@ -209,17 +206,18 @@ def bands(table: LevelTable, confidence: float = 0.95) -> Bands:
     curves = [clean_curve(table, k) for k in range(len(table.levels))]
     scatter = table.scatter
     quantile = float(special.stdtrit(scatter.dof, 0.5 + confidence / 2)) if scatter.dof else math.nan
+    means, replicates = table.means(cells)
     found = []
     for position, cell in enumerate(cells):
         if not cell.n_noisy:
             continue
         rows, gradient = [], np.full((len(table.levels), len(cells)), np.nan)
         for k, curve in enumerate(curves):
-            y = float(cell.log_error[:, k].mean())
+            y = float(means[position, k])
             x, where = curve.invert(y)
             low = high = None
             if scatter.dof:
-                ends = curve.interval(y, len(cell.seeds), float(scatter.covariance[k, k]), quantile)
+                ends = curve.interval(y, float(replicates[position]), float(scatter.covariance[k, k]), quantile)
                 low, high = (_exp(end) for end in ends)
             n_eq = Interval(_exp(x), low, high)
             worth = n_eq.map(_worth_of(cell))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from ambient_theory.compare.by_level.bands import BELOW, BEYOND, Bands, bands
+from ambient_theory.compare.by_level.beside import Beside, beside
 from ambient_theory.compare.by_level.formula import FormulaTest, judge_formula
 from ambient_theory.compare.by_level.goods import TWO, Market, fit_laws
 from ambient_theory.compare.by_level.judgement import Judgement, judge
@@ -79,6 +81,11 @@ class LevelFindings:
         """Judgements of measured noise levels, without controls."""
         return {s: j for s, j in self.judgements.items() if j.expected is None}
 
+    @cached_property
+    def beside(self) -> list[Beside]:
+        """Every mixture by itself."""
+        return beside(self.table, self.found.confidence)
+
     def worths(self) -> list[Worths]:
         """Worth above and below each measured noise level, as `worths_of` gives it for a table that is not judged."""
         return [Worths(self.table.key, s, j.coarse, j.fine) for s, j in self.priced.items()]
@@ -103,6 +110,7 @@ class LevelFindings:
             "bands": self.found.to_dict(),
             "formula": self.formula.to_dict(),
             "noise_levels": [j.to_dict() for j in self.judgements.values()],
+            "mixtures": [b.to_dict() for b in self.beside],
             "left_out_errors": [u.to_dict() for u in self.unseen],
             "left_out_scores": {label: [u.to_dict() for u in found] for label, found in self.unseen_fd.items()},
             "moves": [w.to_dict() for w in self.moves],

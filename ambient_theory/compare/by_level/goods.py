@@ -72,7 +72,8 @@ def saturation_of(u: Any) -> Any:
 class Market:
     """The cells that price a noisy image at one sigma_n: all clean-only ones and the mixtures at that level.
 
-    error, seeds, n_clean, n_noisy: of the R cells, clean-only first; deviation, correlation: of one seed's log error.
+    error, seeds, n_clean, n_noisy: of the R cells, clean-only first, with seeds as blocks (`compare.cells.blocks`);
+    deviation, correlation: of one model's log error beside what its seed moves alike.
     noise: its kind. above: which levels exceed it, the root of its largest eigenvalue (white: sigma_n). reference: r*,
     geometric mean of the mixtures' n_noisy/n_clean.
     """
@@ -96,12 +97,13 @@ class Market:
             known = ", ".join(f"{s:g}" for s in table.noise_levels) or "none"
             raise DataError(f"{table.key.dataset}: no mixture has noise σ {sigma_n:g}; measured are {known}")
         chosen = tuple(c for c in (*table.clean, *mixtures) if cells is None or c in cells)
+        log_error, replicates = table.means(chosen)
         market = cls(
             sigma_n=sigma_n,
             levels=table.levels,
             cells=chosen,
-            error=np.exp([c.log_error.mean(axis=0) for c in chosen]).T,
-            seeds=np.array([float(len(c.seeds)) for c in chosen]),
+            error=np.exp(log_error).T,
+            seeds=replicates,
             deviation=table.scatter.deviation,
             correlation=table.scatter.correlation,
             dof=table.scatter.dof,

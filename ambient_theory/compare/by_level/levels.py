@@ -10,8 +10,9 @@ Checkpoint rules: `last` and `heldout-best` are what a training writes. `level-b
 of the durations at which a model was scored, the smallest error at each level. It is what a sampler spliced of
 checkpoints would have, and it flatters slightly: the choice is made on the images that score it.
 
-The unit of replication is the training seed: variances are those of log E over the seeds of a cell, pooled over cells,
-with their correlation between levels.
+The unit of replication is the training seed, with seeds as blocks (`compare.cells.blocks`): variances are those of
+log E of one model beside what all models of its seed have in common, pooled over cells, with their correlation between
+levels.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ambient_theory.compare.cells.blocks import Blocked, blocked
 from ambient_theory.compare.cells.grouping import level_of, method_words, same_value, without_noise
 from ambient_theory.compare.cells.tables import bartlett, is_control, mixture_words
 from ambient_theory.shared.eigenvalues import EIGENVALUES, WHITE, Eigenvalues
@@ -140,31 +142,45 @@ class LevelTable:
         return max((len(c.seeds) for c in self.cells), default=0)
 
     @cached_property
+    def blocked(self) -> Blocked:
+        """log E of all cells with seeds as blocks."""
+        return blocked([c.seeds for c in self.cells], [c.log_error for c in self.cells])
+
+    def means(self, cells: Sequence[LevelCell]) -> tuple[Floats, Floats]:
+        """Mean log errors [n, L] and replicates [n] of some of the cells, see `Blocked`."""
+        places = {id(c): k for k, c in enumerate(self.cells)}
+        chosen = [places[id(c)] for c in cells]
+        return self.blocked.mean[chosen], self.blocked.replicates[chosen]
+
+    @cached_property
     def scatter(self) -> Scatter:
-        """Covariance of one seed's log E over the levels, pooled over the cells."""
-        return Scatter.of(self.cells, len(self.levels))
+        """Of log E of one model beside what is common to all models of its seed: for comparisons of cells."""
+        return Scatter.of(self.blocked.rest, self.blocked.dof())
+
+    @cached_property
+    def whole_scatter(self) -> Scatter:
+        """Of log E of one model, its seed's common part included: for a cell by itself."""
+        rests = [c.log_error - c.log_error.mean(axis=0) for c in self.cells]
+        return Scatter.of(rests, sum(len(r) - 1 for r in rests))
 
 
 @dataclass(frozen=True, eq=False)
 class Scatter:
-    """Covariance over levels [L, L] of log E of one seed, pooled: `sum_cells sum_seeds d d' / dof`.
+    """Covariance over levels [L, L] of log E of one model, pooled: `sum d d' / dof`, d what is left of each.
 
-    dof = sum_cells (seeds - 1) is 0, and the covariance zero, from one seed a cell and where the seeds agree to the
-    last digit (copies).
+    dof is 0, and the covariance zero, from one seed a cell and where the seeds agree to the last digit (copies).
     """
 
     covariance: Floats
     dof: int
 
     @classmethod
-    def of(cls, cells: Sequence[LevelCell], levels: int) -> Scatter:
-        total, dof = np.zeros((levels, levels)), 0
-        for cell in cells:
-            rest = cell.log_error - cell.log_error.mean(axis=0)
-            total += rest.T @ rest
-            dof += len(rest) - 1
-        if not dof or np.any(np.diag(total) <= 1e-24):
-            return cls(np.zeros((levels, levels)), 0)
+    def of(cls, rests: Sequence[Floats], dof: int) -> Scatter:
+        """rests: of each cell [seeds, L]."""
+        d = np.vstack(list(rests))
+        total = d.T @ d
+        if dof < 1 or np.any(np.diag(total) <= 1e-24):
+            return cls(np.zeros_like(total), 0)
         return cls(total / dof, dof)
 
     @property

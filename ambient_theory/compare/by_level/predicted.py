@@ -308,9 +308,9 @@ def _of_cell(table: LevelTable, cell: LevelCell, rows: Sequence[Record], confide
         relative.append(float(np.mean(found)) if found else 0.0)
     images = float(special.ndtri(0.5 + confidence / 2)) * np.array(relative)
     seeds = np.zeros(len(table.levels))
-    if table.scatter.dof:
-        t = float(special.stdtrit(table.scatter.dof, 0.5 + confidence / 2))
-        seeds = t * table.scatter.deviation / math.sqrt(len(cell.seeds))
+    if table.whole_scatter.dof:
+        t = float(special.stdtrit(table.whole_scatter.dof, 0.5 + confidence / 2))
+        seeds = t * table.whole_scatter.deviation / math.sqrt(len(cell.seeds))
     how = f"{key.rule}, {key.duration_nimg:,} training images" if key.duration_nimg else key.rule
     how += f", {len(cell.seeds)} seeds" if len(cell.seeds) > 1 else ""
     error = np.exp(cell.log_error.mean(axis=0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ambient_theory.bounds.laws import law_named
+from ambient_theory.compare.by_level.beside import Beside, beside
 from ambient_theory.compare.by_level.findings import leading_tables
 from ambient_theory.compare.by_level.formula import BOUND_TERMS, Scatters
 from ambient_theory.compare.by_level.judgement import Judgement, judge
@@ -24,6 +25,7 @@ class BandAnswer:
     key: CurveKey
     judgement: Judgement
     scatters: Scatters
+    beside: tuple[Beside, ...]
 
     def __repr__(self) -> str:
         return f"BandAnswer({self.sentence()})"
@@ -60,7 +62,8 @@ class BandAnswer:
     def to_dict(self) -> dict[str, Any]:
         worth, second = self.scatters.worth(self.judgement.sigma_n, self.judgement.market.levels)
         formula = {"formula": worth.tolist(), "formula_V_second": second.tolist()}
-        return {"condition": self.key.to_dict(), **self.judgement.to_dict(), **formula}
+        mixtures = [b.to_dict() for b in self.beside]
+        return {"condition": self.key.to_dict(), **self.judgement.to_dict(), **formula, "mixtures": mixtures}
 
 
 def price_bands(
@@ -76,7 +79,8 @@ def price_bands(
     found = []
     for table in (t for t in tables if any(c.sigma_n == sigma_n for c in t.mixtures)):
         try:
-            found.append(BandAnswer(table.key, judge(table, sigma_n, confidence), Scatters.of(table)))
+            own = tuple(b for b in beside(table, confidence) if b.cell.sigma_n == sigma_n)
+            found.append(BandAnswer(table.key, judge(table, sigma_n, confidence), Scatters.of(table), own))
         except DataError as error:
             problems.append(str(error))
     if required and not found:

@@ -80,9 +80,10 @@ def unseen_errors(table: LevelTable, noise_levels: Sequence[float]) -> list[Unse
             for name, law in all_laws(market, table, SHOWN).items():
                 found = law.predict(float(left_out.n_clean), float(left_out.n_noisy))
                 predicted.setdefault(name, []).extend(found.tolist())
-                measured.setdefault(name, []).extend(np.exp(left_out.log_error.mean(axis=0)).tolist())
+                log_error, replicates = table.means([left_out])
+                measured.setdefault(name, []).extend(np.exp(log_error[0]).tolist())
                 if table.scatter.dof:
-                    spread = table.scatter.deviation / np.sqrt(len(left_out.seeds))
+                    spread = table.scatter.deviation / np.sqrt(replicates[0])
                     stderr.setdefault(name, []).extend(spread.tolist())
     return [Unseen.of(n, measured[n], predicted[n], stderr.get(n, [])) for n in SHOWN if n in measured]
 

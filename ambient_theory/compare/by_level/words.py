@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ambient_theory.compare.by_level.formula import Scatters
@@ -11,6 +12,7 @@ from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.words import number, span
 
 if TYPE_CHECKING:
+    from ambient_theory.compare.by_level.beside import Beside
     from ambient_theory.compare.by_level.findings import Told
 
 
@@ -47,6 +49,31 @@ def band_rows(judged: Judgement, scatters: Scatters) -> list[list[str]]:
                 *(number(float(t[k]), 2) for t in terms.values()),
             ]
         )
+    return rows
+
+
+BESIDE_COLUMNS = ("mixture", "levels", "seeds", "times its clean images", "worth", "price", "interval, factor")
+
+
+BESIDE_SHORT = ("clean + noisy", "levels", "times the clean", "price")
+
+
+def beside_short(found: Iterable[Beside]) -> list[list[str]]:
+    """The same in few words, at one noise level."""
+    chosen = list(found)
+    names = {b.cell.name: f"{b.cell.n_clean:,} + {b.cell.n_noisy:,}" for b in chosen}
+    return [[names[name], part, times, price] for name, part, _, times, _, price, _ in beside_rows(chosen)]
+
+
+def beside_rows(found: Iterable[Beside]) -> list[list[str]]:
+    """A line a mixture and range of levels, by noise and size."""
+    order = sorted(found, key=lambda b: (b.cell.sigma_n or 0.0, b.cell.n_clean, b.cell.n_noisy))
+    rows = []
+    for b in order:
+        harms = b.worth.high is not None and b.worth.high <= 0
+        price = "none, they do harm" if harms else span(b.worth.inverse())
+        wide = f"{b.width:.2f}" if math.isfinite(b.width) else "–"
+        rows.append([b.cell.name, b.part, str(len(b.cell.seeds)), span(b.times), span(b.worth), price, wide])
     return rows
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc, fdtrc
 
+from ambient_theory.compare.cells.blocks import blocked
 from ambient_theory.shared.replicates import replicates
 
 Floats = NDArray[np.float64]
@@ -190,9 +191,10 @@ class Group:
 class Table:
     """The cells with clean samples of one group as arrays over the R cells.
 
-    y: (R,) mean over seeds on the group's scale. seeds: (R,) numbers of seeds. variance: pooled variance of one
-    seed, `sum_cells sum_seeds (y - mean)^2 / dof`, with dof = sum (seeds - 1); NaN and 0 if every cell has one seed, or
-    if the seeds agree to the last digit (then they are copies, not replicates).
+    y: (R,) mean over seeds on the group's scale, with seeds as blocks (`compare.cells.blocks`). seeds: (R,) replicates.
+    variance: pooled variance of one model beside what its seed's models have in common, with dof degrees of freedom;
+    NaN and 0 if every cell has one seed, or if the seeds agree to the last digit (then they are copies, not
+    replicates).
     sigma_n is 0 where nothing is noisy.
     """
 
@@ -215,14 +217,15 @@ def table_of(group: Group, cells: Sequence[MeasuredCell] | None = None) -> Table
     chosen = group.price_cells if cells is None else tuple(cells)
     ys = [np.asarray(group.transform(cell.values)) for cell in chosen]
     identical = all(float(np.ptp(y)) == 0 for y in ys)
-    dof = 0 if identical else sum(len(y) - 1 for y in ys)
-    scatter = sum(float(np.sum((y - y.mean()) ** 2)) for y in ys)
+    found = blocked([cell.seeds for cell in chosen], [y[:, None] for y in ys])
+    dof = 0 if identical else max(found.dof(), 0)
+    scatter = sum(float(np.sum(rest**2)) for rest in found.rest)
     return Table(
         n_clean=np.array([c.n_clean for c in chosen], dtype=float),
         n_noisy=np.array([c.n_noisy for c in chosen], dtype=float),
         sigma_n=np.array([c.sigma_n or 0.0 for c in chosen], dtype=float),
-        y=np.array([y.mean() for y in ys], dtype=float),
-        seeds=np.array([len(y) for y in ys], dtype=float),
+        y=found.mean[:, 0],
+        seeds=found.replicates,
         variance=scatter / dof if dof else math.nan,
         dof=dof,
         names=tuple(c.name for c in chosen),

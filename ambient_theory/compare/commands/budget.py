@@ -26,9 +26,10 @@ def budget(
     """What should I buy? The mix of clean and noisy images with the least predicted error, and how sure that is."""
     price_clean, price_noisy = purse.prices()
     with starting("reading records", quiet=output.quiet):
-        from ambient_theory.compare.commands.terminal import budget_rows, print_table
+        from ambient_theory.compare.commands.terminal import budget_rows
         from ambient_theory.compare.purchase.budget import Asked, answer_budget
         from ambient_theory.shared.files import finite
+        from ambient_theory.shared.wide_tables import print_table
 
         found = load(records)
     asked = Asked(price_clean, price_noisy, purse.budget, purse.target_fd, purse.target_nats, scores.confidence)

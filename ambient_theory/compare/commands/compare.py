@@ -26,9 +26,10 @@ def compare(
 ) -> None:
     """What is a noisy image worth? Prices, fits, controls and theory from records, as one page and a table."""
     with starting("reading records", quiet=output.quiet):
-        from ambient_theory.compare.commands.terminal import overview_rows, print_table
+        from ambient_theory.compare.commands.terminal import overview_rows
         from ambient_theory.compare.page.build import build_report
         from ambient_theory.shared.files import finite
+        from ambient_theory.shared.wide_tables import print_table
 
         found = load(records, page.shipped)
     talk(f"{found.sentence()}; working out prices and figures", quiet=output.quiet)

@@ -48,8 +48,8 @@ def _price_from(
     """`price --from`: the prediction, and how the formula stood its tests."""
     with starting("loading the theory", quiet=output.quiet):
         from ambient_theory.compare.by_level.verdicts import COLUMNS, UNTESTED, formula_verdicts
-        from ambient_theory.compare.commands.terminal import print_table
         from ambient_theory.shared.files import finite
+        from ambient_theory.shared.wide_tables import print_table
 
     predicted = _predicted(asked, scores, measure, output.quiet)
     tested = formula_verdicts(load(records, shipped=True).records, scores.confidence)
@@ -58,7 +58,7 @@ def _price_from(
         return
     for sentence in predicted.sentences():
         say(sentence)
-    print_table(f"Predicted by level, σ {asked.noise():g}", predicted.columns, predicted.rows())
+    print_table(f"Predicted by level, σ {asked.noise():g}", predicted.columns, predicted.rows(), keys=1)
     if tested:
         title = "How the formula stood its test: measured worth on predicted, above the noise"
         print_table(title, COLUMNS, [v.row() for v in tested])
@@ -96,11 +96,13 @@ def _price_of_records(sigma_n: float, scores: Scores, records: list[Path] | None
     """`price`: what the records say."""
     with starting("reading records", quiet=output.quiet):
         from ambient_theory.compare.by_level.levels import DENOISE, has_levels
+        from ambient_theory.compare.by_level.words import BESIDE_SHORT, beside_short
         from ambient_theory.compare.cells.grouping import group_records, longest, select
-        from ambient_theory.compare.commands.terminal import price_rows, price_sentences, print_table
+        from ambient_theory.compare.commands.terminal import price_rows, price_sentences
         from ambient_theory.compare.scores.analysis import analyse_group, price_at
         from ambient_theory.compare.scores.published import published_prices
         from ambient_theory.shared.files import finite
+        from ambient_theory.shared.wide_tables import print_table
 
         found = load(records)
     rows = found.records
@@ -126,7 +128,8 @@ def _price_of_records(sigma_n: float, scores: Scores, records: list[Path] | None
         say(NOT_YOURS)
     for b in bands:
         say(b.sentence())
-        print_table(b.title, b.columns, b.rows())
+        print_table(b.title, b.columns, b.rows(), keys=1)
+        print_table("Each mixture by itself, in nats", BESIDE_SHORT, beside_short(b.beside))
     print_table(
         f"Price of one clean image in noisy images, σ {sigma_n:g}", ["from", "price 1/c", "how"], price_rows(prices)
     )

@@ -1,14 +1,12 @@
-"""What `compare`, `price` and `budget` print: rows of their tables, and tables no wider than the terminal."""
+"""What `compare`, `price` and `budget` print: rows of their tables, for `shared.wide_tables`."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.words import answer, between, fit_in_words, span
-from ambient_theory.shared.plain_text import printable
 
 if TYPE_CHECKING:
     from ambient_theory.compare.findings import Findings
@@ -79,20 +77,3 @@ def budget_rows(answers: Sequence[BudgetAnswer]) -> list[list[str]]:
             share = f"{m.spent_on_noisy:.0%}"
             rows.append([f"{a.sigma_n:g}", name, f"{m.n_clean:,}", f"{m.n_noisy:,}", share, error, beyond])
     return rows
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout, as wide as the terminal or `COLUMNS` (80 where neither says); what its encoding cannot hold is
-    written in words before the columns are laid out."""
-    if not rows:
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    plain = [[printable(text, sys.stdout.encoding) for text in row] for row in (columns, *rows)]
-    found = Table(title=printable(title, sys.stdout.encoding), title_justify="left")
-    for column in plain[0]:
-        found.add_column(column, overflow="fold")
-    for row in plain[1:]:
-        found.add_row(*row)
-    Console().print(found)

@@ -11,7 +11,15 @@ from ambient_theory.compare.by_level.findings import LevelFindings, Told, Worths
 from ambient_theory.compare.by_level.formula import BOUND_TERMS
 from ambient_theory.compare.by_level.judgement import FORMULA, Judgement
 from ambient_theory.compare.by_level.unseen import Unseen
-from ambient_theory.compare.by_level.words import TOLD_COLUMNS, band_columns, band_rows, told_row, worth_text
+from ambient_theory.compare.by_level.words import (
+    BESIDE_COLUMNS,
+    TOLD_COLUMNS,
+    band_columns,
+    band_rows,
+    beside_rows,
+    told_row,
+    worth_text,
+)
 from ambient_theory.compare.page import answer_figures, level_figures
 from ambient_theory.compare.page.plates import Plate, plate
 from ambient_theory.compare.scores.words import number, p_value, span, what_to_buy
@@ -183,6 +191,16 @@ def _ceiling(j: Judgement) -> str:
     return f"{number(j.ceiling)} times the clean images" if math.isfinite(j.ceiling) else "no ceiling seen"
 
 
+def beside_table(found: LevelFindings) -> Table:
+    """Every mixture by itself."""
+    caption = (
+        f"Each mixture by itself, {found.table.key.rule}: the number of clean images that do as well in nats of the "
+        "held-out denoising error, read on the curve of the clean-only models, in multiples of its own, and the mean "
+        "worth of one of its noisy images in clean ones. No law is fitted, and nothing is said of other mixtures."
+    )
+    return _table(caption, BESIDE_COLUMNS, beside_rows(found.beside))
+
+
 def law_table(found: LevelFindings) -> Table:
     rows = []
     for sigma_n, j in found.priced.items():
@@ -303,7 +321,8 @@ def goods_sections(findings: Sequence[LevelFindings], plates: dict[str, list[Pla
     for i, found in enumerate(by_dataset(findings)):
         notes = list(dict.fromkeys(p for f in found for p in (*f.problems, *_notes(f))))
         heading = f"{HEADING}, {found[0].table.key.dataset}"
-        out.append(section(f"goods-{i}", heading, [METHOD], plates.get(f"goods-{i}", []), [goods_table(found)], notes))
+        tables = [goods_table(found), beside_table(found[0])]
+        out.append(section(f"goods-{i}", heading, [METHOD], plates.get(f"goods-{i}", []), tables, notes))
     return out
 
 

@@ -124,7 +124,8 @@ def test_levels_of_one_model_are_one_curve_and_records_read_twice_count_once():
     assert len(t.cells) == 12
     assert t.levels == pytest.approx(LEVELS)
     assert t.n_seeds == 4
-    assert t.scatter.dof == 12 * 3
+    assert t.scatter.dof == 11 * 3  # twelve cells in four blocks
+    assert t.whole_scatter.dof == 12 * 3
     assert t.scatter.correlation[0, 1] > 0.3  # made with exp(-1/3) = .72
 
 

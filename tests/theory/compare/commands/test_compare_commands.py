@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -15,7 +14,6 @@ from compare_sweeps import record, sweep
 from typer.testing import CliRunner
 
 import ambient_theory
-from ambient_theory.compare.commands.terminal import print_table
 from ambient_theory.shared.files import write_sealed
 from ambient_theory.shared.records import write_records
 from cli import app
@@ -240,14 +238,3 @@ def test_price_waits_for_no_library_that_it_does_not_need(file):
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert out.stdout.strip() == "[]"
-
-
-def test_a_table_stays_straight_where_the_terminal_has_no_greek(monkeypatch: pytest.MonkeyPatch) -> None:
-    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setenv("COLUMNS", "60")
-    print_table("σ of images", ["what", "σ"], [["printed, σ 0.2", "1"], ["short", "2"]])
-    out.flush()
-    lines = out.buffer.getvalue().decode("ascii").splitlines()
-    assert "sigma 0.2" in "".join(lines)
-    assert len({len(line) for line in lines[1:]}) == 1

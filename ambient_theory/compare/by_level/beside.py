@@ -1,0 +1,116 @@
+"""What a noisy image is worth beside what is there already: every mixture by itself, over a range of levels.
+
+The errors of one model over a range of levels make one number, its part of the likelihood bound (nats),
+
+    Q = sum_k w_k E(s_k),        w the quadrature of `int E s^-3 ds`        (levels in the range alone),
+
+and the clean-only models a curve log Q(log n). On it a mixture's Q is read as a number of clean images, n_eq, with an
+interval that inverts the test of equality (Fieller 1954; see `by_level.bands`, whose curve and intervals these are):
+
+    worth of one noisy image = (n_eq - n_clean) / n_noisy        (clean images).
+
+No law says here how worths of different mixtures are related, so none can misfit and widen the intervals; and nothing
+is said of mixtures that were not trained. Scatter is that over seeds, with seeds as blocks (`compare.cells.blocks`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from ambient_theory.compare.by_level.bands import INSIDE, CleanCurve
+from ambient_theory.compare.by_level.levels import LevelCell, LevelTable, check_priceable, nats_quadrature
+from ambient_theory.compare.cells.blocks import blocked
+from ambient_theory.compare.fitting.fits import Interval
+
+ALL, ABOVE = "all levels", "above the noise"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One mixture over the levels of `part`. equivalent: n_eq. worth: of one noisy image; without ends from one seed a
+    cell, infinite or 0 where the clean-only curve says no more."""
+
+    cell: LevelCell
+    part: str
+    equivalent: Interval
+    worth: Interval
+
+    @property
+    def times(self) -> Interval:
+        """n_eq / n_clean: as if the clean images were so many times more."""
+        return self.equivalent.map(lambda n: n / self.cell.n_clean)
+
+    @property
+    def width(self) -> float:
+        """Upper over lower end of the interval of the worth, and of the price 1/worth; infinite where one is open."""
+        low, high = self.worth.low, self.worth.high
+        return high / low if low is not None and high is not None and low > 0 else math.inf
+
+    def to_dict(self) -> dict[str, Any]:
+        c = self.cell
+        return {
+            "cell": c.name,
+            "n_clean": c.n_clean,
+            "n_noisy": c.n_noisy,
+            "sigma_n": c.sigma_n,
+            "seeds": len(c.seeds),
+            "levels": self.part,
+            "equivalent_clean": self.equivalent.to_list(),
+            "worth": self.worth.to_list(),
+        }
+
+
+def beside(table: LevelTable, confidence: float = 0.95) -> list[Beside]:
+    """Every mixture but controls over all levels, then over those above its noise.
+
+    Raises DataError where the table prices nothing (see `check_priceable`).
+    """
+    check_priceable(table)
+    found = []
+    everywhere = np.ones(len(table.levels), bool)
+    mixtures = [c for c in table.mixtures if not c.control]
+    for cell, value in zip(mixtures, _over(table, everywhere, mixtures, confidence), strict=True):
+        found.append(_made(cell, ALL, value))
+    for sigma_n in table.noise_levels:
+        above = np.asarray(table.levels > table.noise.lowest_level(sigma_n))
+        own = [c for c in mixtures if c.sigma_n == sigma_n]
+        if above.sum() > 1 and not above.all():
+            found += [
+                _made(c, ABOVE, value) for c, value in zip(own, _over(table, above, own, confidence), strict=True)
+            ]
+    return found
+
+
+def _made(cell: LevelCell, part: str, equivalent: Interval) -> Beside:
+    return Beside(cell, part, equivalent, equivalent.map(lambda n: (n - cell.n_clean) / cell.n_noisy))
+
+
+def _over(table: LevelTable, chosen: NDArray[np.bool_], mixtures: list[LevelCell], confidence: float) -> list[Interval]:
+    """n_eq of each of the mixtures over the chosen levels."""
+    weight = nats_quadrature(table.levels[chosen])
+    cells = [*table.clean, *mixtures]
+    values = [np.log(np.exp(c.log_error[:, chosen]) @ weight)[:, None] for c in cells]
+    made = blocked([c.seeds for c in cells], values)
+    dof = made.dof()
+    variance = sum(float(np.sum(rest**2)) for rest in made.rest) / dof if dof > 0 else 0.0
+    count = len(table.clean)
+    curve = CleanCurve.of(
+        np.log([float(c.n_clean) for c in table.clean]), made.mean[:count, 0], made.replicates[:count]
+    )
+    quantile = float(special.stdtrit(dof, 0.5 + confidence / 2)) if variance > 1e-24 else math.nan
+    out = []
+    for y, replicates in zip(made.mean[count:, 0], made.replicates[count:], strict=True):
+        x, where = curve.invert(float(y))
+        n = math.exp(x) if where == INSIDE else (math.inf if x > 0 else 0.0)
+        if math.isnan(quantile):
+            out.append(Interval(n, None, None))
+            continue
+        ends = curve.interval(float(y), float(replicates), variance, quantile)
+        out.append(Interval(n, *(math.exp(e) if math.isfinite(e) else (math.inf if e > 0 else 0.0) for e in ends)))
+    return out

@@ -1,0 +1,119 @@
+"""Seeds as blocks: what a seed does to all its models alike moves no comparison, and is no scatter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import level_sweeps
+import numpy as np
+import pytest
+from level_sweeps import LEVELS, SIGMA, level_sweep, two_goods
+from scipy import stats
+
+from ambient_theory.compare.by_level.goods import TWO, Market, fit_laws
+from ambient_theory.compare.by_level.levels import LevelTable, level_tables
+from ambient_theory.compare.by_level.potency import worth_intervals
+from ambient_theory.compare.cells.blocks import blocked
+from ambient_theory.compare.cells.grouping import group_records
+from ambient_theory.compare.cells.tables import table_of
+from ambient_theory.shared.records import Record
+
+
+def test_where_every_cell_has_every_seed_means_are_plain_and_the_rest_is_what_two_margins_leave() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((6, 4, 3)) + 5 * rng.standard_normal((4, 3))
+    found = blocked([range(4)] * 6, list(values))
+    np.testing.assert_allclose(found.mean, values.mean(axis=1), atol=1e-12)
+    np.testing.assert_allclose(found.replicates, 4.0)
+    assert found.dof() == 5 * 3
+    by_hand = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean(axis=(0, 1))
+    np.testing.assert_allclose(np.array(found.rest), by_hand, atol=1e-12)
+
+
+def test_a_cell_of_one_unlucky_seed_is_put_where_the_others_say() -> None:
+    cells, seeds = np.array([1.0, 2.0, 4.0]), {7: -0.3, 8: 0.1, 9: 0.2}  # which add up to 0
+    have = [(7, 8, 9), (7,), (8, 9)]
+    found = blocked(have, [np.array([[m + seeds[s]] for s in own]) for m, own in zip(cells, have, strict=True)])
+    np.testing.assert_allclose(found.mean[:, 0], cells, atol=1e-12)
+    assert found.dof() == 6 - 3 - 2
+    assert 0.5 < found.replicates[1] < 1  # worth less than one model: its seed's part is estimated too
+    plain = cells[1] + seeds[7]
+    assert abs(plain - cells[1]) > 0.2
+
+
+@pytest.mark.parametrize("have", [[(1, 2), (3, 4, 5)], [(None,), (None, None)], [(1,), (2,)]])
+def test_seeds_that_no_two_cells_share_make_no_block(have: list[tuple[int | None, ...]]) -> None:
+    rng = np.random.default_rng(1)
+    values = [rng.standard_normal((len(own), 2)) for own in have]
+    found = blocked(have, values)
+    assert found.spent == 0
+    np.testing.assert_array_equal(found.mean, [v.mean(axis=0) for v in values])
+    assert found.dof() == sum(len(own) - 1 for own in have)
+
+
+def test_cells_that_no_seed_links_keep_their_own_means() -> None:
+    rng = np.random.default_rng(2)
+    have = [(1, 2), (1, 2), (3, 4), (3, 4)]
+    values = [rng.standard_normal((2, 1)) for _ in have]
+    found = blocked(have, values)
+    np.testing.assert_allclose(found.mean, [v.mean(axis=0) for v in values], atol=1e-12)
+    assert found.dof() == 2
+
+
+def test_intervals_of_a_difference_cover_with_blocks_and_cover_too_much_without() -> None:
+    """2,000 tables of 6 cells and 4 seeds, some models missing; the standard error of a share near .9 is .007."""
+    rng = np.random.default_rng(3)
+    have = [(0, 1, 2, 3), (0, 1, 2, 3), (0, 1), (1, 2, 3), (0, 2, 3), (0, 1, 2, 3)]
+    inside, pooled_inside, draws = 0, 0, 2000
+    for _ in range(draws):
+        seed = rng.standard_normal(4)
+        values = [np.array([[0.3 * rng.standard_normal() + seed[s]] for s in own]) for own in have]
+        found = blocked(have, values)
+        s2 = sum(float(np.sum(r**2)) for r in found.rest) / found.dof()
+        half = stats.t.ppf(0.95, found.dof()) * np.sqrt(s2 * (1 / found.replicates[0] + 1 / found.replicates[2]))
+        inside += abs(float(found.mean[0, 0] - found.mean[2, 0])) <= half
+        dof = sum(len(own) - 1 for own in have)
+        s2 = sum(float(np.sum((v - v.mean()) ** 2)) for v in values) / dof
+        half = stats.t.ppf(0.95, dof) * np.sqrt(s2 * (1 / 4 + 1 / 4))
+        pooled_inside += abs(float(values[0].mean() - values[1].mean())) <= half  # of two whole cells
+    assert abs(inside / draws - 0.9) < 4 * 0.0067
+    assert pooled_inside / draws > 0.99
+
+
+def by_seed(rows: list[Record], rng: np.random.Generator, scatter: float) -> list[Record]:
+    """The same records, all models of a seed moved alike."""
+    shift = {s: level_sweeps.noise(rng, scatter, len(LEVELS)) for s in {r.seed for r in rows}}
+    return [replace(r, value=r.value * float(np.exp(shift[r.seed][LEVELS.index(r.level)]))) for r in rows]
+
+
+def only(rows: list[Record]) -> LevelTable:
+    [found] = level_tables(rows)
+    return found
+
+
+def test_what_a_seed_does_to_all_its_models_changes_no_worth_and_no_interval() -> None:
+    rng = np.random.default_rng(4)
+    rows = level_sweep(rng, two_goods(0.4, 1.0, 3.0), scatter=0.01)
+    moved = by_seed(rows, rng, 0.2)
+    found = []
+    for records in (rows, moved):
+        law = fit_laws(Market.of(only(records), SIGMA), (TWO,))[TWO]
+        found.append([(i.value, i.low, i.high) for i in worth_intervals(law)])
+    np.testing.assert_allclose(found[1], found[0], rtol=2e-3)
+    table, other = only(rows), only(moved)
+    assert other.scatter.deviation == pytest.approx(table.scatter.deviation, rel=1e-9)
+    assert np.all(other.whole_scatter.deviation > 5 * table.whole_scatter.deviation)
+
+
+def test_distances_too() -> None:
+    rng = np.random.default_rng(5)
+    rows = [
+        replace(r, metric="fd", level=None, extractor="pixels:0")
+        for r in level_sweep(rng, two_goods(0.4, 1.0, 3.0), levels=(0.35,), scatter=0.01)
+    ]
+    shift = {0: 0.4, 1: -0.3, 2: 0.2, 3: 0.1}
+    moved = [replace(r, value=r.value * float(np.exp(shift[r.seed or 0]))) for r in rows]
+    tables = [table_of(group_records(x)[0]) for x in (rows, moved)]
+    assert tables[0].dof == 11 * 3
+    assert tables[1].variance == pytest.approx(tables[0].variance, rel=1e-9)
+    np.testing.assert_allclose(tables[1].y - tables[1].y[0], tables[0].y - tables[0].y[0], atol=1e-12)
