@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ambient_theory.compare.by_level.beside import ALL
 from ambient_theory.compare.by_level.findings import LevelFindings, analyse_levels
 from ambient_theory.compare.by_level.judgement import Judgement
 from ambient_theory.compare.cells.grouping import read_shipped
@@ -45,17 +46,27 @@ def numbers(findings: str, methods: str) -> str:
     laws = [r for r in rows_of(findings, "## Which law survives?") if r["rule"] == RULE]
     found = [r for r in rows_of(findings, "## What is a noisy image worth, by level?") if r["rule"] == RULE]
     rejected = [law["V/(V + v)"] for law in laws].count("rejected")
-    out = [
-        "| noise σ | price of a clean image in noisy ones, above σ | worth of a noisy one, above σ | below σ | "
-        "law that survives |",
-        "|---|---|---|---|---|",
+    beside = [  # the first table is that of the leading rule, fixed compute
+        (*re.fullmatch(r"(.*) clean \+ (.*) noisy \(σ (.*)\)", row["mixture"]).groups(), row)
+        for row in rows_of(findings, "## What is a noisy image worth beside what is there already?")
+        if row["levels"] == ALL and int(row["seeds"]) > 1
     ]
-    for row, law in zip(found, laws, strict=True):
-        cells = [row["σ"], row["price above σ"], row["worth above σ"], row["worth below σ"], law["survives"]]
+    sizes = list(dict.fromkeys((clean, noisy) for clean, noisy, _, _ in beside))
+    titles = [f"{clean} clean + {noisy} noisy" for clean, noisy in sizes]
+    out = [
+        "Noisy images for one clean one, in nats of the held-out denoising error over all levels, of each mixture by "
+        "itself; right, above the noise, what all mixtures say together:\n",
+        f"| noise σ | {' | '.join(titles)} | above σ, all | law that survives |",
+        "|---" * (len(titles) + 3) + "|",
+    ]
+    together = {row["σ"]: (row["price above σ"], law["survives"]) for row, law in zip(found, laws, strict=True)}
+    for sigma in dict.fromkeys(s for _, _, s, _ in beside):
+        prices = {(clean, noisy): row["price"] for clean, noisy, s, row in beside if s == sigma}
+        cells = [sigma, *(prices.get(size, "–") for size in sizes), *together.get(sigma, ("–", "–"))]
         out.append(f"| {' | '.join(cells)} |")
     out.append(
-        "\n*Free worths*: one for each level, where the data reject two alone. The formula V/(V + v), which has no "
-        f"constant, is rejected at {rejected} of {len(laws)} noise levels."
+        "\n*Free worths*: one for each level, where the data reject two goods alone. The formula V/(V + v), which has "
+        f"no constant, is rejected at {rejected} of {len(laws)} noise levels."
     )
     confirmed = list(re.finditer(r"^### Confirmation, ([^(]*) \(.*$", methods, re.MULTILINE))
     assert confirmed, "docs/methods.md has the confirmation"

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ambient_theory.compare.by_level.goods import CLEAN_ONLY, FREE, NAIVE, ONE, TWO, U_MAX, LawFit, Market, worth_of
 from ambient_theory.compare.by_level.judgement import FORMULA, Judgement, all_laws
 from ambient_theory.compare.by_level.levels import LevelTable
-from ambient_theory.compare.cells.tables import Group, MeasuredCell
+from ambient_theory.compare.cells.tables import Group, MeasuredCell, table_of
 from ambient_theory.compare.fitting import varpro
 from ambient_theory.shared.errors import DataError
 
@@ -160,7 +160,7 @@ def unseen_scores(group: Group, judgements: Mapping[float, Judgement]) -> list[U
     if group.scale != "log":
         return []
     clean = [c for c in group.price_cells if not c.n_noisy]
-    stderr_of = _standard_errors(group)
+    means = _means(group)
     rows: dict[str, list[tuple[float, float, float | None]]] = {}
     for sigma_n, judged in judgements.items():
         mixtures = [c for c in group.price_cells if c.sigma_n == sigma_n]
@@ -168,8 +168,9 @@ def unseen_scores(group: Group, judgements: Mapping[float, Judgement]) -> list[U
             seen = [*clean, *(c for c in mixtures if c is not left_out)]
             if len(seen) < MIN_CELLS or len(clean) < 2 or len(mixtures) < 2:
                 continue
-            for name, value in _predictions(seen, left_out, judged, group).items():
-                rows.setdefault(name, []).append((_mean(group, left_out), value, stderr_of(left_out)))
+            score = np.array([means[c][0] for c in seen])
+            for name, value in _predictions(seen, left_out, judged, score).items():
+                rows.setdefault(name, []).append((means[left_out][0], value, means[left_out][1]))
     out = []
     for name, found in rows.items():
         errors = [e for _, _, e in found if e is not None]
@@ -177,27 +178,20 @@ def unseen_scores(group: Group, judgements: Mapping[float, Judgement]) -> list[U
     return out
 
 
-def _mean(group: Group, cell: MeasuredCell) -> float:
-    return float(group.back(np.mean(group.transform(cell.values))))
-
-
-def _standard_errors(group: Group) -> Callable[[MeasuredCell], float | None]:
-    """Standard error of log score of a cell, the variance of one seed pooled over the cells with clean samples."""
-    ys = [np.asarray(group.transform(c.values)) for c in group.price_cells]
-    dof = sum(len(y) - 1 for y in ys)
-    if not dof:
-        return lambda cell: None
-    variance = sum(float(np.sum((y - y.mean()) ** 2)) for y in ys) / dof
-    return lambda cell: float(np.sqrt(variance / len(cell.values)))
+def _means(group: Group) -> dict[MeasuredCell, tuple[float, float | None]]:
+    """Mean score of each cell with clean samples, and the standard error of its log, with seeds as blocks."""
+    pooled = table_of(group)
+    errors = [float(np.sqrt(pooled.variance / n)) if pooled.dof else None for n in pooled.seeds]
+    scores = np.asarray(group.back(pooled.y))
+    return {c: (float(s), e) for c, s, e in zip(group.price_cells, scores, errors, strict=True)}
 
 
 def _predictions(
-    seen: Sequence[MeasuredCell], left_out: MeasuredCell, judged: Judgement, group: Group
+    seen: Sequence[MeasuredCell], left_out: MeasuredCell, judged: Judgement, score: Floats
 ) -> dict[str, float]:
     """The left-out cell's score by law, two goods first."""
     n_clean = np.array([float(c.n_clean) for c in seen])
     n_noisy = np.array([float(c.n_noisy) for c in seen])
-    score = np.array([_mean(group, c) for c in seen])
     new_clean, new_noisy = float(left_out.n_clean), float(left_out.n_noisy)
     law, new = judged.laws[TWO], (np.array([new_clean]), np.array([new_noisy]))
     curve = two_goods_curve(*goods_sizes(law, n_clean, n_noisy), score)

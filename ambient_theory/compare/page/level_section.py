@@ -29,7 +29,8 @@ HEADING = "Two goods: worth by level"
 METHOD = (
     "How: every model is judged by its error in denoising the same held-out clean images with the same noise, level by "
     "level. At each level E = E∞ + a N^−p with three constants of its own; a law says what N is for a mixture. Fits "
-    "are exact profiles, the seed of training is the unit of replication, and the correlation of levels is allowed for."
+    "are exact profiles, the seed of training is the unit of replication, what a seed does to all its models alike is "
+    "taken out where cells share seeds, and the correlation of levels is allowed for."
 )
 
 
