@@ -147,13 +147,19 @@ def test_noisy_only_cells_are_kept_apart_from_those_that_are_fitted():
     assert table_of(group).size == 12
 
 
-def test_pooled_variance_is_the_mean_of_the_within_cell_variances_on_the_log_scale():
+def test_pooled_variance_is_what_cells_and_seeds_leave_on_the_log_scale():
     rng = np.random.default_rng(3)
     group = group_records(sweep(rng))[0]
     table = table_of(group)
-    within = [np.var(np.log(c.values), ddof=1) for c in group.price_cells]
-    assert table.variance == pytest.approx(np.mean(within), rel=1e-12)
-    assert table.dof == 24
+    y = np.log([c.values for c in group.price_cells])
+    rest = y - y.mean(axis=1, keepdims=True) - y.mean(axis=0) + y.mean()
+    assert table.dof == (len(y) - 1) * (y.shape[1] - 1)
+    assert table.variance == pytest.approx(np.sum(rest**2) / table.dof, rel=1e-12)
+    apart = replace(group, cells=tuple(replace(c, seeds=tuple(k + 100 * i for k in range(len(c.seeds))))
+                                       for i, c in enumerate(group.cells)))  # fmt: skip
+    within = [np.var(np.log(c.values), ddof=1) for c in apart.price_cells]
+    assert table_of(apart).variance == pytest.approx(np.mean(within), rel=1e-12)
+    assert table_of(apart).dof == 24
 
 
 def test_pooled_variance_covers_the_true_scatter():
