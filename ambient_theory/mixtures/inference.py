@@ -144,8 +144,8 @@ def likelihood_region(points: Points, atoms: Floats, weights: Floats, low: float
 
 
 def matched(atoms: Floats, weights: Floats, to: Floats) -> tuple[Floats, Floats]:
-    """Atoms and weights in the order in which they are nearest to the atoms `to` (k, d), altogether: by the least sum of
-    squares, which on the line is the order of both; sums of distances would tie there between many orders."""
+    """Atoms and weights in the order in which they are nearest to the atoms `to` (k, d), altogether: by the least sum
+    of squares, which on the line is the order of both; sums of distances would tie there between many orders."""
     cost = np.sum((atoms[:, None, :] - to) ** 2, axis=-1)
     rows, columns = linear_sum_assignment(cost)
     order = rows[np.argsort(columns)]
