@@ -55,6 +55,15 @@ def test_intervals_are_compared_in_the_order_of_the_law_and_half_a_shift_is_seen
     assert script.inside(moved, model, law).tolist() == [True, True, False, True, True]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hard pair of half-width 1.5 in d = 5", "hard pair of half-width 1 in d = 2"])
+def test_in_space_other_seeds_say_the_same(name: str, script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "SEED", 2)
+    [design] = [d for _, designs in script.DESIGNS for d in designs if d.name.startswith(name)]
+    found = script.measured(replace(design, draws=20))
+    assert abs(found["mean"] - 0.9) < 0.04 + 2 * found["stderr"]
+
+
 @pytest.mark.parametrize("noise", ["known", "unknown"])
 def test_a_design_is_measured_once_and_again_when_its_settings_change(
     noise: str, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
