@@ -28,6 +28,7 @@ from ambient_theory.mixtures.inference import (
     bootstrap_intervals,
     check_boot,
     check_level,
+    check_noise_error,
     free_numbers,
     likelihood_region,
     one_number_quantile,
@@ -336,17 +337,20 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
         sample_weight: ArrayLike | None = None,
         level: float = 0.9,
         kind: Kind | None = None,
-        n_boot: int = 200,
+        n_boot: int = 199,
+        noise_error: float = 0.0,
         random_state: Any = 0,
     ) -> Uncertainty:
         """Intervals for atoms and weights from the samples of the fit; see `mixtures.inference`.
 
         kind: `likelihood` (on the line, for one atom or a fit by likelihood: the default there), `fisher`, or
-        `bootstrap` (the default for moments and in d dimensions; it takes n_boot fits and no sample_weight). Raises
-        UsageError.
+        `bootstrap` (the default for moments and in d dimensions; it takes n_boot fits and no sample_weight).
+        noise_error: relative standard error of a factor common to all of noise_std, where the noise is an estimate
+        (`NoiseScale.relative_error`), for `bootstrap`. Raises UsageError.
         """
         points = self._points(X, noise_std, sample_weight)
         check_level(level)
+        check_noise_error(noise_error)
         by_likelihood = self.subspace_ is None and (self.method_ in ("mle", "em") or self.n_components == 1)
         kind = kind or ("likelihood" if by_likelihood else "bootstrap")
         if kind not in KINDS:
@@ -356,7 +360,12 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
                 raise UsageError("bootstrap intervals need samples without weights: write the repetitions out")
             n = len(np.asarray(X))
             s = np.array(np.broadcast_to(self._noise(noise_std, None, n), n))
-            return bootstrap_intervals(self, s, level, check_boot(n_boot), as_generator(random_state))
+            return bootstrap_intervals(self, s, level, check_boot(n_boot), as_generator(random_state), noise_error)
+        if noise_error:
+            raise UsageError(
+                f"{kind} intervals take the noise as known: use kind='bootstrap' with noise_error, or, on the line, "
+                "noise_scale(..., intervals=True)"
+            )
         if not by_likelihood and kind == "likelihood":
             raise UsageError("likelihood intervals are for a fit by likelihood on the line: use kind='bootstrap'")
         if self.subspace_ is not None or self.method_ == "npmle":

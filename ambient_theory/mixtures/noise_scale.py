@@ -82,6 +82,13 @@ class NoiseScale:
         """Whether the samples hardly tell how large the noise is."""
         return not (self.low > 0 and math.isfinite(self.high) and self.high < FLAT * self.low)
 
+    @property
+    def relative_error(self) -> float:
+        """Standard error of log c: half its interval over the normal quantile; infinite where an end is open."""
+        if not (self.low > 0 and math.isfinite(self.high)):
+            return math.inf
+        return math.log(self.high / self.low) / (2 * math.sqrt(one_number_quantile(self.level)))
+
     def sentence(self) -> str:
         """What it says, in words."""
         what = "the stated noise times" if self.known else "the common noise is"

@@ -47,7 +47,7 @@ def log_kernels(points: Points, atoms: Floats) -> Floats:
     """`log N(x_i; a_j, s_i^2 I)`, (N, m)."""
     r = points.x.shape[1]
     if r == 1:
-        distance = (points.x - atoms[:, 0]) ** 2
+        distance = ((points.x.T - atoms) ** 2).T  # atoms first in memory: sums over a handful of atoms are then fast
     else:
         distance = np.sum((points.x[:, None, :] - atoms) ** 2, axis=-1)
     return -distance / (2 * points.s[:, None] ** 2) - r * np.log(points.s)[:, None] - r / 2 * math.log(2 * math.pi)

@@ -41,6 +41,18 @@ def hermite_sums(z: Floats, s: float, order: int) -> Floats:
     return out
 
 
+def level_moments(x: Floats, s: Floats, order: int) -> LevelMoments:
+    """Moments by level of many samples of the same noise, with the levels of a `MomentStream` of each. x: (B, n); s:
+    (n,). Centred and scaled by the caller, so that powers keep their digits."""
+    levels, index = quantise_levels(s)
+    key = np.round(np.log(levels / s.min()) / LOG_STEP)[index]
+    order_of = np.argsort(key, kind="stable")
+    _, starts, counts = np.unique(key[order_of], return_index=True, return_counts=True)
+    sums = np.add.reduceat(hermite(x[:, order_of], s[order_of], order), starts, axis=-1)
+    root = np.sqrt(np.add.reduceat(s[order_of] ** 2, starts) / counts)
+    return LevelMoments(root, counts.astype(float), np.moveaxis(sums / counts, 0, -1))
+
+
 class MomentStream:
     """Accumulates samples on the line; `moments()` gives what the estimators need. Adding chunks in any order and
     of any size gives the same sums up to rounding."""

@@ -174,8 +174,10 @@ def _checked(
         if scale is not None and scale.uncertainty is not None:
             intervals = scale.uncertainty
         else:
-            intervals = _intervals(model, x, s, config, stage)
-            if estimated:
+            error = scale.relative_error if estimated and scale is not None else 0.0
+            carried = math.isfinite(error) and config.intervals in ("auto", "bootstrap")
+            intervals = _intervals(model, x, s, config, stage, error if carried else 0.0)
+            if estimated and not carried:
                 notes.append("the intervals of atoms and weights take the estimated noise as known")
     goodness = None
     if config.goodness or (config.goodness is None and few):
@@ -201,11 +203,13 @@ def _checked(
     )  # fmt: skip
 
 
-def _intervals(model: HeteroscedasticMixture, x: Floats, s: Floats, config: FitConfig, stage: Stage) -> Uncertainty:
+def _intervals(
+    model: HeteroscedasticMixture, x: Floats, s: Floats, config: FitConfig, stage: Stage, noise_error: float
+) -> Uncertainty:
     stage("intervals")
     kind = cast(Kind, None if config.intervals == "auto" else config.intervals)
     ask: dict[str, Any] = {"level": config.level, "n_boot": config.boot, "random_state": config.seed}
-    return model.intervals(x, noise_std=s, kind=kind, **ask)
+    return model.intervals(x, noise_std=s, kind=kind, noise_error=noise_error, **ask)
 
 
 def _distinct(model: HeteroscedasticMixture, s: Floats) -> int:

@@ -4,15 +4,18 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.special import ndtr, ndtri
 from two_atoms import LAW, drawn
 
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
 from ambient_theory.mixtures.fisher import fisher_information
 from ambient_theory.mixtures.inference import (
     anderson_darling,
+    bias_corrected,
     goodness_of_fit,
     likelihood_ratio_test,
     matched,
+    moment_refits,
     number_of_components,
     one_number_quantile,
     standard_errors,
@@ -127,7 +130,7 @@ def test_ninety_per_cent_intervals_cover_ninety_per_cent_within_four_points(law,
 )
 def test_bootstrap_intervals_of_moments_cover_ninety_per_cent_within_four_points(law, levels, shares):
     """The mean over atoms and weights, with the standard error of that mean over samples; half the width must fail."""
-    order, reps = np.argsort(law.line()), 40
+    order, reps = np.argsort(law.line()), 300
     truth = np.append(law.line()[order], law.weights[order])
     inside, narrow = [], []
     for rep in range(reps):
@@ -135,12 +138,56 @@ def test_bootstrap_intervals_of_moments_cover_ninety_per_cent_within_four_points
         s = rng.choice(levels, 600, p=shares)
         x = law.sample(s, rng)
         model = HeteroscedasticMixture(law.k, method="dmm").fit(x, noise_std=s)
-        low, high, _ = flat(model.intervals(x, noise_std=s, n_boot=50, random_state=rep))
+        low, high, _ = flat(model.intervals(x, noise_std=s, n_boot=99, random_state=rep))
         inside.append(np.mean((low <= truth) & (truth <= high)))
         narrow.append(np.mean(np.abs(truth - (low + high) / 2) <= (high - low) / 4))
     slack = 2 * np.std(inside, ddof=1) / np.sqrt(reps)
     assert abs(np.mean(inside) - 0.9) < 0.04 + slack
     assert np.mean(narrow) < 0.9 - 0.04 - slack
+
+
+@pytest.mark.parametrize(("k", "radius", "levels"), [(1, None, (1.0,)), (2, None, (0.5, 2.0)), (3, 20.0, (0.9, 1.2))])
+def test_a_bootstrap_of_moments_makes_the_fits_of_the_estimator(k, radius, levels):
+    """Samples drawn with the same generator, each fitted by itself; levels of noise are shared alike."""
+    x, s = drawn(200, law=separated_law(k), levels=levels)
+    s = s * np.exp(0.3 * np.random.default_rng(1).standard_normal(200)) if k == 3 else s
+    model = HeteroscedasticMixture(k, method="dmm", radius=radius).fit(x + 5, noise_std=s)
+    found = moment_refits(model, s, 3, np.random.default_rng(2))
+    rng, atoms = np.random.default_rng(2), model.means_[:, 0]
+    again = atoms[rng.choice(k, size=(3, 200), p=model.weights_)] + s * rng.standard_normal((3, 200))
+    for j, row in enumerate(again):
+        one = HeteroscedasticMixture(k, method="dmm", radius=radius).fit(row[:, None], noise_std=s)
+        np.testing.assert_allclose(found.atoms[j], one.means_[:, 0], rtol=1e-7)
+        np.testing.assert_allclose(found.weights[j], one.weights_, rtol=1e-6)
+
+
+def test_the_ends_of_a_bootstrap_are_ranks_that_a_new_draw_falls_below_with_their_chance():
+    """Of 199 draws 1..199 the 10th and the 190th, of 19 the first and the last; a draw below the estimate less moves
+    both ends by 2 z0."""
+    _, low, high = bias_corrected(np.arange(1.0, 200.0)[:, None], np.array([100.0]), 0.9)
+    assert (low[0], high[0]) == pytest.approx((10, 190))
+    _, low, high = bias_corrected(np.arange(1.0, 20.0)[:, None], np.array([10.0]), 0.9)
+    assert (low[0], high[0]) == pytest.approx((1, 19))
+    z0, z = ndtri(79.5 / 199), ndtri(0.95)
+    _, low, high = bias_corrected(np.arange(1.0, 200.0)[:, None], np.array([80.0]), 0.9)
+    assert (low[0], high[0]) == pytest.approx((200 * ndtr(2 * z0 - z), 200 * ndtr(2 * z0 + z)))
+
+
+def test_an_estimated_noise_widens_intervals_by_what_it_moves_the_law():
+    """Squares add: the spread at the noise that is known, and the law's derivative by log s times the error of it. The
+    error is set far above that of any estimate, so that 60 draws show it."""
+    law = AtomicLaw(np.outer([-1, 1], np.eye(2)[0]), [0.3, 0.7])
+    x, s = drawn(300, law=law, levels=(1.0,))
+    model = HeteroscedasticMixture(method="dmm", random_state=0).fit(x, noise_std=s)
+    error, step = 0.2, 0.05
+    around = [model.fit(x, noise_std=np.exp(side * step) * s).means_[:, 0] for side in (-1, 1)]
+    moved = error * (around[1] - around[0]) / (2 * step)
+    model.fit(x, noise_std=s)
+    known, unknown = (
+        model.intervals(x, noise_std=s, n_boot=60, noise_error=e).means_stderr[:, 0] for e in (0.0, error)
+    )
+    assert np.all(unknown > 1.5 * known)
+    assert np.abs(np.log(unknown / np.hypot(known, moved))).max() < 4 * np.sqrt(2 / (2 * 59))
 
 
 def test_bootstrap_intervals_of_moments_have_the_width_of_their_spread():
@@ -178,6 +225,8 @@ def test_atoms_are_matched_to_the_nearest_altogether():
     atoms, weights = matched(np.array([[5.0], [0.0]]), np.array([0.3, 0.7]), np.array([[0.1], [4.0]]))
     assert atoms.ravel().tolist() == [0.0, 5.0]
     assert weights.tolist() == [0.7, 0.3]
+    atoms, _ = matched(np.array([[3.0], [1.1]]), np.array([0.5, 0.5]), np.array([[-0.5], [1.0]]))
+    assert atoms.ravel().tolist() == [1.1, 3.0]  # sums of distances are equal here
 
 
 @pytest.mark.parametrize(
@@ -186,6 +235,8 @@ def test_atoms_are_matched_to_the_nearest_altogether():
         ({"level": 1.2}, "between 0 and 1"),
         ({"kind": "magic"}, "unknown kind"),
         ({"kind": "bootstrap", "n_boot": 0}, "n_boot"),
+        ({"kind": "bootstrap", "noise_error": np.inf}, "finite number >= 0"),
+        ({"kind": "fisher", "noise_error": 0.1}, "take the noise as known"),
         ({"kind": "bootstrap", "sample_weight": np.ones(60)}, "without weights"),
     ],
 )

@@ -12,7 +12,7 @@ from ambient_theory.mixtures.estimators import HeteroscedasticMixture
 from ambient_theory.mixtures.inference import one_number_quantile
 from ambient_theory.mixtures.laws import AtomicLaw, hard_pair, scaled
 from ambient_theory.mixtures.noise_scale import noise_scale
-from ambient_theory.mixtures.points import log_sum_exp
+from ambient_theory.mixtures.points import BINS_PER_SIGMA, log_sum_exp
 from ambient_theory.mixtures.w1 import w1
 from ambient_theory.shared.errors import DataError, UsageError
 
@@ -73,16 +73,20 @@ def test_scaling_data_and_noise_together_changes_nothing_and_noise_alone_divides
 
 
 def test_the_profile_reaches_the_quantile_at_the_ends_of_its_interval_and_binning_does_not_show() -> None:
-    """Above 500 samples bins are read: 500 samples as they are and written twice, in bins, give the same c."""
-    x, s = drawn(600, levels=(1.0,))
+    """Above 500 samples bins are read: 500 samples as they are and written twice, in bins, give the same c but for what
+    rounding to bins of width h moves a deviation by, `h / (c sqrt(12 n))`, and where the search for it stops."""
+    x, s = drawn(500, levels=(1.0,))
     found = noise_scale(HeteroscedasticMixture(2, random_state=0), x, s, level=0.8)
+    assert found.relative_error == pytest.approx(math.log(found.high / found.low) / 2 / 1.2815516)
     at_ends = np.interp([found.low, found.high], found.at, found.drop)
     np.testing.assert_allclose(at_ends, one_number_quantile(0.8), rtol=0.05)
     assert np.all(np.diff(found.at) > 0)
     assert found.drop.min() == 0
-    every = noise_scale(HeteroscedasticMixture(2, random_state=0), x[:500], s[:500])
-    twice = noise_scale(HeteroscedasticMixture(2, random_state=0), np.repeat(x[:500], 2, axis=0), np.repeat(s[:500], 2))
-    assert twice.scale == pytest.approx(every.scale, rel=1e-3)
+    twice = noise_scale(HeteroscedasticMixture(2, random_state=0), np.repeat(x, 2, axis=0), np.repeat(s, 2), level=0.8)
+    width = found.at[0] / BINS_PER_SIGMA
+    rounding, stop = width / found.scale / math.sqrt(12 * 500), 0.02 / math.sqrt(2 * 500)
+    assert math.log(twice.scale / found.scale) == pytest.approx(0, abs=4 * rounding + 2 * stop)
+    assert math.log(twice.high / twice.low) == pytest.approx(math.log(found.high / found.low) / math.sqrt(2), rel=0.03)
 
 
 def test_the_sensitivity_is_what_a_wrong_noise_moves_and_atoms_that_are_close_are_nearly_flat() -> None:
@@ -93,7 +97,7 @@ def test_the_sensitivity_is_what_a_wrong_noise_moves_and_atoms_that_are_close_ar
     assert w1(*fits) / math.log(1.02 / 0.98) == pytest.approx(found.sensitivity, rel=0.1)
     assert found.reach > 0.02
     close, s = drawn(100, law=scaled(hard_pair(2)[0], 0.3), levels=(1.0,))
-    assert noise_scale(HeteroscedasticMixture(3, random_state=0), close, s, level=0.99).flat
+    assert noise_scale(HeteroscedasticMixture(3, random_state=0, n_init=1), close, s, level=0.99).flat
     assert not found.flat
 
 
@@ -116,6 +120,28 @@ def test_intervals_with_unknown_noise_are_those_of_student_for_one_atom_and_hold
     assert np.max((u.means_high - u.means_low) / (known.means_high - known.means_low)) > 1.5
     with pytest.raises(UsageError, match="for the line"):
         noise_scale(model, np.column_stack([x, x]), s, intervals=True)
+
+
+@pytest.mark.parametrize(("weight", "d", "most"), [(2 / 3, 2, 1.07), (2 / 3, 5, 1.02), (0.9, 2, 1.17), (0.9, 5, 1.05)])
+def test_in_space_an_unknown_noise_widens_standard_errors_of_two_atoms_as_said(
+    weight: float, d: int, most: float
+) -> None:
+    """Fisher information of atoms, weight and log c: on the line by quadrature, and 2 (d - 1) for c from the noise
+    outside it. On the line alone, the control, close atoms are far less sure with c unknown."""
+    found, alone = [], []
+    for distance in np.geomspace(0.4, 8, 40):
+        a, w = np.array([0.0, distance]), np.array([weight, 1 - weight])
+        x = np.linspace(a.min() - 9, a.max() + 9, 4001)[:, None]
+        density = np.exp(-((x - a) ** 2) / 2) / math.sqrt(2 * math.pi)
+        by_c = (density * w * ((x - a) ** 2 - 1)).sum(axis=1)
+        gradient = np.column_stack([density * w * (x - a), density[:, 0] - density[:, 1], by_c])
+        information = gradient.T @ (gradient / (density @ w)[:, None]) * (x[1, 0] - x[0, 0])
+        known = np.diag(np.linalg.inv(information[:3, :3]))
+        for outside, ratios in ((d - 1, found), (0, alone)):
+            unknown = np.linalg.inv(information + np.diag([0, 0, 0, 2 * outside]))
+            ratios.append(np.sqrt((np.diag(unknown)[:3] / known).max()))
+    assert max(found) == pytest.approx(most, abs=0.005)
+    assert max(alone) > 3
 
 
 def test_what_has_no_noise_scale_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,7 @@ from two_atoms import LAW, drawn
 from typer.testing import CliRunner
 
 from ambient_theory import HeteroscedasticMixture, fit_gmm
-from ambient_theory.mixtures.inference import goodness_of_fit, likelihood_ratio_test
 from ambient_theory.mixtures.laws import AtomicLaw
-from ambient_theory.mixtures.noise_scale import noise_scale
 from ambient_theory.own_data import fit as fitting
 from ambient_theory.own_data.fit import Fit, fit_samples
 from ambient_theory.own_data.options import FitConfig
@@ -36,6 +35,19 @@ def asked(*words: Any) -> Any:
 def fitted(x: Any, s: Any, **settings: Any) -> Fit:
     config = FitConfig(**{"noise": "as given", **QUICK, **settings})
     return fit_samples(samples_of_arrays(x, s, config), config)
+
+
+def listened(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[HeteroscedasticMixture, Any, Any]]:
+    """What the fits ask of a function of the estimator's, and what it answered: (model, the rest, answer), in turn."""
+    asked: list[Any] = []
+    answer = getattr(fitting, name)
+
+    def heard(model: HeteroscedasticMixture, *rest: Any, **options: Any) -> Any:
+        asked.append((model, (rest, options), answer(model, *rest, **options)))
+        return asked[-1][2]
+
+    monkeypatch.setattr(fitting, name, heard)
+    return asked
 
 
 @pytest.fixture
@@ -127,14 +139,17 @@ def test_samples_in_space_come_from_columns_or_from_an_array(tmp_path: Path) -> 
     assert of_array.with_noise(2.0, known=True).digest() != of_array.digest()
 
 
-def test_bic_chooses_k_and_the_ratio_test_is_that_of_the_estimator() -> None:
+def test_bic_chooses_k_and_the_ratio_test_is_that_of_the_estimator(monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = listened(monkeypatch, "likelihood_ratio_test")
     x, s = drawn(N)
     by_bic = fitted(x, s, max_k=3)
     assert by_bic.model.n_components == 2
     assert [c.k for c in by_bic.candidates] == [1, 2, 3]
     assert min(by_bic.candidates, key=lambda c: c.bic).k == 2
     by_ratio = fitted(x, s, max_k=1, ratio_test=True)
-    test = likelihood_ratio_test(HeteroscedasticMixture(1, random_state=0), x, s, n_boot=19)
+    [(model, (samples, options), test)] = tests
+    assert (model.n_components, model.random_state, options) == (1, 0, {"n_boot": 19, "random_state": 0})
+    assert [np.array_equal(*pair) for pair in zip(samples, (x, s), strict=True)] == [True, True]
     assert by_ratio.ratios == {1: test}
     assert test.p == 1 / 20
     assert any("rejected against 2" in note for note in by_ratio.notes)
@@ -154,17 +169,22 @@ def test_rows_with_missing_values_end_it_or_are_left_out_by_name(table: Path, tm
     assert kept.x[:, 0].tolist() == np.delete(drawn(N)[0][:, 0], [2, 6]).tolist()
 
 
-def test_wrong_noise_is_found_and_said_and_the_right_one_is_not() -> None:
+def test_wrong_noise_is_found_and_said_and_the_right_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    goodness, scales = listened(monkeypatch, "goodness_of_fit"), listened(monkeypatch, "noise_scale")
     x, s = drawn(N)
     checks = {"k": 2, "goodness": True, "noise_scale": True}
     right, wrong = fitted(x, s, **checks), fitted(x, 1.5 * s, **checks)
     rescaled = fitted(x, 1.5 * s, k=2, noise_scale=None, rescale_noise=True)
     assert not any("rejected" in note or "do not fit" in note for note in right.notes)
     assert sum("rejected" in note or "do not fit" in note for note in wrong.notes) == 2
-    model = HeteroscedasticMixture(2, random_state=0).fit(x, noise_std=s)
-    assert right.goodness == goodness_of_fit(model, x, s, n_boot=19)
+    model, (samples, options), answer = goodness[0]
+    assert (model, options, answer) == (right.model, {"n_boot": 19, "random_state": 0}, right.goodness)
+    assert [np.array_equal(*pair) for pair in zip(samples, (x, s), strict=True)] == [True, True]
     assert wrong.scale is not None
-    assert wrong.scale.scale == noise_scale(model, x, 1.5 * s).scale
+    _, ((seen, noise), _), answer = scales[1]
+    assert answer is wrong.scale
+    assert np.array_equal(seen, x)
+    assert np.array_equal(noise, 1.5 * s)
     np.testing.assert_allclose(rescaled.samples.noise_std, wrong.scale.scale * 1.5 * s)
     assert rescaled.rescaled
 
@@ -177,12 +197,25 @@ def test_noise_that_nobody_knows_is_estimated_and_said_to_be() -> None:
     assert found.scale.low < 0.7 < found.scale.high
     assert set(found.samples.noise_std) == {found.scale.scale}
     assert found.intervals is found.scale.uncertainty
-    fisher = fitted(x, None, noise=None, unknown_noise=True, noise_scale=None, intervals="fisher", k=2)
+    fisher = fitted(x[:40], None, noise=None, unknown_noise=True, noise_scale=None, intervals="fisher", k=1)
     assert any("take the estimated noise as known" in note for note in fisher.notes)
     assert not any("as known" in note for note in found.notes)
     assert min(found.candidates, key=lambda c: c.bic).k == 2
     few = fitted([0.0, 1.0, 5.0], None, noise=None, unknown_noise=True, noise_scale=None)
     assert [c.k for c in few.candidates] == [1, 2]
+
+
+def test_in_space_the_bootstrap_carries_the_error_of_an_estimated_noise() -> None:
+    x, _ = drawn(40, law=AtomicLaw(np.outer([-3, 3], np.eye(2)[0])), levels=(0.7,))
+    found = fitted(x, None, noise=None, unknown_noise=True, noise_scale=None, intervals="auto", k=2)
+    assert found.scale is not None
+    ask: dict[str, Any] = {"n_boot": 19, "noise_error": found.scale.relative_error, "random_state": 0}
+    again = found.model.intervals(x, noise_std=found.scale.scale, **ask)
+    assert found.intervals is not None
+    assert found.intervals.to_dict() == again.to_dict()
+    assert not any("as known" in note for note in found.notes)
+    open_ended = replace(found.scale, low=0.0)
+    assert open_ended.relative_error == np.inf
 
 
 def test_the_most_likely_of_all_laws_has_no_number_of_atoms() -> None:
@@ -218,6 +251,7 @@ def test_beyond_some_samples_the_slow_checks_are_left_out_and_this_is_said(monke
 @pytest.mark.parametrize("d", [1, 7])
 def test_what_a_terminal_shows_fits_eighty_columns(d: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("ambient_theory.simulation.figures.save", lambda figure, path: [])  # a terminal shows none
     x, s = drawn(60, law=AtomicLaw(np.outer([-1e5, 2e5], np.eye(d)[0]), LAW.weights), levels=(1e3, 4e3))
     np.savez(tmp_path / "a.npz", a_rather_long_name_of_an_array=x, s=s)
     words = ("--noise", "s", "--max-k", 2, "--boot", 19, "--quiet", "--outdir", tmp_path / "out")
