@@ -5,10 +5,10 @@ neighbours below and beside has
 
     E[(b_k . n)^2] = s^2 (1 + A_k . (rho_d, rho_a)),        A_k from the basis function b_k alone,
 
-to first order in what lies beyond one pixel. Patches are looked at where texture adds least: all of them, or the darkest
-or the brightest, which their mean tells, a coefficient that is independent of the others. Smooth ones among them are
-those whose sum of m squares is below c s^2, with P(chi^2_m < c) = 0.9. There the mean square of a coefficient is
-k + a A_k . rho with
+to first order in what lies beyond one pixel. Patches are looked at where texture adds least: all of them, or the
+darkest or the brightest, which their mean tells, a coefficient that is independent of the others. Smooth ones among
+them are those whose sum of m squares is below c s^2, with P(chi^2_m < c) = 0.9. There the mean square of a coefficient
+is k + a A_k . rho with
 
     k = P(chi^2_{m+2} < c)/0.9,    a = P(chi^2_{m+4} < c)/0.9
 
@@ -37,7 +37,7 @@ _GROUPS, _CAUTION = 16, 3.0
 
 @dataclass(frozen=True)
 class Whiteness:
-    """down, across: correlation with the neighbouring pixel, mean: of the two, and their standard errors. spectrum: pairs
+    """down, across: correlation with the neighbouring pixel; mean: of the two; their standard errors. spectrum: pairs
     of (spatial frequency in cycles a pixel, variance relative to the mean of all) by ascending frequency."""
 
     down: float
@@ -99,14 +99,10 @@ def whiteness(pixels: Array) -> Whiteness | None:
 
     rho = fit(np.ones(len(pixels), bool))
     without = np.stack([fit(groups != g) for g in range(groups.max() + 1)])
-    error = _error(np.column_stack([without, without.mean(1)]))
+    down, across, mean = (float(e) for e in _error(np.column_stack([without, without.mean(1)])))
     energy = sums.sum(0) / counts.sum()
-    return Whiteness(
-        float(rho[0]),
-        float(rho[1]),
-        *(float(e) for e in error),
-        spectrum=_by_frequency(energy, kept, pixels.shape[1], side),
-    )
+    spectrum = _by_frequency(energy, kept, pixels.shape[1], side)
+    return Whiteness(float(rho[0]), float(rho[1]), down, across, mean, spectrum)
 
 
 def _least_textured(v: Array, m: int, constant: Array, groups: Array) -> tuple[Array, float] | None:
