@@ -341,9 +341,9 @@ def test_the_level_of_known_noise_is_within_five_percent_and_intervals_cover_it(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_intervals_of_single_images_that_share_a_level_cover_ninety_percent(name: str) -> None:
-    """200 images, five levels: 90 % within 5 points and two errors of a share of 200, at each of them."""
+    """Five levels: 90 % within 5 points and two errors of a share of 200, at each of them."""
     for sigma in SIGMAS:
-        x = images_of(name, 200, 50)
+        x = images_of(name, min(SETS[name], 500), 50)
         y = x + sigma * np.random.default_rng(1050).standard_normal(x.shape)
         each = levels_of_images(y, way_of_images(y), shared=level_of_set(y))
         covered = np.mean([one.low <= sigma <= one.high for one in each])
