@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -29,14 +30,27 @@ def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme_script", ROOT / "experiments" / "readme.py")
+def experiment(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "experiments" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return experiment("readme")
+
+
+def test_the_numbers_on_estimated_noise_are_those_that_were_measured() -> None:
+    measured = experiment("estimation")
+    page, found = text_of("docs/data.md"), json.loads(measured.OUT.read_text(encoding="utf-8"))
+    assert measured.marked(page, measured.tables(found)) == page
+    assert [(r["set"], r["sigma"]) for r in found["rows"]] == [(n, s) for n in measured.SETS for s in measured.SIGMAS]
+    found["rows"][0]["covered"] -= 1
+    assert measured.marked(page, measured.tables(found)) != page
 
 
 def test_the_numbers_of_the_readme_are_those_of_the_findings(script: ModuleType) -> None:

@@ -1,21 +1,26 @@
 """The level of white noise in images, from the patches that hold nothing else.
 
 The mean square v of m coefficients of a patch (`patches`) is s^2 chi^2_m/m where the image is smooth, and larger where
-it is not. With c, k the median of chi^2_m/m and its mean below that,
+it is not. Texture can only raise a level, so of several ways of seeing it the least is right. The ways are
 
-    s^2 = mean(v | v < c s^2)/k,
+* patches among the darkest or the brightest: their mean is a coefficient of its own, which white noise leaves
+  independent of the others, so that choosing by it does not bias mean(v). Backgrounds and skies are such;
+* all patches, where smooth ones are not told by their brightness. With c, k the median of chi^2_m/m and its mean below
+  that, s^2 = mean(v | v < c s^2)/k, which only the lower half of the smooth patches' law enters: an empirical null
+  (Efron 2004). The smallest solution with enough patches is taken, so that a share of smooth patches is enough;
+* pixels in which whole images agree (black corners), about their mean, by the same root over images, with the lower
+  nine tenths of the law: a few images that differ there do not enter;
+* the quietest directions of all images (Marchenko-Pastur's setting; cf. Veraart et al. 2016).
 
-which only the lower half of the smooth patches' law enters: an empirical null (Efron 2004). The smallest solution with
-enough patches is taken, so that a share of smooth patches is enough. Patch sides and numbers of quiet coefficients are
-candidates; texture can only raise a level, so the least is right. It is chosen on one half of the images and measured
-on the other, so that choosing does not bias it (cross-fitting). As whole images agree in some pixels (black corners),
-the quietest directions of all images are a candidate, too (Marchenko-Pastur's setting; cf. Veraart et al. 2016).
+Each with patch sides and numbers of quiet coefficients or pixels. A way is chosen on one half of the images, by the
+least upper end of its interval, and measured on the other half, so that choosing does not bias it (cross-fitting).
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,16 +28,22 @@ from ambient_train.data.estimation.patches import coefficients
 
 Array = np.ndarray
 SIDES, SHARES = (2, 3, 4, 6), (0.25, 0.5, 0.95)
-BELOW = 0.5
+ENDS = (0.05, 0.1, 0.2, 0.4)
+"""Shares of the patches that count as the darkest, or the brightest."""
+BELOW, _BELOW_OF_PIXELS = 0.5, 0.9
 """Share of the smooth patches' law that is used."""
 CLEAN = 0.01
 """Levels below this, in units of [-1, 1], are no noise: 1.3 grey levels of 255."""
-Z90 = 1.6448536269514722
 _LEAST_PATCHES, _LEAST_SHARE, _LEAST_DOF = 30, 0.04, 3
-_GROUPS = 16
+_GROUPS, _CAUTION, _APART = 16, 2.0, 2.0
 _WHOLE, _DIRECTIONS = 1024, (4, 8, 16, 32, 64)
-_TEXTURE, _TEXTURE_OF_ONE = 0.03, 0.15
-"""What texture adds to a level at most, relative: of a set, and of one image, as measured on the sets of the tests."""
+_UNSEEN = 1.0
+"""Texture of a set that is allowed for, in standard errors: less is not seen by the choice of a way."""
+_TOUCHED = 0.02
+"""Share of saturated patches beyond which those beside them are no fair sample of the noise."""
+_TEXTURE_OF_ONE = 0.15
+"""What texture adds to the level of one image at most, relative, where images do not say it by sharing a level."""
+_LEAST_SHARING = 40
 Z_HIGH = 1.2815515655446004
 
 
@@ -47,25 +58,28 @@ class Level:
 
 
 @functools.lru_cache(maxsize=64)
-def null(m: int) -> tuple[float, float]:
-    """(c, k): the `BELOW` quantile of chi^2_m/m, and the mean of chi^2_m/m below it."""
+def null(m: int, below: float = BELOW) -> tuple[float, float]:
+    """(c, k): the `below` quantile of chi^2_m/m, and the mean of chi^2_m/m below it."""
     from scipy.stats import chi2
 
-    cut = float(chi2.ppf(BELOW, m))
-    return cut / m, float(chi2.cdf(cut, m + 2)) / BELOW
+    cut = float(chi2.ppf(below, m))
+    return cut / m, float(chi2.cdf(cut, m + 2)) / below
 
 
-def smallest_root(v: Array, m: int, least: int) -> tuple[float, float]:
+def smallest_root(v: Array, m: int, least: int, below: float = BELOW) -> tuple[float, float]:
     """(s^2, share of smooth patches) of mean squares v [n] of m coefficients; (nan, 0) where there is no root."""
-    ordered = np.sort(v)
-    cut, mean = null(m)
+    return _root(np.sort(v), m, least, below)
+
+
+def _root(ordered: Array, m: int, least: int, below: float) -> tuple[float, float]:
+    cut, mean = null(m, below)
     number = np.arange(1, len(ordered) + 1)
     s2 = np.cumsum(ordered) / number / mean
     following = np.append(ordered[1:], np.inf)
     found = np.flatnonzero((cut * s2 < following) & (number >= least))
     if not len(found):
         return float("nan"), 0.0
-    return float(s2[found[0]]), min(1.0, float(number[found[0]]) / BELOW / len(ordered))
+    return float(s2[found[0]]), min(1.0, float(number[found[0]]) / below / len(ordered))
 
 
 def least_patches(total: int) -> int:
@@ -75,45 +89,115 @@ def least_patches(total: int) -> int:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Patches of a side and the coefficients of them that are quiet; side 0: directions [D, m] of whole images, about
-    their mean [D]."""
+    """A way of seeing the level: patches of a side and the coefficients of them that are quiet.
+
+    shades: the constant coefficients between which patches are looked at. share: of each image, the darkest patches
+    (the brightest, where negative). side 0: m directions or pixels [D, m] of whole images, pixels about `mean` [D].
+    """
 
     side: int
     kept: Array
     mean: Array | None = None
+    shades: tuple[float, float] | None = None
+    share: float = 0.0
 
     def energies(self, pixels: Array, clipped: tuple[float, float] | None = None) -> Array:
-        """v [N, P]. clipped: values at which pixels of 8 bits saturate; patches that touch them in part are nan."""
+        """v [N, P]; nan are the patches that are not looked at. clipped: values at which pixels of 8 bits saturate;
+        patches that touch them in part are nan."""
         if self.side == 0:
             flat = pixels.reshape(len(pixels), -1) - (0 if self.mean is None else self.mean)
             return ((flat @ self.kept) ** 2).mean(-1, keepdims=True)
         values, ends = coefficients(pixels, self.side)
-        v = (values[..., self.kept] ** 2).mean(-1)
-        if clipped is not None:
-            touched = (ends[..., 0] <= clipped[0]) | (ends[..., 1] >= clipped[1])
-            v[touched & (ends[..., 0] != ends[..., 1])] = np.nan
-        return v
+        touched = _touched(ends, clipped)
+        return self.looked_at((values[..., self.kept] ** 2).mean(-1), values[..., 0], touched)
+
+    def looked_at(self, v: Array, constant: Array, touched: Array) -> Array:
+        """v [N, P] of patches with these constant coefficients, nan where they are not looked at; all of them nan where
+        saturation takes a part of those at one end of brightness away, and so chooses by their noise."""
+        inside = np.ones(v.shape, bool)
+        if self.shades is not None:
+            inside = (constant >= self.shades[0]) & (constant <= self.shades[1])
+        elif self.share:
+            dark = np.sign(self.share) * constant
+            inside = dark <= np.quantile(dark, abs(self.share), axis=1, keepdims=True)
+        if self.at_an_end and touched[inside].sum() > _TOUCHED * inside.sum():
+            inside = np.zeros(v.shape, bool)
+        return np.where(inside & ~touched, v, np.nan)
+
+    @property
+    def at_an_end(self) -> bool:
+        """Whether patches are chosen by their brightness."""
+        return self.shades is not None or self.share != 0
 
     @property
     def dof(self) -> int:
         return self.kept.shape[-1] if self.side else int(self.kept.shape[1])
 
+    @property
+    def below(self) -> float:
+        """Share of the law of smooth patches, or images, that is used; 1: all, their mean."""
+        if self.at_an_end or (self.side == 0 and self.mean is None):
+            return 1.0
+        return BELOW if self.side else _BELOW_OF_PIXELS
 
-def candidates(pixels: Array) -> list[Candidate]:
-    """Those that fit images [N, C, H, W]; which coefficients are quiet is seen on these images."""
-    n, c, h, w = pixels.shape
+
+def _touched(ends: Array, clipped: tuple[float, float] | None) -> Array:
+    """Patches [N, P] that saturate in part."""
+    if clipped is None:
+        return np.zeros(ends.shape[:-1], bool)
+    return ((ends[..., 0] <= clipped[0]) | (ends[..., 1] >= clipped[1])) & (ends[..., 0] != ends[..., 1])
+
+
+def _sides(pixels: Array) -> list[int]:
+    return [s for s in SIDES if s <= min(pixels.shape[-2:]) // 2 or s == 2]
+
+
+def _quiet(squares: Array) -> list[Array]:
+    """Which coefficients are quiet, in several numbers, by their squares in patches [N, P, K]."""
+    size = squares.shape[-1]
+    order = np.argsort(np.median(squares.reshape(-1, size), axis=0), kind="stable")
+    return [order[:m] for m in sorted({max(_LEAST_DOF, min(int(size * x), size - 1)) for x in SHARES})]
+
+
+Seen = Iterator[tuple[Candidate, Array]]
+"""Ways of seeing the level, each with the energies that it sees."""
+
+
+def _of_patches(pixels: Array, clipped: tuple[float, float] | None, by_image: bool) -> Seen:
+    """Ways that fit images [N, C, H, W], by patches. by_image: the darkest and brightest ones are those of each image,
+    not those of all."""
+    for side in _sides(pixels):
+        values, ends = coefficients(pixels, side)
+        constant, touched = values[..., 0], _touched(ends, clipped)
+        limits = np.quantile(constant, ENDS), np.quantile(constant, 1 - np.array(ENDS))
+        squares = values**2
+        for kept in _quiet(squares):
+            plain, v = Candidate(side, kept), squares[..., kept].mean(-1)
+            yield plain, plain.looked_at(v, constant, touched)
+            others = kept[kept != 0]  # without the constant, which patches are chosen by
+            if not len(others):
+                continue
+            v = v if len(others) == len(kept) else squares[..., others].mean(-1)
+            for share, dark, bright in zip(ENDS, *limits, strict=True):
+                if by_image:
+                    ends_of = Candidate(side, others, share=share), Candidate(side, others, share=-share)
+                else:
+                    ends_of = (
+                        Candidate(side, others, shades=(-np.inf, float(dark))),
+                        Candidate(side, others, shades=(float(bright), np.inf)),
+                    )
+                for at_end in ends_of:
+                    yield at_end, at_end.looked_at(v, constant, touched)
+
+
+def _of_whole_images(pixels: Array, n: int) -> list[Candidate]:
+    """Ways that fit images [N, C, H, W] which agree in pixels or directions: as many ways as n of such images allow."""
+    _, c, h, w = pixels.shape
     out = []
-    for side in (s for s in SIDES if s <= min(h, w) // 2 or s == 2):
-        values, _ = coefficients(pixels, side)
-        size = values.shape[-1]
-        order = np.argsort(np.median(values.reshape(-1, size) ** 2, axis=0), kind="stable")
-        out += [
-            Candidate(side, order[:m]) for m in sorted({max(_LEAST_DOF, min(int(size * x), size - 1)) for x in SHARES})
-        ]
-    size, flat = c * h * w, pixels.reshape(n, -1)
+    size, flat = c * h * w, pixels.reshape(len(pixels), -1)
     counts = [m for m in _DIRECTIONS if m <= size // 4]
     if size <= _WHOLE and n >= 4 * size:
-        _, vectors = np.linalg.eigh(flat.T @ flat / n)
+        _, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
         out += [Candidate(0, vectors[:, :m]) for m in counts]
     if n >= _LEAST_PATCHES:
         centre = flat.mean(0)
@@ -125,96 +209,159 @@ def candidates(pixels: Array) -> list[Candidate]:
     return out
 
 
-def measured(v: Array, candidate: Candidate) -> tuple[float, float]:
-    """(s^2, share) of energies [N, P]; nan are left out."""
-    known = v[np.isfinite(v)]
-    if candidate.side == 0:
-        return (float(known.mean()), 1.0) if len(known) else (float("nan"), 0.0)
-    if not len(known):
+def _seen_by_others(pixels: Array) -> Seen:
+    """Ways that fit whole images, each with what those of one half of them see of the other: what fits images sees too
+    little of their own noise."""
+    halves = pixels[::2], pixels[1::2]
+    n = len(halves[1])
+    if not n:
+        return
+    of_half = [_of_whole_images(half, n) for half in halves]
+    for candidate, one, other in zip(_of_whole_images(pixels, n), *of_half, strict=True):
+        yield candidate, np.concatenate([one.energies(halves[1]), other.energies(halves[0])])
+
+
+def _measured(ordered: Array, candidate: Candidate) -> tuple[float, float]:
+    """(s^2, share) of energies by ascending size."""
+    total = len(ordered)
+    if total < (1 if candidate.below < 1 or not candidate.side else _LEAST_PATCHES):
         return float("nan"), 0.0
-    return smallest_root(known, candidate.dof, least_patches(len(known)))
+    if candidate.below == 1:
+        return float(ordered.mean()), 1.0
+    if not candidate.side:  # the root of a few images is not smooth enough for a jackknife
+        below = max(int(candidate.below * total), 1)
+        return float(ordered[:below].mean()) / null(candidate.dof, candidate.below)[1], 1.0
+    return _root(ordered, candidate.dof, least_patches(total), candidate.below)
+
+
+def measured(v: Array, candidate: Candidate) -> tuple[float, float]:
+    """(s^2, share of the patches that are only noise) of energies [N, P]; nan are left out."""
+    known = v[np.isfinite(v)]
+    s2, share = _measured(np.sort(known), candidate)
+    return s2, share * len(known) / v.size if candidate.at_an_end else share
 
 
 def _jackknife(v: Array, candidate: Candidate) -> float:
     """Standard error of s^2 over groups of images."""
-    groups = np.arange(len(v)) % min(_GROUPS, len(v))
-    without = np.array([measured(v[groups != g], candidate)[0] for g in range(groups.max() + 1)])
-    k = len(without)
-    return float(np.sqrt((k - 1) / k * ((without - without.mean()) ** 2).sum())) if k > 1 else float("inf")
+    k = min(_GROUPS, len(v))
+    if k < 2:
+        return float("inf")
+    known = np.isfinite(v)
+    flat, groups = v[known], np.broadcast_to((np.arange(len(v)) % k)[:, None], v.shape)[known]
+    order = np.argsort(flat)
+    flat, groups = flat[order], groups[order]
+    without = np.array([_measured(flat[groups != g], candidate)[0] for g in range(k)])
+    error = float(np.sqrt((k - 1) / k * ((without - without.mean()) ** 2).sum()))
+    return error if np.isfinite(error) else float("inf")
 
 
-def _half(chosen_on: Array, seen: Array, clipped: tuple[float, float] | None) -> tuple[float, float, float, Candidate]:
-    """(s^2, its standard error, share, candidate) on `seen`, with the candidate that is least on `chosen_on`."""
-    first, second = chosen_on[::2], chosen_on[1::2] if len(chosen_on) > 1 else chosen_on
-    best: tuple[float, Candidate] | None = None
-    for candidate in candidates(first):
-        v = candidate.energies(second if candidate.side == 0 else chosen_on, clipped)
-        s2, _ = measured(v, candidate)
-        if not np.isfinite(s2):
-            continue
-        upper = s2 + 3 * _jackknife(v, candidate)
-        if best is None or upper < best[0]:
-            best = upper, candidate
-    if best is None:
-        return float("nan"), float("nan"), 0.0, Candidate(2, np.arange(3))
-    v = best[1].energies(seen, clipped)
-    s2, share = measured(v, best[1])
-    return s2, _jackknife(v, best[1]), share, best[1]
+def _half(chosen_on: Array, seen: Array, clipped: tuple[float, float] | None) -> tuple[float, float, float]:
+    """(s^2, its standard error, share) on `seen`, by the way that is least on `chosen_on`."""
+    best, way = float("inf"), Candidate(2, np.arange(3))
+    for ways in (_of_patches(chosen_on, clipped, by_image=False), _seen_by_others(chosen_on)):
+        for candidate, v in ways:
+            s2, _ = measured(v, candidate)
+            if not s2 < best:  # nan, or beyond another's upper end
+                continue
+            upper = s2 + _CAUTION * _jackknife(v, candidate)
+            if upper < best:
+                best, way = upper, candidate
+    v = way.energies(seen, clipped)
+    s2, share = measured(v, way)
+    return s2, _jackknife(v, way), share
 
 
-def level_of_set(pixels: Array, clipped: tuple[float, float] | None = None) -> tuple[Level, Candidate]:
-    """The one level of images [N, C, H, W] float64, N >= 4, that share it, and how it is best seen.
+def level_of_set(pixels: Array, clipped: tuple[float, float] | None = None) -> Level:
+    """The one level of images [N, C, H, W] float64, N >= 4, that share it.
 
-    clipped: values at which pixels saturate. Texture can only raise the level, so the interval reaches down by 5 % of
-    the normal law and 3 % of the level, and up by 10 % of the normal law; the law is that of the spread over images.
+    clipped: values at which pixels saturate. The choice of a way does not see texture of about one standard error,
+    which raises the level; an interval from -(t + 1) to t errors, t the 90 % quantile of Student's law, covers 89 to
+    93 % for any such bias from 0 to 1 error (cf. Armstrong & Kolesar 2018). Texture below `CLEAN` everywhere cannot be
+    told from noise at all, so in variance the interval reaches down by its square, too.
     """
+    from scipy.special import stdtrit
+
     order = np.random.default_rng(0).permutation(len(pixels))
     a, b = pixels[np.sort(order[::2])], pixels[np.sort(order[1::2])]
-    halves = [_half(a, b, clipped), _half(b, a, clipped)]
-    known = [h for h in halves if np.isfinite(h[0])]
+    known = [h for h in (_half(a, b, clipped), _half(b, a, clipped)) if np.isfinite(h[0])]
     if not known:
-        return Level(float("nan"), 0.0, float("nan"), 0.0), halves[0][3]
+        return Level(float("nan"), 0.0, float("nan"), 0.0)
     s2 = float(np.mean([h[0] for h in known]))
     se = float(np.sqrt(sum(h[1] ** 2 for h in known))) / len(known)
-    share = float(np.mean([h[2] for h in known]))
-    least = min(known, key=lambda h: h[0] + h[1])[3]
-    low, high = (float(np.sqrt(max(s2 + z * se, 0.0))) for z in (-Z90, Z_HIGH))
-    return Level(float(np.sqrt(s2)), low * (1 - _TEXTURE), high, share), least
+    apart = abs(known[0][0] - known[-1][0]) / 2
+    if apart > _APART * se:  # two ways that differ more than either says of itself
+        se = apart
+    freedom = len(known) * (min(_GROUPS, len(b)) - 1)
+    reach = float(stdtrit(max(freedom, 1), 0.9)) * se
+    low, high = (float(np.sqrt(max(x, 0.0))) for x in (s2 - reach - _UNSEEN * se - CLEAN**2, s2 + reach))
+    return Level(float(np.sqrt(s2)), low, high, float(np.mean([h[2] for h in known])))
 
 
-def levels_of_images(pixels: Array, candidate: Candidate, clipped: tuple[float, float] | None = None) -> list[Level]:
-    """The level of each image by itself; its interval is that of noise of the same shape that is measured alike, and
-    reaches 15 % further down, for the texture of one image."""
-    if candidate.side == 0:
-        return [_of_energy(float(v[0]), candidate.dof) for v in candidate.energies(pixels, clipped)]
+def way_of_images(pixels: Array, clipped: tuple[float, float] | None = None) -> Candidate:
+    """How the level of each of these images by itself is best seen: least in the mean and spread of its logarithm."""
+    best, way = float("inf"), Candidate(2, np.arange(3))
+    for ways in (_of_patches(pixels, clipped, by_image=True), _seen_by_others(pixels)):
+        for candidate, v in ways:
+            s2 = np.array([_of_one(row, candidate)[0] for row in v])
+            if np.isnan(s2).mean() > 0.05:
+                continue
+            logs = 0.5 * np.log(np.maximum(s2[np.isfinite(s2)], (CLEAN / 4) ** 2))
+            worst = float(logs.mean() + Z_HIGH * logs.std())
+            if worst < best:
+                best, way = worst, candidate
+    return way
+
+
+def _of_one(row: Array, candidate: Candidate) -> tuple[float, float]:
+    """(s^2, share) of the energies of one image."""
+    known = row[np.isfinite(row)]
+    if not len(known):
+        return float("nan"), 0.0
+    if candidate.at_an_end or candidate.side == 0:
+        return float(known.mean()), 1.0
+    return smallest_root(known, candidate.dof, least_patches(len(known)))
+
+
+def levels_of_images(
+    pixels: Array, candidate: Candidate, clipped: tuple[float, float] | None = None, shared: Level | None = None
+) -> list[Level]:
+    """The level of each image by itself.
+
+    shared: the level that all of them have. Then the interval is that of the errors seen on these images: value/r, with
+    r from 5 to 95 % of value/shared. Else, and for few images, it is that of noise of the same shape that is measured
+    alike, and reaches 15 % further down, for the texture of one image.
+    """
     v = candidate.energies(pixels, clipped)
-    low, high = _spread(pixels.shape[1:], candidate.side, tuple(candidate.kept.tolist()))
+    low, high = _spread(pixels.shape[1:], candidate)
     out = []
     for row in v:
-        known = row[np.isfinite(row)]
-        s2, share = smallest_root(known, candidate.dof, least_patches(len(known))) if len(known) else (np.nan, 0.0)
-        widen = 1 / np.sqrt(max(share, 1 / max(len(known), 1)))
+        s2, share = _of_one(row, candidate)
+        known = int(np.isfinite(row).sum())
+        widen = 1 / np.sqrt(max(share, 1 / max(known, 1)))
         s = float(np.sqrt(s2))
-        least = s * float(np.exp(low * widen)) * (1 - _TEXTURE_OF_ONE)
-        out.append(Level(s, least, s * float(np.exp(high * widen)), share))
-    return out
+        least, most = (s * float(np.exp(x * widen)) for x in (low, high))
+        out.append(Level(s, least * (1 - _TEXTURE_OF_ONE), most, share))
+    ratios = np.array([x.value for x in out if np.isfinite(x.value) and x.value > 0])
+    if shared is None or len(ratios) < _LEAST_SHARING or not shared.value > 0:
+        return out
+    small, large = np.quantile(ratios / shared.value, [0.05, 0.95])
+    return [replace(x, low=x.value / float(large), high=x.value / float(small)) for x in out]
 
 
-def _of_energy(v: float, m: int) -> Level:
-    from scipy.stats import chi2
+def _spread(shape: tuple[int, ...], candidate: Candidate) -> tuple[float, float]:
+    """ln(s/estimate) at 5 and 95 % for images of noise alone: what an interval reaches down and up."""
+    if candidate.side == 0:
+        from scipy.stats import chi2
 
-    low, high = (float(np.sqrt(v * m / chi2.ppf(q, m))) for q in (0.95, 0.05))
-    return Level(float(np.sqrt(v)), low, high)
+        m = candidate.dof
+        return tuple(float(0.5 * np.log(m / chi2.ppf(q, m))) for q in (0.95, 0.05))  # type: ignore[return-value]
+    return _simulated_spread(shape, candidate.side, tuple(candidate.kept.tolist()), candidate.share)
 
 
 @functools.lru_cache(maxsize=32)
-def _spread(shape: tuple[int, int, int], side: int, kept: tuple[int, ...]) -> tuple[float, float]:
-    """ln(s/estimate) at 5 and 95 % for images of noise alone: what an interval reaches down and up."""
+def _simulated_spread(shape: tuple[int, ...], side: int, kept: tuple[int, ...], share: float) -> tuple[float, float]:
     rng = np.random.default_rng(0)
-    candidate = Candidate(side, np.array(kept))
-    noise = rng.standard_normal((200, *shape))
-    v = candidate.energies(noise)
-    least = least_patches(v.shape[1])
-    estimates = np.array([smallest_root(row, candidate.dof, least)[0] for row in v])
-    low, high = np.nanquantile(-0.5 * np.log(estimates), [0.05, 0.95])
+    candidate = Candidate(side, np.array(kept), share=share)
+    v = candidate.energies(rng.standard_normal((200, *shape)))
+    low, high = np.nanquantile([-0.5 * np.log(_of_one(row, candidate)[0]) for row in v], [0.05, 0.95])
     return float(low), float(high)

@@ -17,7 +17,7 @@ import numpy as np
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
 from ambient_train.data.estimation.gain import Gain, gain_of
-from ambient_train.data.estimation.level import CLEAN, Candidate, Level, candidates, level_of_set, levels_of_images
+from ambient_train.data.estimation.level import CLEAN, Candidate, Level, level_of_set, levels_of_images, way_of_images
 from ambient_train.data.estimation.options import NoiseOptions
 from ambient_train.data.estimation.spectrum import check_spectrum_file, write_spectrum
 from ambient_train.data.estimation.whiteness import Whiteness, whiteness
@@ -206,10 +206,13 @@ def _parts(pixels: np.ndarray, index: np.ndarray, clipped: tuple[float, float] |
 
 
 def _rough(pixels: np.ndarray, clipped: tuple[float, float] | None) -> np.ndarray:
-    """The level of each image by itself, from the quietest quarter of the coefficients of all."""
-    side = 4 if min(pixels.shape[-2:]) >= 8 else 2
-    quiet = min((c for c in candidates(pixels) if c.side == side), key=lambda c: c.dof)
-    return np.array([x.value for x in levels_of_images(pixels, quiet, clipped)])
+    """The level of each image by itself."""
+    return np.array([x.value for x in levels_of_images(pixels, way_of_images(_most(pixels), clipped), clipped)])
+
+
+def _most(pixels: np.ndarray) -> np.ndarray:
+    """512 images at most, as far apart as they come."""
+    return pixels[np.unique(np.linspace(0, len(pixels) - 1, 512).astype(int))]
 
 
 def _one_set(pixels: np.ndarray, clipped: tuple[float, float] | None) -> tuple[ImageSetNoise, list[Level], np.ndarray]:
@@ -219,12 +222,14 @@ def _one_set(pixels: np.ndarray, clipped: tuple[float, float] | None) -> tuple[I
         values = np.array([0.0 if not x.value >= CLEAN else x.value for x in each])
         level = Level(float(np.median([x.value for x in each])), min(x.low for x in each), max(x.high for x in each))
         return ImageSetNoise("", len(pixels), None, level, not values.any(), False, None, None), each, values
-    most = pixels[np.unique(np.linspace(0, len(pixels) - 1, 512).astype(int))]
-    level, candidate = level_of_set(most, clipped)
-    each = levels_of_images(pixels, candidate, clipped)
+    most = _most(pixels)
+    level, way = level_of_set(most, clipped), way_of_images(most, clipped)
+    each = levels_of_images(pixels, way, clipped)
     clean = not level.value >= CLEAN
     inside = np.mean([x.low <= level.high and level.low <= x.high for x in each])
     one = bool(inside >= _ALIKE) or clean
+    if one and not clean:
+        each = levels_of_images(pixels, way, clipped, level)
     kind = None if clean else whiteness(most)
     line = None if clean else gain_of(most)
     if line is not None and line.grows:  # each image counts as white of its mean variance

@@ -5,13 +5,16 @@ neighbours below and beside has
 
     E[(b_k . n)^2] = s^2 (1 + A_k . (rho_d, rho_a)),        A_k from the basis function b_k alone,
 
-to first order in what lies beyond one pixel. Smooth patches are those whose sum of m squares is below c s^2, the median
-of s^2 chi^2_m. There the mean square of a coefficient is k + a A_k . rho with
+to first order in what lies beyond one pixel. Patches are looked at where texture adds least: all of them, or the
+darkest or the brightest, which their mean tells, a coefficient that is independent of the others. Smooth ones among
+them are those whose sum of m squares is below c s^2, with P(chi^2_m < c) = 0.9. There the mean square of a coefficient
+is k + a A_k . rho with
 
-    k = 2 P(chi^2_{m+2} < c),    a = 2 P(chi^2_{m+4} < c)
+    k = P(chi^2_{m+2} < c)/0.9,    a = P(chi^2_{m+4} < c)/0.9
 
 (the mean, and the covariances of squares within the ball). A least-squares fit gives rho; its error is that of a
-jackknife over images. Texture looks like positive correlation, so small values are not called so.
+jackknife over images. Tested are both correlations, and their mean, in which noise that is alike in both directions is
+seen best. Texture looks like positive correlation, so small values are not called so.
 """
 
 from __future__ import annotations
@@ -20,30 +23,38 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ambient_train.data.estimation.level import BELOW, least_patches, null, smallest_root
+from ambient_train.data.estimation.level import least_patches, null, smallest_root
 from ambient_train.data.estimation.patches import coefficients, fine, lags
 
 Array = np.ndarray
-VISIBLE, ERRORS = 0.2, 3.0
+VISIBLE, ERRORS = 0.15, 3.0
 """A correlation is flagged beyond this value and so many of its standard errors."""
-_GROUPS = 16
+BELOW = 0.9
+"""Share of the smooth patches that is used."""
+_ENDS = (0.1, 0.2, 0.4)
+_GROUPS, _CAUTION = 16, 3.0
 
 
 @dataclass(frozen=True)
 class Whiteness:
-    """down, across: correlation with the neighbouring pixel, and their standard errors. spectrum: pairs of (spatial
-    frequency in cycles a pixel, variance relative to the mean of all) by ascending frequency."""
+    """down, across: correlation with the neighbouring pixel; mean: of the two; their standard errors. spectrum: pairs
+    of (spatial frequency in cycles a pixel, variance relative to the mean of all) by ascending frequency."""
 
     down: float
     across: float
     down_stderr: float
     across_stderr: float
+    mean_stderr: float
     spectrum: tuple[tuple[float, float], ...]
 
     @property
+    def mean(self) -> float:
+        return (self.down + self.across) / 2
+
+    @property
     def white(self) -> bool:
-        """Whether neither correlation is flagged."""
-        pairs = ((self.down, self.down_stderr), (self.across, self.across_stderr))
+        """Whether no correlation is flagged, nor their mean."""
+        pairs = ((self.down, self.down_stderr), (self.across, self.across_stderr), (self.mean, self.mean_stderr))
         return not any(abs(rho) > max(VISIBLE, ERRORS * error) for rho, error in pairs)
 
     def sentence(self) -> str:
@@ -63,12 +74,16 @@ def whiteness(pixels: Array) -> Whiteness | None:
     """Of images [N, C, H, W] with one kind of noise; None where there are not enough smooth patches."""
     side, kept = fine(pixels.shape[1], (pixels.shape[2], pixels.shape[3]), 2)
     values, _ = coefficients(pixels, side)
+    groups = np.arange(len(pixels)) % min(_GROUPS, len(pixels))
+    if len(kept) < 3 or groups.max() < 1:
+        return None
     squares = values[..., kept] ** 2
     v = squares.mean(-1)
-    s2, _ = smallest_root(v.reshape(-1), len(kept), least_patches(v.size))
-    if not np.isfinite(s2) or s2 <= 0 or len(kept) < 3:
+    found = _least_textured(v, len(kept), values[..., 0], groups)
+    if found is None:
         return None
-    smooth = v <= null(len(kept))[0] * s2
+    inside, s2 = found
+    smooth = inside & (v <= null(len(kept), BELOW)[0] * s2)
     sums = (squares * smooth[..., None]).sum(1)
     counts = smooth.sum(1)
     design = np.concatenate([np.ones((len(kept), 1)), lags(pixels.shape[1], side)[kept]], 1)
@@ -82,22 +97,41 @@ def whiteness(pixels: Array) -> Whiteness | None:
         solved = np.linalg.lstsq(design, energy, rcond=None)[0]
         return solved[1:] / solved[0] / shrunk if solved[0] > 0 else np.full(2, np.inf)
 
-    every = np.ones(len(pixels), bool)
-    rho = fit(every)
-    groups = np.arange(len(pixels)) % min(_GROUPS, len(pixels))
-    k = groups.max() + 1
-    if k < 2:
-        return None
-    without = np.stack([fit(groups != g) for g in range(k)])
-    error = np.sqrt((k - 1) / k * ((without - without.mean(0)) ** 2).sum(0))
+    rho = fit(np.ones(len(pixels), bool))
+    without = np.stack([fit(groups != g) for g in range(groups.max() + 1)])
+    down, across, mean = (float(e) for e in _error(np.column_stack([without, without.mean(1)])))
     energy = sums.sum(0) / counts.sum()
-    return Whiteness(
-        float(rho[0]),
-        float(rho[1]),
-        float(error[0]),
-        float(error[1]),
-        _by_frequency(energy, kept, pixels.shape[1], side),
-    )
+    spectrum = _by_frequency(energy, kept, pixels.shape[1], side)
+    return Whiteness(float(rho[0]), float(rho[1]), down, across, mean, spectrum)
+
+
+def _least_textured(v: Array, m: int, constant: Array, groups: Array) -> tuple[Array, float] | None:
+    """(which patches [N, P] are looked at, s^2) from mean squares v of m coefficients and the constant ones: of all
+    patches, the darkest and the brightest those whose level has the least upper end. groups [N]: of images."""
+    group = np.broadcast_to(groups[:, None], v.shape)
+    regions = [np.ones(v.shape, bool)]
+    for share in _ENDS:
+        regions += [constant <= np.quantile(constant, share), constant >= np.quantile(constant, 1 - share)]
+    best, found = np.inf, None
+    for inside in regions:
+        own, of = v[inside], group[inside]
+        s2 = _level(own, m)
+        if not 0 < s2 < best:
+            continue
+        upper = s2 + _CAUTION * float(_error(np.array([_level(own[of != g], m) for g in range(groups.max() + 1)])))
+        if upper < best:
+            best, found = upper, (inside, s2)
+    return found
+
+
+def _level(v: Array, m: int) -> float:
+    return smallest_root(v, m, least_patches(len(v)), BELOW)[0]
+
+
+def _error(without: Array) -> Array:
+    """Standard errors of a jackknife: estimates [groups, ...], one group left out of each."""
+    k = len(without)
+    return np.sqrt((k - 1) / k * ((without - without.mean(0)) ** 2).sum(0))
 
 
 def _shrinkage(m: int) -> float:

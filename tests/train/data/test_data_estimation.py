@@ -24,6 +24,7 @@ from ambient_train.data.estimation.level import (
     levels_of_images,
     null,
     smallest_root,
+    way_of_images,
 )
 from ambient_train.data.estimation.options import NoiseOptions
 from ambient_train.data.estimation.patches import basis, coefficients, fine, lags
@@ -106,25 +107,57 @@ def test_the_root_is_the_variance_of_noise_alone_and_of_noise_in_a_fifth_of_the_
 
 @pytest.mark.parametrize("sigma", [0.05, 0.3])
 def test_noise_of_smooth_images_is_found_for_the_set_and_for_each_image(sigma: float) -> None:
-    x = smooth()
+    """20 draws; the bounds are those that coverage of 85 % breaks once in 1,000 times."""
+    x, draws = smooth(), 20
+    levels = [level_of_set(x + sigma * np.random.default_rng(1 + k).standard_normal(x.shape)) for k in range(draws)]
+    assert np.median([abs(level.value / sigma - 1) for level in levels]) < 0.02
+    assert sum(level.low < sigma < level.high for level in levels) >= binom.ppf(1e-3, draws, 0.85)
+    assert sum(level.low < 1.1 * sigma < level.high for level in levels) < 0.5 * draws  # control
     y = x + sigma * np.random.default_rng(1).standard_normal(x.shape)
-    level, seen = level_of_set(y)
-    assert level.value == pytest.approx(sigma, rel=0.02)
-    assert level.low < sigma < level.high
-    each = levels_of_images(y, seen)
-    assert np.median([abs(one.value / sigma - 1) for one in each]) < 0.1
-    inside = sum(one.low <= sigma <= one.high for one in each)
-    assert inside > binom.ppf(1e-3, len(each), 0.85)
-    # control: an interval of the wrong level covers nothing
-    assert sum(one.low <= 2 * sigma <= one.high for one in each) < 5
+    way = way_of_images(y)
+    for shared in (None, levels[0]):
+        each = levels_of_images(y, way, shared=shared)
+        assert np.median([abs(one.value / sigma - 1) for one in each]) < 0.1
+        inside = sum(one.low <= sigma <= one.high for one in each)
+        assert inside > binom.ppf(1e-3, len(each), 0.85)
+        # control: an interval of the wrong level covers nothing
+        assert sum(one.low <= 2 * sigma <= one.high for one in each) < 5
     kind = whiteness(y)
     assert kind is not None
     assert kind.white
 
 
+def test_the_darkest_patches_tell_the_level_where_most_are_textured_alike() -> None:
+    """A third of each image is black, the rest is Gaussian texture: of all patches, as of noise of that level, no root
+    tells the two apart; the darkest ones do. 4 standard errors of 60 images of 300 black pixels and more."""
+    rng, sigma = np.random.default_rng(0), 0.2
+    texture = np.clip(0.3 + 0.15 * rng.standard_normal((60, 1, 32, 32)), -1, 1)
+    texture[:, :, :11] = -1
+    y = texture + sigma * rng.standard_normal(texture.shape)
+    level = level_of_set(y)
+    assert level.value == pytest.approx(sigma, abs=4 * sigma / np.sqrt(2 * 60 * 300 * 0.05))
+    assert level.high < 0.9 * np.hypot(sigma, 0.15)
+    # patches that saturate in part leave no fair sample beside them: such ends are not looked at
+    end = Candidate(2, np.arange(1, 4), shades=(-np.inf, -1.9))
+    assert np.isfinite(end.energies(y)).any()
+    assert np.isnan(end.energies(np.maximum(y, -1), (-1.0, 1.0))).all()
+
+
+def test_intervals_of_images_that_share_a_level_are_those_of_their_own_errors() -> None:
+    """Exact: values over the level, at 5 and 95 %, are the ends; scaled images have scaled intervals."""
+    y = smooth() + 0.1 * np.random.default_rng(1).standard_normal((60, 1, 32, 32))
+    way, level = way_of_images(y), level_of_set(y)
+    each = levels_of_images(y, way, shared=level)
+    small, large = np.quantile([one.value / level.value for one in each], [0.05, 0.95])
+    for one in each:
+        assert (one.low, one.high) == (pytest.approx(one.value / large), pytest.approx(one.value / small))
+    few = levels_of_images(y[:10], way, shared=level)  # too few to say: their intervals are those without `shared`
+    assert few == levels_of_images(y[:10], way)
+
+
 def test_a_level_follows_the_scale_of_the_images() -> None:
     y = smooth() + 0.1 * np.random.default_rng(1).standard_normal((60, 1, 32, 32))
-    one, three = level_of_set(y)[0], level_of_set(3 * y)[0]
+    one, three = level_of_set(y), level_of_set(3 * y)
     assert three.value == pytest.approx(3 * one.value, rel=1e-9)
     assert three.high == pytest.approx(3 * one.high, rel=1e-9)
 
@@ -267,7 +300,7 @@ def test_check_names_single_images_that_contradict_their_level(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", SETS)
 def test_clean_images_are_not_called_noisy(name: str) -> None:
-    level, _ = level_of_set(images_of(name, SETS[name], 0))
+    level = level_of_set(images_of(name, SETS[name], 0))
     assert level.value < CLEAN
 
 
@@ -290,31 +323,44 @@ def test_few_and_small_images_are_measured_or_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_the_level_of_known_noise_is_within_five_percent_and_intervals_cover_it(name: str) -> None:
     """15 draws of images and noise at each of five levels: median error at most 5 %, coverage 90 % within 5 points and
-    the error of a share of 75 draws."""
+    the error of a share of 75 draws, and hardly any interval reaches 5 % further than it should."""
     errors, covered, wrong = [], 0, 0
     for sigma in SIGMAS:
         for seed in range(15):
             x = images_of(name, SETS[name], seed)
             y = x + sigma * np.random.default_rng(1000 + seed).standard_normal(x.shape)
-            level, _ = level_of_set(y)
+            level = level_of_set(y)
             errors.append(abs(level.value / sigma - 1))
             covered += level.low <= sigma <= level.high
-            wrong += level.low <= 1.1 * sigma <= level.high
+            wrong += level.low <= 1.05 * sigma <= level.high
         assert np.median(errors[-15:]) < 0.05, sigma
     assert covered / 75 > 0.85 - 2 * np.sqrt(0.85 * 0.15 / 75)
-    assert wrong / 75 < 0.5  # control: intervals are not so wide that they hold everything
+    assert wrong / 75 < 0.25  # control: intervals are not so wide that they hold everything
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["photos32", "fashion"])
+@pytest.mark.parametrize("name", SETS)
+def test_intervals_of_single_images_that_share_a_level_cover_ninety_percent(name: str) -> None:
+    """Five levels: 90 % within 5 points and two errors of a share of 200, at each of them."""
+    for sigma in SIGMAS:
+        x = images_of(name, min(SETS[name], 500), 50)
+        y = x + sigma * np.random.default_rng(1050).standard_normal(x.shape)
+        each = levels_of_images(y, way_of_images(y), shared=level_of_set(y))
+        covered = np.mean([one.low <= sigma <= one.high for one in each])
+        assert abs(covered - 0.9) < 0.05 + 2 * np.sqrt(0.9 * 0.1 / 200), sigma
+        assert np.mean([one.low <= 2 * sigma <= one.high for one in each]) < 0.5  # control
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
 def test_correlated_noise_in_200_images_is_flagged_in_95_percent_and_white_noise_is_not(name: str) -> None:
     flagged, false, n = 0, 0, 0
     for sigma in (0.05, 0.2, 0.5):
-        for seed in range(8):
+        for seed in range(9):
             x = images_of(name, 200, seed)
             rng = np.random.default_rng(seed)
             for rho in (0.3, 0.0):
-                y = x + sigma * correlated(x.shape, rho, (2, 3) if seed % 2 else (3,), rng)
+                y = x + sigma * correlated(x.shape, rho, ((3,), (2, 3), (2,))[seed % 3], rng)
                 kind = whiteness(y)
                 if rho:
                     flagged += kind is not None and not kind.white
