@@ -27,6 +27,7 @@ from ambient_theory.compare.by_level.levels import (
 )
 from ambient_theory.compare.by_level.potency import worth_intervals
 from ambient_theory.compare.by_level.unseen import Unseen, unseen_errors, unseen_scores
+from ambient_theory.compare.by_level.words import beside_sentence
 from ambient_theory.compare.cells.tables import Group
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.shared.errors import DataError
@@ -94,6 +95,8 @@ class LevelFindings:
         """What is said of each noise level, controls last."""
         where = f"{self.table.key.dataset}, {self.table.key.rule}, "
         out = [where + j.sentence() for j in self.priced.values()]
+        if own := beside_sentence(self.beside):
+            out.append(where + own)
         for sigma_n, j in self.judgements.items():
             if j.expected is not None:
                 inside = j.one.contains(j.expected)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ambient_theory.compare.by_level.beside import ALL
 from ambient_theory.compare.by_level.formula import Scatters
 from ambient_theory.compare.by_level.judgement import Judgement
 from ambient_theory.compare.fitting.fits import Interval
@@ -53,6 +54,22 @@ def band_rows(judged: Judgement, scatters: Scatters) -> list[list[str]]:
 
 
 BESIDE_COLUMNS = ("mixture", "levels", "seeds", "times its clean images", "worth", "price", "interval, factor")
+
+
+KNOWN = 2.0
+"""Upper over lower end of the interval of a price that is said in a sentence."""
+
+
+def beside_sentence(found: Iterable[Beside]) -> str:
+    """Of each noise level the mixture whose own price over all levels is known best; empty where none is known."""
+    best: dict[float, Beside] = {}
+    for b in sorted(found, key=lambda b: (b.cell.sigma_n or 0.0, b.width)):
+        if b.part == ALL and b.width <= KNOWN:
+            best.setdefault(b.cell.sigma_n or 0.0, b)
+    if not best:
+        return ""
+    prices = (f"{b.cell.name}: one clean image is worth {span(b.worth.inverse())} noisy ones" for b in best.values())
+    return f"each mixture by itself, in nats over all levels: {'; '.join(prices)}."
 
 
 BESIDE_SHORT = ("clean + noisy", "levels", "times the clean", "price")

@@ -11,7 +11,8 @@ from level_sweeps import LEVELS, SIGMA, level_sweep, noise, one_good, two_goods
 
 from ambient_theory.compare.by_level.beside import ABOVE, ALL, Beside, beside
 from ambient_theory.compare.by_level.levels import LevelTable, level_tables
-from ambient_theory.compare.by_level.words import beside_rows, beside_short
+from ambient_theory.compare.by_level.words import beside_rows, beside_sentence, beside_short
+from ambient_theory.compare.scores.words import span
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record
 
@@ -81,6 +82,18 @@ def test_controls_are_left_out_and_nothing_is_read_without_a_clean_curve() -> No
     assert {b.cell.sigma_n for b in beside(table(rows))} == {SIGMA}
     with pytest.raises(DataError, match="no curve to read a mixture on"):
         beside(table([r for r in rows if r.n_noisy]))
+
+
+def test_the_price_that_is_known_best_is_said_of_each_noise_level_and_nothing_where_none_is_known() -> None:
+    mixed = ((100, 200), (200, 200))
+    rows = level_sweep(np.random.default_rng(3), one_good(0.5), mixed=mixed, sigmas=(0.1, SIGMA), scatter=0.003)
+    found = beside(table(rows))
+    said = beside_sentence(found)
+    best = min((b for b in found if b.part == ALL and b.cell.sigma_n == SIGMA), key=lambda b: b.width)
+    assert f"{best.cell.name}: one clean image is worth {span(best.worth.inverse())} noisy ones" in said
+    assert said.count("one clean image is worth") == 2
+    vague = level_sweep(np.random.default_rng(4), one_good(0.5), mixed=mixed, scatter=0.3, seeds=2)
+    assert beside_sentence(beside(table(vague))) == ""
 
 
 def test_images_that_do_harm_have_no_price() -> None:
