@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -61,15 +62,20 @@ KNOWN = 2.0
 
 
 def beside_sentence(found: Iterable[Beside]) -> str:
-    """Of each noise level the mixture whose own price over all levels is known best; empty where none is known."""
-    best: dict[float, Beside] = {}
-    for b in sorted(found, key=lambda b: (b.cell.sigma_n or 0.0, b.width)):
-        if b.part == ALL and b.width <= KNOWN:
-            best.setdefault(b.cell.sigma_n or 0.0, b)
-    if not best:
+    """Of each noise level a mixture whose own price over all levels is known, of the same sizes at as many levels as
+    can be; empty where none is known."""
+    known = [b for b in found if b.part == ALL and b.width <= KNOWN]
+    if not known:
         return ""
-    prices = (f"{b.cell.name}: one clean image is worth {span(b.worth.inverse())} noisy ones" for b in best.values())
-    return f"each mixture by itself, in nats over all levels: {'; '.join(prices)}."
+    counts = Counter((b.cell.n_clean, b.cell.n_noisy) for b in known)
+    chosen: dict[float, Beside] = {}
+    for b in sorted(known, key=lambda b: (b.cell.sigma_n or 0.0, -counts[b.cell.n_clean, b.cell.n_noisy], b.width)):
+        chosen.setdefault(b.cell.sigma_n or 0.0, b)
+    each = (
+        f"{b.cell.name} do as well as {span(b.equivalent)} clean ones (price {span(b.worth.inverse())})"
+        for b in chosen.values()
+    )
+    return f"each mixture by itself, in nats over all levels: {'; '.join(each)}."
 
 
 BESIDE_SHORT = ("clean + noisy", "levels", "times the clean", "price")

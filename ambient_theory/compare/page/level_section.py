@@ -199,7 +199,7 @@ def beside_table(found: LevelFindings) -> Table:
         "held-out denoising error, read on the curve of the clean-only models, in multiples of its own, and the mean "
         "worth of one of its noisy images in clean ones. No law is fitted, and nothing is said of other mixtures."
     )
-    return _table(caption, BESIDE_COLUMNS, beside_rows(found.beside))
+    return _table(caption, BESIDE_COLUMNS, beside_rows(found.beside), folded=True)
 
 
 def law_table(found: LevelFindings) -> Table:

@@ -90,8 +90,9 @@ def test_the_price_that_is_known_best_is_said_of_each_noise_level_and_nothing_wh
     found = beside(table(rows))
     said = beside_sentence(found)
     best = min((b for b in found if b.part == ALL and b.cell.sigma_n == SIGMA), key=lambda b: b.width)
-    assert f"{best.cell.name}: one clean image is worth {span(best.worth.inverse())} noisy ones" in said
-    assert said.count("one clean image is worth") == 2
+    price = span(best.worth.inverse())
+    assert f"{best.cell.name} do as well as {span(best.equivalent)} clean ones (price {price})" in said
+    assert said.count("do as well as") == 2
     vague = level_sweep(np.random.default_rng(4), one_good(0.5), mixed=mixed, scatter=0.3, seeds=2)
     assert beside_sentence(beside(table(vague))) == ""
 
