@@ -23,11 +23,16 @@ Records = Annotated[
 
 def load(records: list[Path] | None, shipped: bool = False) -> Reading:
     """The records asked for; the shipped ones if none is, or with them if `shipped`."""
-    from ambient_theory.compare.cells.grouping import read_shipped
+    from ambient_theory.compare.cells.grouping import lacking, read_shipped
     from ambient_theory.shared.errors import DataError
     from ambient_theory.shared.reading import Reading, read
 
-    own = read(*records) if records else Reading((), 0, 0)
+    own = Reading((), 0, 0)
+    for path in records or ():
+        found = read(path)
+        if problem := next(filter(None, map(lacking, found.records)), ""):
+            raise DataError(f"{path}: {problem}")
+        own += found
     if records and not own.records:
         raise DataError(
             f"no record in {', '.join(map(str, records))}: name finished runs, or .jsonl files that hold some"
