@@ -22,7 +22,7 @@ from confined import LIMITS, READ, SKIPPED, Fault, Limits, Way, check_sentence
 from samples import Sample
 
 import ambient_train
-from ambient_theory.compare.commands.common import load
+from ambient_theory.compare.commands.common import about, load
 from ambient_theory.compare.findings import gather_findings
 from ambient_theory.own_data.options import FitConfig
 from ambient_theory.own_data.samples import samples_of_file
@@ -131,7 +131,8 @@ def _read_records(spec: str, dest: Path) -> str:
 
 def _compare(spec: str, dest: Path) -> str:
     """What `ambient compare` says of the records."""
-    json.dumps(finite(gather_findings(load([Path(spec)]).records).to_dict()), allow_nan=False)
+    with about([Path(spec)]):
+        json.dumps(finite(gather_findings(load([Path(spec)]).records).to_dict()), allow_nan=False)
     return READ
 
 

@@ -165,22 +165,6 @@ def _joined(names: Iterable[str | None]) -> str:
     return " / ".join(dict.fromkeys(name for name in names if name))
 
 
-def _is_score(record: Record) -> bool:
-    """Whether a record is one that groups hold; see `group_records`."""
-    elsewhere = record.source == "simulate" or record.metric == "price" or record.extra.get("grade") == "second-hand"
-    return not elsewhere and record.level is None
-
-
-def lacking(record: Record) -> str:
-    """What a score must say and this record does not, as a sentence; empty where nothing is missing."""
-    if not _is_score(record) or (record.n_noisy == 0 < record.n_clean):
-        return ""
-    what = f"a {record.metric} record of {record.dataset} has"
-    if record.n_noisy == 0:
-        return f"{what} neither clean nor noisy images"
-    return f"{what} {record.n_noisy} noisy images and no sigma_n" if record.sigma_n is None else ""
-
-
 def group_records(records: Iterable[Record]) -> list[Group]:
     """Comparable groups of the training and published records, those with most cells with clean samples first.
 
@@ -193,7 +177,9 @@ def group_records(records: Iterable[Record]) -> list[Group]:
     left_out: dict[GroupKey, list[str]] = defaultdict(list)
     truth: dict[GroupKey, GroupKey] = {}
     for record in records:
-        if not _is_score(record):
+        if record.source == "simulate" or record.metric == "price" or record.extra.get("grade") == "second-hand":
+            continue
+        if record.level is not None:
             continue
         key = key_of(record)
         method, told, kind = without_noise(record.method)
@@ -202,8 +188,11 @@ def group_records(records: Iterable[Record]) -> list[Group]:
         sigma_n = record.sigma_n
         if isinstance(sigma_n, tuple) and len(sigma_n) == 1:
             sigma_n = sigma_n[0]
-        if problem := lacking(record):
-            raise DataError(problem)
+        if record.n_clean + record.n_noisy == 0:
+            raise DataError(f"a {record.metric} record of {record.dataset} has neither clean nor noisy images")
+        if record.n_noisy and sigma_n is None:
+            count = f"{record.n_noisy} noisy images"
+            raise DataError(f"a {record.metric} record of {record.dataset} has {count} and no sigma_n")
         if isinstance(sigma_n, tuple):
             left_out[key].append(f"a cell with several noise levels {sigma_n} (one price cannot be read from it)")
             continue

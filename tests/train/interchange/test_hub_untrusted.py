@@ -310,3 +310,15 @@ def test_old_weight_files_of_any_kind_are_a_sentence(tmp_path: Path, data: bytes
         file.write_bytes(damaged)
         with contextlib.suppress(DataError):  # an empty dictionary is one
             assert read_weights(file, "x") == {}
+
+
+@pytest.mark.parametrize("head", [b"\x8e", b"\x8d", b"B", b"X", b"T"])
+def test_a_length_beyond_the_end_of_a_pickle_is_not_asked_for(tmp_path: Path, head: bytes) -> None:
+    size = (2**40).to_bytes(8, "little") if head in (b"\x8e", b"\x8d") else (2**31 - 1).to_bytes(4, "little")
+    refuse(b"\x80\x04" + head + size + b"abc.", tmp_path / "a.pkl", r"says that [0-9,]+ bytes follow")
+
+
+def test_old_files_of_weights_say_nothing_on_the_terminal(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pth", pickle_protocol=4)
+    assert list(read_weights(tmp_path / "a.pth", "a.pth")) == ["a"]
+    assert [str(w.message) for w in recwarn] == []
