@@ -7,6 +7,7 @@ let whole numbers through that no float can hold. Here all of these are a ValueE
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from typing import Any
 
@@ -31,6 +32,8 @@ def parse_json(text: str | bytes) -> Any:
 
 def parse_toml(text: str) -> dict[str, Any]:
     """The table of a TOML text. Raises ValueError with the reason."""
+    if _DOTTED.search(text):  # Python's parser takes quadratic time for such a key
+        raise ValueError(_TOO_DEEP)
     try:
         table = tomllib.loads(text)
         deep = _is_deep(table)
@@ -49,6 +52,11 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 _TOO_LONG = f"a whole number of more than {LONGEST} digits"
 _TOO_DEEP = f"nested too deeply, more than {DEEPEST} levels"
+
+
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_DOTTED = re.compile(rf"""(?<![\w."'-])(?:{_PART}){{{DEEPEST}}}""")
+"""A dotted key of more than `DEEPEST` parts."""
 
 
 def _whole(text: str) -> int:

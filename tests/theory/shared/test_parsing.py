@@ -38,6 +38,8 @@ def test_json_of_any_kind_is_a_value_or_a_reason(text: str, reason: str) -> None
         ("a = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
         ("a = " + "[" * 101 + "]" * 101, "more than 100 levels"),
         (".".join("a" * 3000) + " = 1", "more than 100 levels"),
+        ("x = 1\n[" + ".".join("a" * 100_000) + "]", "more than 100 levels"),
+        (" . ".join(['"a b"', "'c'"] * 50_000) + " = 1", "more than 100 levels"),
         ("a = ", "Invalid value"),
     ],
 )
@@ -51,6 +53,8 @@ def test_what_is_right_is_read_as_before() -> None:
     assert parse_toml("a = 18446744073709551615\nb = [1, 2.5]")["a"] == 2**64 - 1
     assert parse_json("[" * 100 + "]" * 100)
     assert parse_toml("a = " + "[" * 99 + "]" * 99)
+    assert parse_toml(".".join("a" * 99) + " = 1")
+    assert len(parse_toml("a = [" + "0.5, " * 20_000 + "]\nb = '" + "One. Two words. " * 500 + "'")["a"]) == 20_000
 
 
 def test_an_error_is_one_line_of_bounded_length_that_keeps_its_ends() -> None:

@@ -19,6 +19,7 @@ import confined
 import files
 import numpy as np
 import pytest
+import table
 from data_files import encode
 from number_files import counts, fits, gzipped, hdf5, nifti, tiff
 from PIL import Image
@@ -301,6 +302,15 @@ def test_the_campaign_continues_and_adds_up_reader_by_reader(tmp_path: Path) -> 
     assert set(files.shares(100_000)) == set(READERS)
     assert sum(files.shares(100_000).values()) == 100_000
     assert min(files.shares(100_000).values()) >= 2_000
+
+
+def test_the_documentation_says_what_the_committed_campaign_found() -> None:
+    result = json.loads(table.RESULT.read_text())
+    written = (table.RESULT.parents[1] / "docs" / "reliability.md").read_text()
+    assert table.sentence(result) in written
+    assert "\n".join(table.rows(result)) in written
+    assert set(result["readers"]) == set(READERS)
+    assert result["faults"] == 0
 
 
 def test_seals_and_hashes_can_be_made_to_fit_again(tmp_path: Path) -> None:
