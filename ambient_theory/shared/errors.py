@@ -25,7 +25,7 @@ class AmbientError(Exception):
 
 def first_line(error: BaseException, limit: int = 120) -> str:
     """First line of an error's message for a sentence of ours, cut to `limit` characters; its type if it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:limit]
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)[:limit]
 
 
 class UsageError(AmbientError, ValueError):

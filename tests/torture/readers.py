@@ -292,6 +292,7 @@ def _of(name: str, reader: Reader) -> Reader:
 _NETWORKS = (_SHARED, *(f"ambient_train/{name}" for name in ("interchange", "networks", "runs", "settings")))
 _NETWORKS += ("ambient_train/training/checkpoints.py", "ambient_train/safe_pickle.py", "ambient_train/tasks/config.py")
 _NETWORKS += ("ambient_train/tasks/runs.py",)
+_EVALUATION = (_SHARED, "ambient_train/evaluation")
 _TORCH = ("numpy", "torch", "safetensors")
 _SETTINGS = (_SHARED, "ambient_train/settings", "ambient_train/sweep/grid.py")
 _COMPARE = (_SHARED, "ambient_theory/compare", "ambient_theory/bounds")
@@ -313,12 +314,12 @@ READERS: dict[str, Reader] = {
     "config": Reader(other_samples.configs, ("config", "config show"), 6000, _SETTINGS),
     "fit-gmm": Reader(other_samples.fits, _FITS, 6000, (_SHARED, "ambient_theory/own_data")),
     "noise file": Reader(other_samples.noise_files, ("noise of a simulation",), 4000, _SIMULATION),
-    "statistics": Reader(other_samples.statistics, ("statistics",), 3500, (_SHARED, "ambient_train/evaluation")),
+    "statistics": Reader(other_samples.statistics, ("statistics",), 3500, _EVALUATION),
     "run": Reader(other_samples.runs, ("runs", "load", "config show", "records"), 6000, _NETWORKS, _TORCH),
     "export": Reader(other_samples.exports, ("load",), 5000, _NETWORKS, _TORCH),
     "EDM snapshot": Reader(other_samples.snapshots, ("load",), 4000, _NETWORKS, _TORCH),
     "weights": Reader(other_samples.weights, ("weights",), 2500, _NETWORKS, _TORCH),
-    "torchscript": Reader(other_samples.torchscript, ("torchscript",), 2000, _NETWORKS, _TORCH),
+    "torchscript": Reader(other_samples.torchscript, ("torchscript",), 2000, _EVALUATION, _TORCH),
     "ledger": Reader(other_samples.ledgers, ("ledger",), 3000, _SIMULATION),
     "journal": Reader(other_samples.journals, ("journal",), 2500, (_SHARED, "ambient_train/data/prepare")),
     "claim": Reader(other_samples.claims, ("claim",), 2500, (_SHARED,)),

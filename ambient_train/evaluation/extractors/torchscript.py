@@ -27,13 +27,13 @@ class TorchScriptFeatures(Extractor):
 
     def __init__(self, path: str, device: Device = "cpu") -> None:
         data = read(Path(path).expanduser())
-        problem = ""
+        problem = None
         try:
             self._module = torch.jit.load(io.BytesIO(data), map_location=device).eval()
             arguments = {argument.name for argument in self._module.forward.schema.arguments}
         except Exception as error:  # its reader raises whatever its C++ does
             problem = first_line(error)
-        if problem:
+        if problem is not None:
             raise DataError(f"{path}: not a TorchScript file ({problem})")
         self.name = f"torchscript-{Path(path).stem}"
         self.hash = file_hash(b"torchscript/1", data)

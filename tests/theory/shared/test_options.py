@@ -185,5 +185,5 @@ def test_what_the_program_sets_has_no_flag(app: typer.Typer) -> None:
     ("form", "text"), [("images", "9" * 400), ("images", "9" * 5000), ("integers", "1," + "9" * 5000)]
 )
 def test_a_number_of_any_length_is_a_sentence(form: str, text: str) -> None:
-    with pytest.raises(UsageError, match="^lr .*: give"):
+    with pytest.raises(UsageError, match=r"^lr .*: give"):
         FORMS[form](text, "lr")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ambient_theory.shared.errors import DataError, StoppedError, UsageError
+from ambient_theory.shared.errors import DataError, StoppedError, UsageError, first_line
 from ambient_theory.shared.parsing import parse_json, parse_toml
 from ambient_theory.shared.plain_text import csv_field, printable_line
 from ambient_theory.shared.records import Record
@@ -63,6 +63,8 @@ def test_an_error_is_one_line_of_bounded_length_that_keeps_its_ends() -> None:
     assert len(message) < 5000
     assert message.startswith("f.toml: not xxx")
     assert message.endswith("xxx: give a number")
+    assert first_line(ValueError("\n  \n a reason\nmore")) == "a reason"
+    assert first_line(ValueError("\n")) == "ValueError"
     assert StoppedError("stopped\n", 130).exit_code == 130
 
 
