@@ -291,7 +291,7 @@ def test_the_campaign_continues_and_adds_up_reader_by_reader(tmp_path: Path) -> 
         result = torture("--only", "records", "--count", count, "--seed", 5, "--out", out)
         assert json.loads(out.read_text()) == result
         assert sum(result["counts"].values()) == result["inputs"] == count
-    assert torture("--only", "records", "--count", 260, "--seed", 5)["readers"] == result["readers"]
+    assert torture("--only", "records", "--count", 260, "--seed", 5)["counts"] == result["counts"]
     both = torture("--only", "statistics", "--count", 64, "--seed", 5, "--out", out)
     assert both["readers"]["records"] == result["readers"]["records"]
     assert (both["inputs"], sum(both["counts"].values()), both["faults"]) == (324, 324, 0)
@@ -301,7 +301,7 @@ def test_the_campaign_continues_and_adds_up_reader_by_reader(tmp_path: Path) -> 
     assert {name: one["inputs"] for name, one in again["readers"].items()} == {"records": 10, "statistics": 64}
     assert set(files.shares(100_000)) == set(READERS)
     assert sum(files.shares(100_000).values()) == 100_000
-    assert min(files.shares(100_000).values()) >= 2_000
+    assert min(files.shares(100_000).values()) >= 1_500
 
 
 def test_the_documentation_says_what_the_committed_campaign_found() -> None:
