@@ -11,9 +11,10 @@ is handled once, and no opcode makes more than it holds or takes from the stack.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from ambient_theory.shared.errors import DataError, first_line
 
@@ -242,6 +243,22 @@ class _Machine:
         raise DataError("the pickle encodes something other than bytes")
 
 
+class _Within:
+    """A file that is not asked for more than it holds: a pickle may say that any number of bytes follow."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        start = file.tell()
+        self._size = file.seek(0, 2)
+        file.seek(start)
+        self.tell, self.readline = file.tell, file.readline
+
+    def read(self, count: int) -> bytes:
+        if count > self._size - self._file.tell():
+            raise DataError(f"the pickle says that {count:,} bytes follow, and the file ends before")
+        return self._file.read(count)
+
+
 def _checked_key(key: Any) -> Any:
     """Scalars only: hashing nested tuples from a file could exhaust the stack."""
     if key is None or isinstance(key, str | bytes | int | float | bool):
@@ -257,7 +274,7 @@ def read_pickle(file: IO[bytes], allowed: Callable[[str, str], bool]) -> Any:
     """
     machine = _Machine(allowed)
     try:
-        for opcode, arg, _ in pickletools.genops(file):
+        for opcode, arg, _ in pickletools.genops(cast(IO[bytes], _Within(file))):
             if opcode.name == "STOP":
                 return machine.pop()
             machine.execute(opcode.name, arg)
@@ -275,12 +292,17 @@ def read_weights(source: Path | IO[bytes], where: str) -> dict[str, Tensor]:
     """
     import torch
 
+    problem = state = None
     try:
-        state = torch.load(source, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise DataError(f"{where}: asks for more memory than there is") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles of other protocols
+            state = torch.load(source, map_location="cpu", weights_only=True)
+    except MemoryError:  # a size that the file names is asked for, but not used, before the content is looked at
+        problem = "asks for more memory than there is"
     except Exception as error:
-        raise DataError(f"{where}: not a readable file of weights ({first_line(error)})") from None
+        problem = f"not a readable file of weights ({first_line(error)})"
+    if problem is not None:
+        raise DataError(f"{where}: {problem}")
     if not isinstance(state, dict) or not all(
         isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
     ):

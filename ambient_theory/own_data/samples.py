@@ -171,6 +171,6 @@ def _check_positive(s: Floats, kept: NDArray[np.bool_], numbers: Numbers, words:
     if bad.any():
         worst = float(s[bad][0])
         raise DataError(
-            f"{words}: the noise must be > 0, and it is {worst:g} in {numbers.rows(bad)}: a sample without noise is an "
-            "atom itself; give its measurement error, or leave it out"
+            f"{numbers.where}: {words}: the noise must be > 0, and it is {worst:g} in {numbers.rows(bad)}: a sample "
+            "without noise is an atom itself; give its measurement error, or leave it out"
         )

@@ -63,7 +63,8 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def say(text: str) -> None:
-    """A sentence on stdout: broken between words on a terminal, one line elsewhere."""
+    """A sentence on stdout: broken between words on a terminal, one line elsewhere; nothing in it steers a terminal."""
+    text = printable_line(text)
     if sys.stdout.isatty():
         text = textwrap.fill(text, shutil.get_terminal_size().columns, break_on_hyphens=False, break_long_words=False)
     print(text)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from ambient_theory.shared.plain_text import printable_line
+
+LONGEST = 4000
+"""Characters of a message; what was given may be of any length."""
+
+
+def one_sentence(text: str) -> str:
+    """The text as one printable line, whatever text of others is in it; of a long one the middle is left out."""
+    line, half = printable_line(text), LONGEST // 2
+    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
+
 
 class AmbientError(Exception):
-    """One clear sentence for the user: what was given, what is allowed, what to do."""
+    """One clear sentence (`one_sentence`) for the user: what was given, what is allowed, what to do."""
 
     exit_code = 1
+
+    def __init__(self, message: str = ""):
+        super().__init__(one_sentence(message))
 
 
 def first_line(error: BaseException, limit: int = 120) -> str:
     """First line of an error's message for a sentence of ours, cut to `limit` characters; its type if it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:limit]
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)[:limit]
 
 
 class UsageError(AmbientError, ValueError):

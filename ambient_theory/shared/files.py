@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.limits import read_text
 from ambient_theory.shared.parsing import parse_json
 
 
@@ -150,11 +151,10 @@ def fsync_directory(path: Path) -> None:
 
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises DataError if the file is missing or cannot be read."""
+    text = read_text(path)
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
 
 

@@ -14,6 +14,7 @@ from ambient_theory.shared.errors import DataError
 
 MAX_ARRAY_BYTES = 64 * 2**30
 MAX_MEMBER_BYTES = 256 * 2**20
+MAX_TEXT_BYTES = 64 * 2**20
 MAX_PIXELS = 128_000_000
 BOMB_RATIO = 200
 BOMB_BYTES = 64 * 2**20
@@ -61,6 +62,29 @@ class BoundedReader(io.RawIOBase):
         return len(data)
 
 
+def unpacking(file: BinaryIO, where: str | Path) -> BinaryIO:
+    """What is packed by gzip in an open file, as it is read. Reading raises DataError for a bomb."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    return io.BufferedReader(BoundedReader(gzip.GzipFile(fileobj=file), size, str(where)), 2**18)
+
+
+def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
+    """The UTF-8 text of a small file. Raises DataError for one that is missing, not readable or too large."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+        if len(data) <= limit:
+            return data.decode()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    raise DataError(f"{path}: more than {limit / 2**20:,.0f} MiB of text, too much for such a file")
+
+
 def unpacked(file: BinaryIO, where: str) -> tuple[BinaryIO, int]:
     """An open file, or what is packed in it by gzip, at its beginning; and its size. Raises DataError for a bomb."""
     magic = file.read(2)
@@ -68,8 +92,7 @@ def unpacked(file: BinaryIO, where: str) -> tuple[BinaryIO, int]:
     file.seek(0)
     if magic != b"\x1f\x8b":
         return file, size
-    with gzip.GzipFile(fileobj=file) as stream:
-        data = io.BufferedReader(BoundedReader(stream, size, where), 2**18).read()
+    data = unpacking(file, where).read()
     return io.BytesIO(data), len(data)
 
 

@@ -243,7 +243,7 @@ def convert(d: Described, value: Any) -> Any:
 
 def parse_images(text: str, name: str) -> int:
     """`200000`, `200k` or `1.5M` images. Raises UsageError on anything else."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kM]?)(?:img)?\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([kM]?)(?:img)?\s*", text)
     if not match:
         raise UsageError(f"{name} {text!r}: give a number of images such as 200000, 200k or 1.5M")
     return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
@@ -262,7 +262,7 @@ def parse_time(text: str, name: str) -> float:
 
 def parse_integers(text: str, name: str) -> tuple[int, ...]:
     """`1,2,2` as whole numbers >= 1. Raises UsageError on anything else."""
-    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text.strip()):
+    if not re.fullmatch(r"[1-9]\d{0,17}(,[1-9]\d{0,17})*", text.strip()):
         raise UsageError(f"{name} {text!r}: give whole numbers >= 1 such as 1,2,2")
     return tuple(int(part) for part in text.split(","))
 

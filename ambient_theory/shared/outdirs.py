@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.files import atomic_write_text
-from ambient_theory.shared.parsing import parse_json
+from ambient_theory.shared.files import atomic_write_text, read_json
 
 
 def claim(outdir: Path, manifest: str, schema: str, config: Mapping[str, Any], what: str) -> None:
@@ -22,9 +21,9 @@ def claim(outdir: Path, manifest: str, schema: str, config: Mapping[str, Any], w
         atomic_write_text(path, json.dumps({"schema": schema, "config": config}, indent=1) + "\n")
         return
     try:
-        stored = parse_json(path.read_text(encoding="utf-8"))["config"]
+        stored = read_json(path)["config"]
         differing = sorted(key for key in config.keys() | stored.keys() if config.get(key) != stored.get(key))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (DataError, KeyError, TypeError, AttributeError):
         raise DataError(f"{path} is damaged: remove it or choose another --outdir") from None
     if differing:
         raise UsageError(

@@ -7,7 +7,6 @@ sweep that ran it): whoever groups records counts it once. Standard library only
 
 from __future__ import annotations
 
-import gzip
 import os
 import zlib
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import read_json, read_sealed
 from ambient_theory.shared.frames import frame
+from ambient_theory.shared.limits import unpacking
 from ambient_theory.shared.parsing import parse_json
 from ambient_theory.shared.records import Record
 
@@ -26,6 +26,9 @@ RUN_RESULT = "ambient.run-result/"
 METRICS_LOG = "metrics.jsonl"
 LARGEST = 2**30
 """Bytes of text that a file of records may hold; a compressed one is not unpacked further."""
+LONGEST_LINE = 2**24
+"""Bytes of one record."""
+_PART = 2**20
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,20 +121,38 @@ def _run(path: Path) -> Iterator[Record]:
 
 
 def _lines(path: Path) -> Iterator[Record]:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-        lines = data.decode().splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    if len(data) > LARGEST:
-        raise DataError(f"{path}: holds more than {LARGEST:,} bytes of text, too much for a file of records")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in _numbered(path):
         try:
             yield Record.from_dict(parse_json(line))
         except ValueError as error:  # a DataError too
             raise DataError(f"{path}:{number}: {error}") from None
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not empty, each with its number from 1."""
+    number, total, rest = 0, 0, b""
+    try:
+        with path.open("rb") as raw:
+            file = unpacking(raw, path) if path.suffix == ".gz" else raw
+            while part := file.read(_PART):
+                total += len(part)
+                if total > LARGEST:
+                    raise DataError(
+                        f"{path}: holds more than {LARGEST:,} bytes of text, too much for a file of records"
+                    )
+                if not rest and not part.strip():
+                    number += part.count(b"\n")
+                    continue
+                *lines, rest = (rest + part).split(b"\n")
+                if len(rest) > LONGEST_LINE:
+                    raise DataError(f"{path}:{number + len(lines) + 1}: more than {LONGEST_LINE:,} bytes: no record")
+                for line in lines:
+                    number += 1
+                    if line.strip():
+                        yield number, line
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    if rest.strip():
+        yield number + 1, rest

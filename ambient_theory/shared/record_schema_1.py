@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.kinds import is_number
 
 SCHEMA = "ambient.result/1"
 FIELDS = (
@@ -30,7 +31,7 @@ def upgrade(d: Mapping[str, Any]) -> dict[str, Any]:
         raise DataError(f"extra must be an object, not {extra!r}")
     extra = dict(extra)
     source, sigma = d.get("source"), d.get("sigma")
-    if source == "simulate" and isinstance(sigma, int | float):
+    if source == "simulate" and isinstance(sigma, int | float) and is_number(sigma, 0):
         extra["sigma_total"] = sigma
         sigma = added_noise(sigma, clean_width(extra))
     new["sigma_n"] = sigma
@@ -48,9 +49,18 @@ def upgrade(d: Mapping[str, Any]) -> dict[str, Any]:
 def clean_width(extra: Mapping[str, Any]) -> float:
     """Total standard deviation of a clean simulated sample: the smaller of two levels, else the unit."""
     levels = extra.get("sigmas")
-    return float(min(levels)) if isinstance(levels, list) and len(levels) > 1 else 1.0
+    if not isinstance(levels, list) or len(levels) < 2:
+        return 1.0
+    if not all(is_number(level, 0) for level in levels):
+        raise DataError("extra.sigmas must be a list of finite numbers >= 0")
+    return float(min(levels))
 
 
 def added_noise(total: float, width: float) -> float | None:
     """`sqrt(total^2 - width^2)`; None where the total is below the width, so that the width was not this one."""
-    return math.sqrt(total**2 - width**2) if total >= width else None
+    if total < width:
+        return None
+    try:
+        return math.sqrt(total**2 - width**2)
+    except OverflowError:  # beside such a total the width is nothing
+        return total

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import gzip
 import json
-import math
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -20,8 +19,9 @@ from typing import Any
 
 from ambient_theory.shared import record_schema_1
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, finite
 from ambient_theory.shared.plain_text import printable_line
+from ambient_theory.shared.record_fields import check_fields
 
 SCHEMA = "ambient.result/2"
 SOURCES = ("train", "simulate", "published")
@@ -47,7 +47,7 @@ class Record:
     simulation. duration_nimg: images trained on. method: how the model was trained and is sampled (loss weight, draw,
     buffer, sampler), None if unknown. checkpoint: which weights were scored, `last` or `heldout-best`. cell: its name
     in its grid. regime: `clean`, `mixture`, `noisy-only`, ... evaluation: settings of the scoring (sampler, seed, n),
-    empty if unknown. extra: anything else, JSON only.
+    empty if unknown. extra: anything else, JSON only; what is read of it has a kind (`record_fields`).
 
     A dataset that looks like a path keeps its last component only: a record can be moved to another machine.
     Raises DataError for a value that is not allowed.
@@ -83,34 +83,18 @@ class Record:
             raise DataError(f"schema {self.schema!r} is not {SCHEMA!r}")
         if self.source not in SOURCES:
             raise DataError(f"source {self.source!r} is not one of {', '.join(SOURCES)}")
-        if not isinstance(self.dataset, str):
-            raise DataError(f"dataset must be a name, not {self.dataset!r}")
+        check_fields(self)
+        object.__setattr__(self, "evaluation", finite(self.evaluation))  # it is hashed, and JSON has no NaN
+        for name in ("value", "stderr", "level"):
+            if isinstance(number := getattr(self, name), int):
+                object.__setattr__(self, name, float(number))
         object.__setattr__(self, "dataset", name_of_data(self.dataset))
         for name in ("dataset", "metric", "extractor", "reference", "config_hash", "cell", "regime"):
             text = getattr(self, name)
             if isinstance(text, str) and not text.isprintable():
                 object.__setattr__(self, name, printable_line(text))
-        for name in ("n_clean", "n_noisy", "n_eval"):
-            n = getattr(self, name)
-            if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 2**63:
-                raise DataError(f"{name} must be a whole number >= 0 of at most 63 bits, not {_short(n)}")
-        levels = self.sigma_n if isinstance(self.sigma_n, tuple) else () if self.sigma_n is None else (self.sigma_n,)
-        for s in levels:
-            if not _is_number(s, least=0):
-                raise DataError(f"sigma_n must be finite and >= 0, not {_short(s)}")
-        if not _is_number(self.value):
-            raise DataError(f"value must be a finite number, not {_short(self.value)}")
-        for name in ("stderr", "level"):
-            x = getattr(self, name)
-            if x is not None and not _is_number(x, least=0):
-                raise DataError(f"{name} must be finite and >= 0, or null, not {_short(x)}")
         if self.checkpoint is not None and self.checkpoint not in CHECKPOINTS:
             raise DataError(f"checkpoint {self.checkpoint!r} is not one of {', '.join(CHECKPOINTS)}, or null")
-        for name in ("evaluation", "versions", "extra"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise DataError(f"{name} must be an object, not {getattr(self, name)!r}")
-        if not isinstance(self.method, Mapping | str | None):
-            raise DataError(f"method must be an object, a string or null, not {self.method!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary, `schema` first."""
@@ -146,24 +130,6 @@ def name_of_data(dataset: str) -> str:
     """The name of a data set that was given by its path: the last component."""
     parts = [part for part in dataset.replace("\\", "/").split("/") if part]
     return parts[-1] if parts else dataset
-
-
-def _is_number(value: Any, least: float = -math.inf) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value) and bool(value >= least)
-    except OverflowError:  # a whole number that no float can hold
-        return False
-
-
-def _short(value: Any, limit: int = 60) -> str:
-    """The value for a message."""
-    try:
-        text = repr(value)
-    except ValueError:  # a whole number too long for Python to write out
-        text = f"a whole number of {value.bit_length()} bits"
-    return text if len(text) <= limit else text[:limit] + "..."
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> None:

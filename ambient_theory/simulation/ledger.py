@@ -16,9 +16,12 @@ from typing import Any
 
 from ambient_theory.mixtures.laws import AtomicLaw
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.files import content_hash, read_sealed, write_sealed
+from ambient_theory.shared.files import canonical_json, content_hash, read_sealed, write_sealed
+from ambient_theory.shared.kinds import is_number
 
 KIND = "gmm-cell/1"
+_OF_THE_CELL = ("k", "d", "family", "mix", "n", "n_clean", "n_noisy", "delta", "reps", "seed")
+_FOUND = ("n_d", "n_l", "w1_mean", "w1_median", "w1_se", "frac_projected")
 #: Atoms on the line and their weights.
 Atoms = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -78,6 +81,22 @@ def atoms_of(law: AtomicLaw) -> Atoms:
     return tuple(law.line().tolist()), tuple(law.weights.tolist())
 
 
+def _is_result(result: Any, cell: SimulationCell) -> bool:
+    """Whether this is what running the cell gives: a row for each estimator, the cell's own columns, finite numbers."""
+    if not isinstance(result, dict) or not isinstance(result.get("rows"), list) or not is_number(result.get("wall_s")):
+        return False
+    about = {name: getattr(cell, name) for name in _OF_THE_CELL} | {"sigmas": list(cell.levels)}
+    expected = [about | {"estimator": name, "weights": weights} for name, weights in cell.estimators]
+    return len(result["rows"]) == len(expected) and all(
+        isinstance(row, dict)
+        and canonical_json({name: row.get(name) for name in one}) == canonical_json(one)
+        and all(is_number(row.get(name), 0) for name in _FOUND)
+        and min(row["n_d"], row["n_l"]) > 0
+        and is_number(row.get("overlap", 0))
+        for row, one in zip(result["rows"], expected, strict=True)
+    )
+
+
 class Ledger:
     """Sealed results of cells below one directory: `root/<name>-<hash8>/result.json`."""
 
@@ -96,7 +115,7 @@ class Ledger:
         if content_hash(stored.get("cell"), 64) != content_hash(cell.config, 64):
             return None
         result = stored.get("result")
-        return result if isinstance(result, dict) else None
+        return result if _is_result(result, cell) else None
 
     def store(self, cell: SimulationCell, result: Mapping[str, Any]) -> None:
         """Seal a result. Written atomically, last of all files of the cell."""

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -93,7 +94,8 @@ def build(config: Mapping[str, Any], state: Mapping[str, Tensor], origin: str) -
     """
     arguments = checked_config(config, origin)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without a weight
             network = EDMPrecond(**arguments)
     except DataError:
         raise

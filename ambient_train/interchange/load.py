@@ -16,15 +16,18 @@ import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import read_sealed
+from ambient_theory.shared.kinds import COUNT, check_kind
 from ambient_train.interchange import hub
 from ambient_train.interchange.edm_snapshot import read_edm_snapshot
 from ambient_train.networks.precond import EDMPrecond
-from ambient_train.runs.directory import RunDirectory
+from ambient_train.runs.directory import RunDirectory, check_data
 from ambient_train.runs.state import stored_evaluation
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.files import WEIGHT_SETS
 from ambient_train.training import checkpoints
+
+_ON_CARD = ("name", "levels", "n_clean", "n_noisy", "resolution", "channels")
 
 
 @dataclass(frozen=True, repr=False)
@@ -153,11 +156,7 @@ def _load_run(path: Path, weights: str, nimg: int | None) -> Trained:
     if not directory.manifest_file.exists():
         return Trained(network, path.name, nimg=checkpoint.nimg, complaints=tuple(complaints))
     manifest = directory.manifest()
-    try:
-        config = TrainConfig.from_dict(manifest["config"])
-        evaluation = stored_evaluation(directory, manifest)
-    except UsageError as error:
-        raise DataError(f"{directory.manifest_file}: not the manifest of a run ({error})") from None
+    config, evaluation = directory.config(), stored_evaluation(directory, manifest)
     return Trained(
         network,
         path.name,
@@ -190,7 +189,9 @@ def _remembered(network: EDMPrecond, folder: Path) -> Trained:
     try:
         config = TrainConfig.from_dict(stored["config"])
         evaluation = None if stored.get("evaluation") is None else EvalConfig.from_dict(stored["evaluation"])
+        check_kind("nimg", stored["nimg"], COUNT)
         nimg = int(stored["nimg"])
+        check_data(stored.get("data"))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder / hub.MEMORY}: does not describe a run ({error})") from None
     return Trained(network, folder.name, config.precision, nimg, config, evaluation, stored.get("data"))
@@ -199,7 +200,7 @@ def _remembered(network: EDMPrecond, folder: Path) -> Trained:
 def card(trained: Trained, weights: str = "ema") -> str | None:
     """What a reader of an export should know, in Markdown; None for a network that comes from no run."""
     config, data = trained.config, trained.data
-    if config is None or data is None:
+    if config is None or data is None or not all(key in data for key in _ON_CARD):
         return None
     levels = ", ".join(f"{s:.4g}" for s in data["levels"])
     noisy = (

@@ -5,6 +5,7 @@ Noise is what the user's noisy images would show at that size: y = x + n before 
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import atomic_file
+from ambient_theory.shared.npy import load_npz
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import split_ids, subset_ids
 from ambient_train.data.prepare.archives import write_npy
@@ -128,10 +130,9 @@ class NoCleanImages(DataError):
 def write_images(small: SmallImages, path: Path) -> None:
     """As an .npz that `--data` reads, with the held-out part marked; left alone if it holds the same already."""
     if path.is_file():
-        with np.load(path) as stored:
-            same = all(k in stored for k in ("images", "heldout"))
-            same = same and np.array_equal(stored["images"], small.images)
-            if same and np.array_equal(stored["heldout"], small.heldout):
+        with contextlib.suppress(DataError, KeyError):  # damaged, or others: written again
+            stored = load_npz(path, only=("images", "heldout"))
+            if all(np.array_equal(stored[k], getattr(small, k)) for k in ("images", "heldout")):
                 return
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:

@@ -19,7 +19,6 @@ from ambient_theory.shared.records import Record
 from ambient_train.data.formats.passed_over import suffix
 from ambient_train.data.place import is_there, place
 from ambient_train.runs.directory import RunDirectory
-from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import TrainSettings
 from ambient_train.settings.run_options import Schedule
@@ -91,7 +90,7 @@ def find_run(runs: Path, settings: TrainSettings) -> Found:
             manifest = RunDirectory(path).manifest()
         except DataError:
             continue
-        if manifest.get("asked", {}).get(request.name) == request.fingerprint:
+        if (manifest.get("asked") or {}).get(request.name) == request.fingerprint:
             return Found(path, True)
         alike = alike or _may_be(manifest["config"], settings)
     return Found(None, not alike)
@@ -114,7 +113,7 @@ def _may_be(stored: Mapping[str, Any], settings: TrainSettings) -> bool:
 def stored_scores(path: Path, wanted: EvalConfig) -> dict[int, list[Record]]:
     """Scored points of a run, by image count, that were scored in the way that is asked for."""
     directory = RunDirectory(path)
-    stored = directory.result(TrainConfig.from_dict(directory.manifest()["config"]))
+    stored = directory.result(directory.config())
     out: dict[int, list[Record]] = {}
     for point in stored["points"] if stored is not None else ():
         try:

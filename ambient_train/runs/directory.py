@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, is_free, read_sealed, remove_leftovers, write_sealed
+from ambient_theory.shared.kinds import COUNT, NUMBERS, OBJECT, TEXT, check_kinds, is_whole
 from ambient_theory.shared.parsing import parse_json
 from ambient_theory.shared.records import Record, library_versions
 from ambient_train.runs.loggers import Logger
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from ambient_train.runs.resolve import Job
 
 MANIFEST_SCHEMAS = ("ambient.run/1", "ambient.run/2")
+_MANIFEST = {**dict.fromkeys(("evaluation", "schedule", "asked"), OBJECT), "preset": TEXT}
+_DATA = {
+    **dict.fromkeys(("name", "hash", "path", "noise"), TEXT),
+    **dict.fromkeys(("images", "channels", "resolution", "n_clean", "n_noisy", "label_dim"), COUNT),
+    "levels": NUMBERS,
+    "values": OBJECT,
+}
 RESULT_SCHEMA, SKIPPED_SCHEMA = "ambient.run-result/1", "ambient.skipped/1"
 
 
@@ -59,7 +67,19 @@ class RunDirectory:
         stored = read_sealed(self.manifest_file)
         if stored.get("schema") not in MANIFEST_SCHEMAS or not isinstance(stored.get("config"), dict):
             raise DataError(f"{self.manifest_file}: schema {stored.get('schema')!r} is not {MANIFEST_SCHEMAS[-1]!r}")
+        try:
+            check_kinds(stored, _MANIFEST)
+            check_data(stored.get("data"))
+        except DataError as error:
+            raise DataError(f"{self.manifest_file}: {error}") from None
         return stored
+
+    def config(self) -> TrainConfig:
+        """The config of the run. Raises DataError as `manifest` does, and for one that this version cannot read."""
+        try:
+            return TrainConfig.from_dict(self.manifest()["config"])
+        except UsageError as error:
+            raise DataError(f"{self.manifest_file}: {error}") from None
 
     def precision(self) -> str:
         """That of the run; "" where there is none yet. Raises DataError as `manifest` does."""
@@ -142,7 +162,7 @@ class RunDirectory:
         for line in lines:
             with contextlib.suppress(ValueError):
                 found = parse_json(line)
-                if isinstance(found, dict) and isinstance(found.get("nimg"), int):
+                if isinstance(found, dict) and is_whole(found.get("nimg")):
                     out.append(found)
         return out
 
@@ -159,7 +179,10 @@ class RunDirectory:
         lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines, 1):
             try:
-                if parse_json(line)["nimg"] <= nimg:
+                at = parse_json(line)["nimg"]
+                if not is_whole(at):
+                    raise ValueError
+                if at <= nimg:
                     kept.append(line)
             except (ValueError, KeyError, TypeError):
                 damaged.append(number)
@@ -171,9 +194,10 @@ class RunDirectory:
         if not self.skipped_file.exists():
             return ()
         stored = read_sealed(self.skipped_file)
-        if stored.get("schema") != SKIPPED_SCHEMA or not isinstance(stored.get("first_samples"), list):
+        starts = stored.get("first_samples")
+        if stored.get("schema") != SKIPPED_SCHEMA or not isinstance(starts, list) or not all(map(is_whole, starts)):
             raise DataError(f"{self.skipped_file}: not a list of skipped batches")
-        return tuple(int(start) for start in stored["first_samples"])
+        return tuple(starts)
 
     def skip(self, starts: tuple[int, ...]) -> None:
         """Record all batches that are passed over, before training goes on without them."""
@@ -185,7 +209,9 @@ class RunDirectory:
             stored = read_sealed(self.result_file)
         except DataError:
             return None
-        if stored.get("schema") != RESULT_SCHEMA or (config and config.differences(stored.get("config", {}))):
+        if stored.get("schema") != RESULT_SCHEMA or not isinstance(stored.get("config"), dict):
+            return None
+        if (config and config.differences(stored["config"])) or not _are_points(stored.get("points")):
             return None
         return stored
 
@@ -221,6 +247,27 @@ class RunDirectory:
         )
         for logger in self.loggers:
             logger.scores(nimg, records)
+
+
+def check_data(data: Any) -> None:
+    """Raise DataError unless what a manifest or an export says of the data (`Job.describe_data`) can be used."""
+    if data is not None:
+        check_kinds({"data": data}, {"data": OBJECT})
+        check_kinds(data, _DATA, "data.")
+
+
+def _are_points(points: Any) -> bool:
+    """Whether these are scored points, whose records can be read."""
+    try:
+        for point in points:
+            check_kinds(point, {"nimg": COUNT, "evaluation": OBJECT})
+            if point["nimg"] is None or point["evaluation"] is None:
+                return False
+            for record in point["records"]:
+                Record.from_dict(record)
+    except (DataError, TypeError, KeyError, AttributeError):
+        return False
+    return isinstance(points, list)
 
 
 def _same_evaluation(stored: Mapping[str, Any], evaluation: EvalConfig) -> bool:

@@ -19,7 +19,6 @@ from ambient_theory.shared.options import from_mapping
 from ambient_theory.shared.records import NATS, Record
 from ambient_train.runs.asked import is_scored, stored_scores
 from ambient_train.runs.directory import RunDirectory
-from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.presets import get_preset
 from ambient_train.settings.run_options import Schedule
@@ -94,11 +93,11 @@ def state_of(path: Path) -> RunState:
     reached = max(points, default=0)
     try:
         manifest = directory.manifest()
-        config = TrainConfig.from_dict(manifest["config"])
+        config = directory.config()
         evaluation = stored_evaluation(directory, manifest)
-        schedule = stored_schedule(manifest)
+        schedule = stored_schedule(directory, manifest)
         scored = stored_scores(path, evaluation)
-    except (DataError, UsageError) as error:
+    except DataError as error:
         return RunState(path, "damaged", reached, message=str(error))
     newest = tuple(scored[max(scored)]) if scored else ()
     if is_locked(path / "lock"):
@@ -116,20 +115,31 @@ def state_of(path: Path) -> RunState:
 
 
 def stored_evaluation(directory: RunDirectory, manifest: Mapping[str, Any]) -> EvalConfig:
-    """How a run is scored: as its manifest says, for older runs as it was last scored, else by its preset."""
-    if "evaluation" in manifest:
-        return EvalConfig.from_dict(manifest["evaluation"])
-    result = directory.result()
-    if result is not None and result["points"]:
-        return EvalConfig.from_dict(result["points"][-1]["evaluation"])
-    preset = get_preset(manifest.get("preset", "small"))
+    """How a run is scored: as its manifest says, for older runs as it was last scored, else by its preset.
+
+    Raises DataError for what cannot be read.
+    """
+    file = directory.manifest_file
+    try:
+        if "evaluation" in manifest:
+            return EvalConfig.from_dict(manifest["evaluation"] or {})
+        result = directory.result()
+        if result is not None and result["points"]:
+            file = directory.result_file
+            return EvalConfig.from_dict(result["points"][-1]["evaluation"])
+        preset = get_preset(manifest.get("preset", "small"))
+    except UsageError as error:
+        raise DataError(f"{file}: {error}") from None
     return EvalConfig.from_dict({"n": preset.n_eval, "sampler": dict(preset.sampler)})
 
 
-def stored_schedule(manifest: Mapping[str, Any]) -> Schedule | None:
-    """Until when a run trains; None in a manifest of a version that does not say. Raises UsageError."""
+def stored_schedule(directory: RunDirectory, manifest: Mapping[str, Any]) -> Schedule | None:
+    """Until when a run trains; None in a manifest of a version that does not say. Raises DataError."""
     stored = manifest.get("schedule")
-    return from_mapping(Schedule, stored) if isinstance(stored, Mapping) else None
+    try:
+        return from_mapping(Schedule, stored) if stored is not None else None
+    except UsageError as error:
+        raise DataError(f"{directory.manifest_file}: {error}") from None
 
 
 def continuing_command(path: Path, manifest: Mapping[str, Any], here: Path | None = None) -> str:

@@ -89,7 +89,7 @@ def read_teacher(path: Path, nimg: int | None) -> Teacher:
     directory = RunDirectory(path)
     if not directory.manifest_file.is_file():
         raise DataError(f"{path}: no run of ambient train to distill: give a run directory")
-    config = TrainConfig.from_dict(directory.manifest()["config"])
+    config = directory.config()
     if config.one_step:
         raise UsageError(f"{path} is itself distilled: give the run that it was distilled from")
     if nimg is None:

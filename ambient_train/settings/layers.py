@@ -5,12 +5,14 @@ The only mappings of settings are here; what leaves is typed and checked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.limits import read_text
 from ambient_theory.shared.options import Checked, Given, by_key, describe, from_mapping, option
 from ambient_theory.shared.parsing import parse_toml
 from ambient_train.settings.amounts import Amounts
@@ -118,8 +120,26 @@ def settings_from(given: Mapping[str, Any], *, distilled: bool = False) -> Train
 def flags_over_file(
     file: Path | None, *flags: Given[Any], network: Given[NetworkFlags], **tables: Any
 ) -> TrainSettings:
-    """Flags over a config file; see `flags_over`."""
-    return flags_over(read_toml(file) if file else {}, *flags, network=network, **tables)
+    """Flags over a config file; see `flags_over`. What is wrong with the file itself is said with its name."""
+    if file is None:
+        return flags_over({}, *flags, network=network, **tables)
+    table = read_toml(file)
+    with named(file, table):
+        return flags_over(table, *flags, network=network, **tables)
+
+
+@contextlib.contextmanager
+def named(where: Path, table: Mapping[str, Any]) -> Iterator[None]:
+    """An error in the block begins with `where` if the settings `table` alone, which are from there, make it too."""
+    try:
+        yield
+    except (UsageError, DataError) as error:
+        try:
+            settings_from(table)
+        except (UsageError, DataError) as own:
+            if str(own) == str(error):
+                raise type(error)(f"{where}: {error}") from None
+        raise
 
 
 def flags_over(
@@ -153,11 +173,10 @@ def over_file(below: Mapping[str, Any], asked: Mapping[str, Any]) -> TrainSettin
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary. Raises DataError (exit code 3) naming the file and line."""
+    text = read_text(path)
     try:
-        return parse_toml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+        return parse_toml(text)
+    except ValueError as error:
         raise DataError(f"{path}: not a readable TOML file ({error})") from None
 
 
@@ -184,7 +203,7 @@ def _over_preset(given: dict[str, Any], preset: Mapping[str, Any], compat: str |
         below |= paper
         if clash := sorted(k for k in paper if k in given and given[k] != paper[k]):
             raise UsageError(f"compat 'paper' sets {', '.join(clash)}: leave these options out")
-    if given.get("arch") in EDM_ARCHITECTURES:
+    if isinstance(given.get("arch"), str) and given["arch"] in EDM_ARCHITECTURES:
         below["arch"], below["network"] = EDM_ARCHITECTURES[given.pop("arch")]
     if "network" in given:
         own = _table(given, "network")

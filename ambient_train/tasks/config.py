@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from ambient_train.runs.directory import RunDirectory
 from ambient_train.runs.state import stored_evaluation, stored_schedule
 from ambient_train.settings.as_file import table_of, toml_of
 from ambient_train.settings.config import TrainConfig
-from ambient_train.settings.layers import NetworkFlags, Start, TrainSettings, flags_over, read_toml
+from ambient_train.settings.layers import NetworkFlags, Start, TrainSettings, flags_over, named, read_toml
 from ambient_train.settings.presets import PRESETS
 from ambient_train.settings.second_stage import ONLY_DENOISERS
 
@@ -46,6 +47,7 @@ def show_config(
     tables: `evaluation` and `sampler` as given on the command line. Raises UsageError, DataError.
     """
     below: Mapping[str, Any] = {}
+    where = Path(source or "")
     notes: tuple[str, ...] = ()
     if source in PRESETS:
         if "preset" in start.values:
@@ -55,13 +57,15 @@ def show_config(
         if start.values:
             raise UsageError("a run has all its settings: leave --preset and --compat out")
         below, notes = run_settings(Path(source))
+        where = RunDirectory(Path(source)).manifest_file
     elif source is not None:
         if not Path(source).exists():
             raise DataError(
                 f"{source}: give a TOML file, a run directory, or one of the presets {', '.join(sorted(PRESETS))}"
             )
         below = read_toml(Path(source))
-    return ShownConfig(flags_over(below, start, *flags, network=network, **tables), notes)
+    with named(where, below) if where.is_file() else contextlib.nullcontext():
+        return ShownConfig(flags_over(below, start, *flags, network=network, **tables), notes)
 
 
 def run_settings(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -72,7 +76,7 @@ def run_settings(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """
     directory = RunDirectory(path)
     manifest = directory.manifest()
-    config = manifest["config"]
+    config, checked = manifest["config"], directory.config()
     known = {d.key for d in by_key(TrainConfig).values() if d.option.in_files}
     asked = {k: v for k, v in config.items() if k in known and v is not None}
     place = (manifest.get("data") or {}).get("path")
@@ -81,14 +85,15 @@ def run_settings(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     evaluation = stored_evaluation(directory, manifest).to_dict()
     if config.get("teacher"):
         evaluation = {k: v for k, v in evaluation.items() if k not in ONLY_DENOISERS}
-    schedule = stored_schedule(manifest)
+    schedule = stored_schedule(directory, manifest)
     notes: tuple[str, ...] = ()
     if schedule is None:
         notes = (f"{path} does not say for how long it trains: the duration is that of its preset",)
     return {
         "preset": manifest.get("preset", "small"),
         **asked,
-        **{k: config[k] for k in ("n_clean", "n_noisy")},
+        "n_clean": checked.n_clean,
+        "n_noisy": checked.n_noisy,
         **({} if schedule is None else schedule.to_dict()),
         "evaluation": evaluation,
     }, notes

@@ -142,8 +142,7 @@ def _read(letter: str, path: Path) -> Curves:
     if run.state == "damaged":
         raise DataError(run.message)
     directory = RunDirectory(path)
-    config = TrainConfig.from_dict(directory.manifest()["config"])
-    return Curves(letter, run, config, tuple(directory.read_metrics()))
+    return Curves(letter, run, directory.config(), tuple(directory.read_metrics()))
 
 
 def _difference(first: Curves, other: Curves) -> str:

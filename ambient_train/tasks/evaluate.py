@@ -15,10 +15,9 @@ import torch
 
 from ambient_theory.shared.console import say, talk
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.files import atomic_write_text, read_json
 from ambient_theory.shared.frames import frame
 from ambient_theory.shared.options import Given
-from ambient_theory.shared.parsing import parse_json
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_theory.shared.records import Record, write_records
 from ambient_train.data.images import ImageSet
@@ -371,8 +370,8 @@ def _check_outdir(outdir: Path, target: str | os.PathLike[str]) -> None:
     if not file.is_file():
         return
     try:
-        stored = parse_json(file.read_text(encoding="utf-8")).get("target")
-    except (OSError, ValueError, AttributeError):
+        stored = read_json(file).get("target")
+    except (DataError, AttributeError):
         stored = None
     if stored != os.fspath(target):
         raise UsageError(f"{outdir} holds scores of {stored or 'something else'}: choose another --outdir")

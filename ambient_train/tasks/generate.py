@@ -13,11 +13,10 @@ import numpy as np
 from PIL import Image
 
 from ambient_theory.shared.console import talk
-from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, is_free
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, is_free, read_json
 from ambient_theory.shared.notebooks import picture_html
 from ambient_theory.shared.options import Given
-from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats.mapped import IN_DATA, KEY
 from ambient_train.data.images import save_grid, to_uint8
 from ambient_train.data.readers import READERS
@@ -168,8 +167,8 @@ def _claim(outdir: Path, trained: Trained) -> None:
     mine = {"network": trained.name, "config_hash": trained.config.hash if trained.config else None}
     if marker.is_file():
         try:
-            stored = parse_json(marker.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            stored = read_json(marker)
+        except DataError:
             stored = None
         if stored != mine:
             raise UsageError(f"{outdir} holds images of another network: choose another --outdir")

@@ -25,6 +25,7 @@ from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_file, atomic_write_bytes, is_free, read_sealed, write_sealed
+from ambient_theory.shared.kinds import OBJECT, check_kinds
 from ambient_train.data.formats.frames import FrameTree
 from ambient_train.data.formats.mapped import IN_DATA, KEY
 from ambient_train.data.images import save_grid, to_own, to_uint8
@@ -83,9 +84,9 @@ class RestorationFolder:
             return
         pairs = [(group, key) for group, values in self.identity.items() for key in values]
         different = [
-            f"{key.replace('_', ' ')} {stored.get(group, {}).get(key)}, asked {self.identity[group][key]}"
+            f"{key.replace('_', ' ')} {stored[group].get(key)}, asked {self.identity[group][key]}"
             for group, key in pairs
-            if stored.get(group, {}).get(key) != self.identity[group][key]
+            if stored[group].get(key) != self.identity[group][key]
         ]
         if different:
             raise UsageError(
@@ -94,7 +95,15 @@ class RestorationFolder:
             )
 
     def _claimed(self) -> dict[str, Any] | None:
-        return read_sealed(self.path / "restoration.json") if (self.path / "restoration.json").exists() else None
+        file = self.path / "restoration.json"
+        if not file.exists():
+            return None
+        stored = read_sealed(file)
+        try:
+            check_kinds(stored, dict.fromkeys(self.identity, OBJECT))
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from None
+        return {group: stored.get(group) or {} for group in self.identity}
 
     def claim(self) -> None:
         """Write down whose folder it is."""

@@ -1,5 +1,5 @@
 """`make torture`: what the product survives. `kills`: harmed trainings. `commands`: every command that takes a while,
-harmed. `files`: damaged files of numbers.
+harmed. `files`: damaged files of every kind that is read.
 
 Each prints its counts as JSON, and leaves with exit code 1 where a promise was broken.
 """
@@ -44,10 +44,13 @@ def _files(options: argparse.Namespace) -> bool:
     import files
 
     if options.case is not None:
-        found = files.one_case(options.seed, options.case)
+        if options.only is None:
+            raise SystemExit("--case is one of a reader: name it with --only")
+        found = files.one_case(options.seed, options.only, options.case)
         print(json.dumps(found, indent=1))
         return found["outcome"] in files.GOOD
-    result = files.torture(options.count, options.seed, options.out, lambda text: print(text, file=sys.stderr))
+    say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+    result = files.torture(options.count, options.seed, options.out, say, options.only)
     _written(result, options.out)
     return not result["faults"]
 
@@ -66,7 +69,7 @@ def main() -> int:
     for name, action, count, what in (
         ("kills", _kills, 200, "kills to reach"),
         ("commands", _commands, 1000, "kills to reach; an unfinished campaign in --out is continued"),
-        ("files", _files, 20_000, "files to damage; an unfinished campaign in --out is continued"),
+        ("files", _files, 100_000, "files to damage, over all readers; an unfinished campaign in --out is continued"),
     ):
         one = campaigns.add_parser(name)
         one.set_defaults(action=action)
@@ -74,9 +77,9 @@ def main() -> int:
         one.add_argument("--seed", type=int, default=0)
         one.add_argument("--out", type=Path, help="also write the counts to this file")
         if name == "files":
-            one.add_argument("--case", type=int, help="only this one, and what became of it")
-        if name == "commands":
-            one.add_argument("--only", help="harm this command alone")
+            one.add_argument("--case", type=int, help="only this one of the reader --only, and what became of it")
+        if name in ("commands", "files"):
+            one.add_argument("--only", help="harm this command, or the files of this reader, alone")
     options = parser.parse_args()
     return 0 if options.action(options) else 1
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
 import io
+import json
 import tempfile
 import warnings
 import zipfile
@@ -12,6 +15,17 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from data_files import (
+    cifar_batches,
+    cifar_binary_files,
+    cifar_python_files,
+    edm_files,
+    encode,
+    idx_bytes,
+    png,
+    rgb,
+    write_tar,
+)
 from number_files import counts, fits, gzipped, hdf5, nifti, png16
 from PIL import Image
 
@@ -24,15 +38,19 @@ _REFUSED = ("elsewhere.h5", "hcompress_1.fits", "plio_1.fits")
 @dataclass(frozen=True)
 class Sample:
     """files: by name, relative to a folder. spec: the source that they are, in that folder. damage: those to damage.
-    refused: whether even the intact ones are."""
+    refused: whether even the intact ones are. sealed: whether there are seals and hashes to be made to fit again.
+    ways: how it is read, where not in each of its reader's ways."""
 
     reader: str
     files: Mapping[str, bytes]
     spec: str
     damage: tuple[str, ...]
     refused: bool = False
+    sealed: bool = False
+    ways: tuple[str, ...] = ()
 
 
+@functools.cache
 def samples() -> dict[str, Sample]:
     """Every sample by name, the same bytes each time but for the time of day in two HDF5 files."""
     with tempfile.TemporaryDirectory() as name, mock.patch("time.time", return_value=1e9), warnings.catch_warnings():
@@ -44,7 +62,8 @@ def samples() -> dict[str, Sample]:
             name: Sample(reader, {name: data}, name + tail, (name,), refused=name in _REFUSED)
             for name, (reader, tail, data) in alone.items()
         }
-        return made | _folders({name: data for name, (_, _, data) in alone.items()})
+        made |= _folders({name: data for name, (_, _, data) in alone.items()})
+        return made | _pictures() | _described() | _noise_arrays(root) | _idx() | _cifar(root)
 
 
 _Files = dict[str, tuple[str, str, bytes]]
@@ -284,3 +303,101 @@ def _folders(alone: Mapping[str, bytes]) -> dict[str, Sample]:
             made[name] = Sample("zip", {name: buffer.getvalue()}, name, (name,))
     single = {"d/a.tif": alone["plain.tif"], "d/dataset.csv": each}
     return made | {"levels by frame": Sample("dataset.csv", single, "d", ("d/dataset.csv",))}
+
+
+def _pictures() -> dict[str, Sample]:
+    """Folders of pictures of 8 bits, of every kind that Pillow reads here."""
+    made = {}
+    pixels = rgb(3, SIDE)
+    kinds = {"jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "png": "PNG", "ppm": "PPM"}
+    for ending, kind in kinds.items():
+        files = {
+            f"d/{k}.{ending}": encode(Image.fromarray(image.transpose(1, 2, 0)), kind) for k, image in enumerate(pixels)
+        }
+        ways = ("prepared", "skipped") if ending == "gif" else ()  # `data prepare` alone reads palettes
+        made[f"folder of {ending}s"] = Sample("pictures", files, "d", tuple(files), ways=ways)
+    return made
+
+
+def _described() -> dict[str, Sample]:
+    """EDM's layout, ours with levels, a zip of it, and metadata as JSON lines."""
+    files = {f"d/{name}": data for name, data in edm_files(rgb(4, SIDE), [0, 1, 2, 1]).items()}
+    names = [name.removeprefix("d/") for name in files if name.endswith(".png")]
+    stated = {"labels": None, "sigma": [[name, 0.1 * k] for k, name in enumerate(names)]}
+    lines = "".join(json.dumps({"file_name": name, "label": "cat", "sigma": 0.5}) + "\n" for name in names)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name.removeprefix("d/"), data)
+    images = {name: data for name, data in files.items() if name.endswith(".png")}
+    described = {
+        "labels of EDM": files,
+        "levels": images | {"d/dataset.json": json.dumps(stated).encode()},
+        "metadata": images | {"d/metadata.jsonl": lines.encode()},
+    }
+    made = {
+        name: Sample("dataset.json", all_of, "d", tuple(n for n in all_of if not n.endswith(".png")))
+        for name, all_of in described.items()
+    }
+    return made | {"EDM zip": Sample("dataset.json", {"edm.zip": packed.getvalue()}, "edm.zip", ("edm.zip",))}
+
+
+def _noise_arrays(root: Path) -> dict[str, Sample]:
+    """Levels, maps, spectra and labels beside a file of images, and in it."""
+    images = rgb(6, 8, channels=1)
+    maps = np.random.default_rng(2).uniform(0.1, 0.9, (6, 1, 8, 8)).astype(np.float32)
+    spectrum = 1 / (1 + np.abs(np.fft.fftfreq(8, 1 / 8))[:, None] ** 2 + np.arange(5) ** 2)
+    levels, labels = np.linspace(0, 0.5, 6), np.arange(6)
+    made = {}
+    for name, beside in {
+        "levels beside": {"sigma": levels, "labels": labels},
+        "maps beside": {"sigma": maps},
+        "spectrum beside": {"sigma": levels, "spectrum": spectrum},
+    }.items():
+        files = {"a.npy": _npy(images), **{f"a.{kind}.npy": _npy(array) for kind, array in beside.items()}}
+        ways = () if name == "levels beside" else ("read",)  # noise that is not white is not prepared
+        made[name] = Sample("noise arrays", files, "a.npy", tuple(n for n in files if n != "a.npy"), ways=ways)
+    for name, arrays in {"maps": {"sigma": maps}, "spectrum": {"sigma": levels, "spectrum": spectrum}}.items():
+        np.savez(root / "noisy.npz", images=images, **arrays)
+        data = (root / "noisy.npz").read_bytes()
+        made[f"{name} inside"] = Sample("noise arrays", {"a.npz": data}, "a.npz", ("a.npz",), ways=("read",))
+    folder = {f"d/{k}.png": png(image) for k, image in enumerate(images)} | {"d/sigma.npy": _npy(levels)}
+    return made | {"levels of a folder": Sample("noise arrays", folder, "d", ("d/sigma.npy",))}
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def _idx() -> dict[str, Sample]:
+    """MNIST's files: one alone, a folder, packed and not."""
+    rng = np.random.default_rng(7)
+    plain: dict[str, bytes] = {}
+    for part, count in (("train", 9), ("t10k", 4)):
+        plain[f"d/{part}-images-idx3-ubyte"] = idx_bytes(rng.integers(0, 256, (count, 8, 8)))
+        plain[f"d/{part}-labels-idx1-ubyte"] = idx_bytes(rng.integers(0, 10, count))
+    packed = {f"{name}.gz": gzip.compress(data, mtime=0) for name, data in plain.items()}
+    alone = "train-images-idx3-ubyte"
+    return {
+        "idx folder": Sample("idx", plain, "d", tuple(plain)),
+        "packed idx folder": Sample("idx", packed, "d", tuple(packed)),
+        "idx file": Sample("idx", {alone: plain[f"d/{alone}"]}, alone, (alone,)),
+    }
+
+
+def _cifar(root: Path) -> dict[str, Sample]:
+    """CIFAR-10 as pickles and as binary files, in tarballs and unpacked."""
+    batches = cifar_batches(1)
+    python, binary = cifar_python_files(batches), cifar_binary_files(batches)
+    older = cifar_python_files(batches, protocol=0)
+    made = {}
+    for name, files in (("python", python), ("binary", binary), ("older", older)):
+        tar = write_tar(root / f"{name}.tar", files).read_bytes()
+        packed = f"cifar-10-{name}.tar.gz"
+        made[packed] = Sample("cifar", {packed: gzip.compress(tar, mtime=0)}, packed, (packed,))
+        made[f"{name}.tar"] = Sample("cifar", {f"{name}.tar": tar}, f"{name}.tar", (f"{name}.tar",))
+    inside = {f"d/{Path(name).name}": data for name, data in python.items()}
+    batch = tuple(name for name in inside if "batch" in name)
+    return made | {"cifar folder": Sample("cifar", inside, "d", batch)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ambient_theory.compare.commands.common import NOT_YOURS, Records, load
+from ambient_theory.compare.commands.common import NOT_YOURS, Records, about, load
 from ambient_theory.compare.commands.settings import Purse, Scores
 from ambient_theory.shared.console import command, print_json, say, starting, talk
 from ambient_theory.shared.options import with_options
@@ -33,9 +33,10 @@ def budget(
 
         found = load(records)
     asked = Asked(price_clean, price_noisy, purse.budget, purse.target_fd, purse.target_nats, scores.confidence)
-    answers = answer_budget(
-        found.records, asked, sigma_n=purse.sigma_n, metric=scores.metric, extractor=scores.extractor
-    )
+    with about(records):
+        answers = answer_budget(
+            found.records, asked, sigma_n=purse.sigma_n, metric=scores.metric, extractor=scores.extractor
+        )
     if output.json:
         result: dict[str, Any] = {"schema": "ambient.budget/2", "answers": [a.to_dict() for a in answers]}
         print_json(finite({**result, "shipped": not records, "read": found.to_dict()}))

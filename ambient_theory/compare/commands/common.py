@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ambient_theory.shared.errors import DataError
 
 if TYPE_CHECKING:
     from ambient_theory.shared.reading import Reading
@@ -21,10 +25,21 @@ Records = Annotated[
 ]
 
 
+@contextlib.contextmanager
+def about(records: list[Path] | None) -> Iterator[None]:
+    """What is wrong with the records, said in the block, begins with the files that they are from."""
+    try:
+        yield
+    except DataError as error:
+        if not records or any(str(path) in str(error) for path in records):
+            raise
+        more = ", ..." if len(records) > 3 else ""
+        raise DataError(f"{', '.join(map(str, records[:3]))}{more}: {error}") from None
+
+
 def load(records: list[Path] | None, shipped: bool = False) -> Reading:
     """The records asked for; the shipped ones if none is, or with them if `shipped`."""
     from ambient_theory.compare.cells.grouping import read_shipped
-    from ambient_theory.shared.errors import DataError
     from ambient_theory.shared.reading import Reading, read
 
     own = read(*records) if records else Reading((), 0, 0)

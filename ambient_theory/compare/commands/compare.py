@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ambient_theory.compare.commands.common import Records, load
+from ambient_theory.compare.commands.common import Records, about, load
 from ambient_theory.compare.commands.settings import PageOptions, Scores
 from ambient_theory.shared.console import command, print_json, say, starting, talk
 from ambient_theory.shared.options import with_options
@@ -33,14 +33,15 @@ def compare(
 
         found = load(records, page.shipped)
     talk(f"{found.sentence()}; working out prices and figures", quiet=output.quiet)
-    report = build_report(
-        found.records,
-        page.outdir,
-        gallery=_gallery(page.gallery),
-        confidence=scores.confidence,
-        metric=scores.metric,
-        extractor=scores.extractor,
-    )
+    with about(records):
+        report = build_report(
+            found.records,
+            page.outdir,
+            gallery=_gallery(page.gallery),
+            confidence=scores.confidence,
+            metric=scores.metric,
+            extractor=scores.extractor,
+        )
     if output.json:
         print_json(finite({**report.findings.to_dict(), "read": found.to_dict(), "page": str(report.page)}))
         return

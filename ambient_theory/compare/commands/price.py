@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ambient_theory.compare.commands.common import NOT_YOURS, Records, load
+from ambient_theory.compare.commands.common import NOT_YOURS, Records, about, load
 from ambient_theory.compare.commands.settings import PriceOptions, Scores
 from ambient_theory.shared.console import command, print_json, say, starting, talk
 from ambient_theory.shared.options import with_options
@@ -87,7 +87,8 @@ def price_command(measure: Measure | None = None) -> Callable[..., None]:
             _price_from(asked, scores, records, measure, output)
         else:
             asked.check_no_source()
-            _price_of_records(asked.noise(), scores, records, output)
+            with about(records):
+                _price_of_records(asked.noise(), scores, records, output)
 
     return price
 

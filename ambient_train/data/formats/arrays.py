@@ -8,6 +8,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError, first_line
 
+_LARGEST_LABEL = 2**53
 _LAST_CHARACTER = 0x10FFFF
 
 
@@ -135,6 +136,8 @@ def as_labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
         raise DataError(f"{where}: labels must be whole numbers")
     if (array < 0).any():
         raise DataError(f"{where}: labels must be >= 0, one is {array.min()}")
+    if (array > _LARGEST_LABEL).any():
+        raise DataError(f"{where}: labels must be at most {_LARGEST_LABEL:,}, one is {array.max()}")
     return array.astype(np.int64)
 
 

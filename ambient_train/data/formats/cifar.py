@@ -11,7 +11,7 @@ import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ _ALLOWED = frozenset(
 )
 _MAX_DEPTH = 8
 _MAX_TOTAL = 2 * 2**30
+_MOST_ENDS = 100
 _PIXELS = 3 * 32 * 32
 _KINDS: dict[str, np.dtype[Any]] = {"u1": np.dtype(np.uint8), "i4": np.dtype("<i4"), "i8": np.dtype("<i8")}
 
@@ -128,7 +129,10 @@ def read_batches(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
                     _add(batches, *found, stream.read(MAX_MEMBER_BYTES + 1), str(file))
         return batches
     try:
-        with open_bounded(path, _MAX_TOTAL) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with (
+            open_bounded(path, _MAX_TOTAL) as stream,
+            tarfile.open(fileobj=cast(IO[bytes], _Ending(stream)), mode="r|") as archive,
+        ):
             for member in archive:
                 if member.isfile() and (found := _parser(member.name)):
                     where = f"{path}:{member.name}"
@@ -140,6 +144,20 @@ def read_batches(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     except (ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: not a readable tarball ({error})") from None
     return batches
+
+
+class _Ending:
+    """A stream that is not read beyond its end without end, as by `tarfile`, which passes over a member of any size."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream, self._ends = stream, 0
+
+    def read(self, count: int) -> bytes:
+        data = self._stream.read(count)
+        self._ends += not data
+        if self._ends > _MOST_ENDS:
+            raise EOFError("a member is said to reach beyond the end")
+        return data
 
 
 def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bytes:

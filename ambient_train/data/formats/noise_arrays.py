@@ -59,7 +59,8 @@ class StatedNoise:
         """A sentence on noise that is not white, or none."""
         if self.pattern is not None and self.sigma is not None:
             noisy = self.pattern[self.sigma > 0]
-            spread = float((noisy.max(axis=(1, 2, 3)) / noisy.min(axis=(1, 2, 3))).max(initial=1))
+            with np.errstate(over="ignore"):
+                spread = float((noisy.max(axis=(1, 2, 3)) / noisy.min(axis=(1, 2, 3))).max(initial=1))
             return (
                 f"the noise of each pixel is stated: within an image its deviation differs up to {spread:.3g} times; "
                 "sigma of an image is the root of its mean variance",

@@ -23,6 +23,7 @@ import numpy as np
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import content_hash, exclusive_lock, flushed
+from ambient_theory.shared.parsing import parse_json
 from ambient_train.data.formats.decode import Colour
 from ambient_train.data.formats.frames import recoloured
 from ambient_train.data.formats.trees import decode_threads
@@ -34,7 +35,7 @@ from ambient_train.data.prepare.options import PrepareOptions
 from ambient_train.data.readers import open_source
 from ambient_train.data.source import Source
 
-SCHEMA = "ambient.prepare/1"
+SCHEMA, JOURNAL_SCHEMA = "ambient.prepare/1", "ambient.prepare-journal/2"
 CHUNK = 256
 KINDS = {".zip": "zip", ".npz": "npz"}
 _PROBES = 64
@@ -240,13 +241,13 @@ class Preparation:
 
 
 class Journal:
-    """The pixels done so far (`pixels.bin`) and the lines that vouch for them (`journal.jsonl`)."""
+    """The pixels done so far (`pixels.bin`) and the lines that vouch for them and for themselves (`journal.jsonl`)."""
 
     PIXELS, LINES = "pixels.bin", "journal.jsonl"
 
     def __init__(self, directory: Path, identity_hash: str):
         self.pixels_path, self.lines_path = directory / self.PIXELS, directory / self.LINES
-        self.header = {"schema": SCHEMA, "hash": identity_hash, "chunk": CHUNK}
+        self.header = {"schema": JOURNAL_SCHEMA, "hash": identity_hash, "chunk": CHUNK}
         self.lines: list[dict[str, Any]] = []
         self.size = 0
         good = self._verified()
@@ -263,7 +264,7 @@ class Journal:
         """Whether the directory holds no journal, or the journal of this preparation."""
         try:
             with open(directory / cls.LINES, encoding="utf-8") as file:
-                return json.loads(file.readline()).get("hash") == identity_hash
+                return parse_json(file.readline()).get("hash") == identity_hash
         except FileNotFoundError:
             return True
         except (OSError, ValueError, AttributeError):
@@ -274,12 +275,14 @@ class Journal:
         try:
             content = self.lines_path.read_bytes()
             lines = content.split(b"\n")[:-1]
-            if not lines or json.loads(lines[0]) != self.header:
+            if not lines or parse_json(lines[0]) != self.header:
                 return 0
             good = len(lines[0]) + 1
             with open(self.pixels_path, "rb") as pixels:
                 for number, text in enumerate(lines[1:]):
-                    line = json.loads(text)
+                    line = parse_json(text)
+                    if not isinstance(line, dict) or line.pop("sha256", "") != content_hash(line, 16):
+                        break
                     data = pixels.read(line["bytes"])
                     if line["number"] != number or len(data) != line["bytes"] or zlib.crc32(data) != line["crc"]:
                         break
@@ -313,7 +316,7 @@ class Journal:
             "skipped": chunk.skipped,
         }
         with flushed(open(self.lines_path, "a", encoding="utf-8")) as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps({**line, "sha256": content_hash(line, 16)}) + "\n")
         self.lines.append(line)
         self.size += len(data)
 

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.plain_text import printable_line
+from ambient_theory.shared.errors import DataError, one_sentence
 from ambient_theory.shared.registry import Registry
 from ambient_train.data.builtin import BUILT_IN
 from ambient_train.data.place import is_there, place
@@ -45,15 +44,8 @@ READERS: Registry[Reader] = Registry(__name__, "kind of source")
 
 
 def open_source(spec: str) -> Source:
-    """The source that a built-in name or a path names, not decoded yet. Raises DataError or UsageError, in one line
-    whatever the names of files are."""
-    try:
-        return _opened(str(spec))
-    except (DataError, UsageError) as error:
-        raise type(error)(printable_line(str(error))) from None
-
-
-def _opened(spec: str) -> Source:
+    """The source that a built-in name or a path names, not decoded yet. Raises DataError or UsageError."""
+    spec = str(spec)
     readers = [READERS[name] for name in READERS]
     for reader in (r for r in readers if r.by_name):
         if reader.recognises(spec):
@@ -73,7 +65,7 @@ def _settled(source: Source) -> Source:
     from ambient_train.data.formats.classes import settled
 
     source = settled(source)
-    return replace(source, notes=tuple(printable_line(note) for note in source.notes))
+    return replace(source, notes=tuple(one_sentence(note) for note in source.notes))
 
 
 def source_help() -> str:

@@ -27,14 +27,17 @@ class TorchScriptFeatures(Extractor):
 
     def __init__(self, path: str, device: Device = "cpu") -> None:
         data = read(Path(path).expanduser())
+        problem = None
         try:
             self._module = torch.jit.load(io.BytesIO(data), map_location=device).eval()
-        except (RuntimeError, ValueError, OSError) as error:
-            raise DataError(f"{path}: not a TorchScript file ({first_line(error)})") from None
+            arguments = {argument.name for argument in self._module.forward.schema.arguments}
+        except Exception as error:  # its reader raises whatever its C++ does
+            problem = first_line(error)
+        if problem is not None:
+            raise DataError(f"{path}: not a TorchScript file ({problem})")
         self.name = f"torchscript-{Path(path).stem}"
         self.hash = file_hash(b"torchscript/1", data)
         self._device = torch.device(device)
-        arguments = {argument.name for argument in self._module.forward.schema.arguments}
         self._keywords: dict[str, Any] = {"return_features": True} if "return_features" in arguments else {}
         if self._keywords:
             self.channels = (1, 3)

@@ -273,7 +273,7 @@ def test_what_a_terminal_shows_fits_eighty_columns(d: int, tmp_path: Path, monke
         (("--noise", "-1", "--column", "x"), 2, "> 0"),
         (("--noise", "name", "--column", "x"), 3, "must hold a number"),
         (("--noise", "sigma", "--column", "name"), 3, "must hold a number"),
-        (("--noise", "x", "--column", "x"), 3, "must be > 0"),
+        (("--noise", "x", "--column", "x"), 3, ".csv: column x: the noise must be > 0"),
         (("--noise", "sigma", "--unknown-noise", "--column", "x"), 2, "contradict"),
         (("--unknown-noise", "--rescale-noise", "--column", "x"), 2, "leave --noise-scale"),
         (("--noise", "sigma", "--rescale-noise", "--no-noise-scale", "--column", "x"), 2, "leave one of them out"),

@@ -8,7 +8,7 @@ import os
 import pytest
 import typer
 
-from ambient_theory.shared.console import command
+from ambient_theory.shared.console import command, say
 
 
 def failing(number: int) -> None:
@@ -32,3 +32,8 @@ def test_a_disk_that_fails_is_one_sentence(number: int, capsys: pytest.CaptureFi
 def test_an_error_that_no_user_causes_is_not_hidden() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         failing(errno.EBADF)
+
+
+def test_a_sentence_on_stdout_holds_nothing_that_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("the set a\x1b]0;x\x07b\nc")
+    assert capsys.readouterr().out == "the set a\\x1b]0;x\\x07b\\nc\n"

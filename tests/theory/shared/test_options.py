@@ -12,7 +12,16 @@ import typer
 from typer.testing import CliRunner
 
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.options import REQUIRED, Checked, Given, from_mapping, option, options_table, with_options
+from ambient_theory.shared.options import (
+    FORMS,
+    REQUIRED,
+    Checked,
+    Given,
+    from_mapping,
+    option,
+    options_table,
+    with_options,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,3 +179,11 @@ def test_counts_are_whole_numbers_in_any_notation() -> None:
 
 def test_what_the_program_sets_has_no_flag(app: typer.Typer) -> None:
     assert "--secret" not in run(app, "whole", "--help")
+
+
+@pytest.mark.parametrize(
+    ("form", "text"), [("images", "9" * 400), ("images", "9" * 5000), ("integers", "1," + "9" * 5000)]
+)
+def test_a_number_of_any_length_is_a_sentence(form: str, text: str) -> None:
+    with pytest.raises(UsageError, match=r"^lr .*: give"):
+        FORMS[form](text, "lr")

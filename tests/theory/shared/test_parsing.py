@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ambient_theory.shared.errors import DataError, StoppedError, UsageError, first_line
 from ambient_theory.shared.parsing import parse_json, parse_toml
 from ambient_theory.shared.plain_text import csv_field, printable_line
 from ambient_theory.shared.records import Record
@@ -18,6 +19,8 @@ LONG, DEEP = "9" * 5000, 100_000
         ("1" + "0" * 400, "more than 20 digits"),
         ('{"a": [-' + LONG + "]}", "more than 20 digits"),
         ("[" * DEEP + "]" * DEEP, "nested too deeply"),
+        ("[" * 101 + "]" * 101, "more than 100 levels"),
+        ('{"a":' * 101 + "0" + "}" * 101, "more than 100 levels"),
         ("{", "Expecting property name"),
     ],
 )
@@ -33,6 +36,10 @@ def test_json_of_any_kind_is_a_value_or_a_reason(text: str, reason: str) -> None
         (f"a = [[1{'0' * 30}]]", "more than 20 digits"),
         (f"[t]\na = -1{'0' * 30}", "more than 20 digits"),
         ("a = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("a = " + "[" * 101 + "]" * 101, "more than 100 levels"),
+        (".".join("a" * 3000) + " = 1", "more than 100 levels"),
+        ("x = 1\n[" + ".".join("a" * 100_000) + "]", "more than 100 levels"),
+        (" . ".join(['"a b"', "'c'"] * 50_000) + " = 1", "more than 100 levels"),
         ("a = ", "Invalid value"),
     ],
 )
@@ -44,6 +51,21 @@ def test_toml_of_any_kind_is_a_table_or_a_reason(text: str, reason: str) -> None
 def test_what_is_right_is_read_as_before() -> None:
     assert parse_json('{"a": [18446744073709551615, -1, 1e300, "9' + LONG + '"]}')["a"][:3] == [2**64 - 1, -1, 1e300]
     assert parse_toml("a = 18446744073709551615\nb = [1, 2.5]")["a"] == 2**64 - 1
+    assert parse_json("[" * 100 + "]" * 100)
+    assert parse_toml("a = " + "[" * 99 + "]" * 99)
+    assert parse_toml(".".join("a" * 99) + " = 1")
+    assert len(parse_toml("a = [" + "0.5, " * 20_000 + "]\nb = '" + "One. Two words. " * 500 + "'")["a"]) == 20_000
+
+
+def test_an_error_is_one_line_of_bounded_length_that_keeps_its_ends() -> None:
+    assert str(UsageError("a\x1b[2J: no\n\ud800")) == "a\\x1b[2J: no\\n\\ud800"
+    message = str(DataError(f"f.toml: not {'x' * 10**6}: give a number"))
+    assert len(message) < 5000
+    assert message.startswith("f.toml: not xxx")
+    assert message.endswith("xxx: give a number")
+    assert first_line(ValueError("\n  \n a reason\nmore")) == "a reason"
+    assert first_line(ValueError("\n")) == "ValueError"
+    assert StoppedError("stopped\n", 130).exit_code == 130
 
 
 def test_a_line_for_a_terminal_holds_nothing_that_steers_it() -> None:
@@ -78,6 +100,33 @@ def record(**changes: object) -> Record:
 def test_a_number_that_no_float_holds_is_refused_in_a_sentence(name: str, number: int) -> None:
     with pytest.raises(ValueError, match=rf"^{name} must be .{{0,200}}$"):
         record(**{name: number})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"metric": 5}, "metric must be text, not 5"),
+        ({"cell": ["a"]}, "cell must be text, or null"),
+        ({"seed": "0"}, "seed must be a whole number"),
+        ({"duration_nimg": 1.5}, "duration_nimg must be a whole number"),
+        ({"wall_s": "soon"}, "wall_s must be finite"),
+        ({"method": {"told_sigma": "x"}}, r"method\.told_sigma must be finite"),
+        ({"method": {"weight": {"a": 1}}}, r"method\.weight must be text, a number"),
+        ({"extra": {"floor": [1]}}, r"extra\.floor must be a finite number, or null"),
+        ({"extra": {"interval95": [1]}}, r"extra\.interval95 must be two finite numbers"),
+        ({"extra": {"n_l": -1.0}}, r"extra\.n_l must be a finite number > 0"),
+        ({"extra": {"family": {}}}, r"extra\.family must be text"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(DataError, match=f"^{words}"):
+        record(**changes)
+
+
+def test_whole_numbers_become_numbers_and_what_is_not_json_is_left_out() -> None:
+    found = record(value=10**19, stderr=1, evaluation={"seed": 1, "sampler": {"rho": float("nan")}})
+    assert [type(x) for x in (found.value, found.stderr)] == [float, float]
+    assert found.evaluation == {"seed": 1, "sampler": {"rho": None}}
 
 
 def test_names_in_records_are_lines() -> None:

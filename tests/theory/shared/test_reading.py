@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -130,3 +132,44 @@ def test_a_file_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     file.write_bytes(gzip.compress(b" " * 10**7))
     with pytest.raises(DataError, match="more than 10,000 bytes"):
         read(file)
+
+
+def test_blank_lines_without_end_are_refused_in_a_moment(tmp_path):
+    file = tmp_path / "bomb.jsonl.gz"
+    file.write_bytes(gzip.compress(b"\n" * 10**8, 1))
+    with pytest.raises(DataError, match=r"bomb\.jsonl\.gz: .* expand to .*bomb"):
+        read(file)
+    (tmp_path / "long.jsonl").write_bytes(b"\n{" + b" " * (reading.LONGEST_LINE + 2**21))
+    with pytest.raises(DataError, match=r"long\.jsonl:2: more than"):
+        read(tmp_path / "long.jsonl")
+
+
+def test_a_small_file_asks_for_little_memory(tmp_path):
+    write_records(tmp_path / "r.jsonl.gz", [record()])
+    code = (
+        "import resource, sys; from ambient_theory.shared.reading import read\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29)); print(len(read(sys.argv[1]).records))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "r.jsonl.gz"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_lines_keep_their_numbers_across_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_PART", 100)
+    lines = [json.dumps(record(k).to_dict()) for k in range(5)]
+    (tmp_path / "r.jsonl").write_text("\n\n" + "\r\n\n".join(lines))
+    assert [r.seed for r in read(tmp_path / "r.jsonl").records] == [0, 1, 2, 3, 4]
+    (tmp_path / "r.jsonl").write_text("\n" * 1000 + lines[0] + "\n{}\n")
+    with pytest.raises(DataError, match=r"r\.jsonl:1002: "):
+        read(tmp_path / "r.jsonl")
+
+
+@pytest.mark.parametrize("extra", [{"sigmas": [[], 1.0]}, {"sigmas": ["a", "b"]}, {"sigmas": [1.0, None]}])
+def test_an_old_record_of_other_kinds_is_a_sentence_with_file_and_line(tmp_path, extra):
+    old = {"schema": "ambient.result/1", "source": "simulate", "sigma": 2.0, "extra": extra}
+    (tmp_path / "r.jsonl").write_text(json.dumps(old) + "\n")
+    with pytest.raises(DataError, match=r"r\.jsonl:1: extra\.sigmas must be a list"):
+        read(tmp_path)
+    (tmp_path / "r.jsonl").write_text(json.dumps({**old, "sigma": 1e308, "extra": {}}) + "\n")
+    with pytest.raises(DataError, match=r"r\.jsonl:1: not a record"):
+        read(tmp_path)

@@ -77,3 +77,23 @@ def test_every_value_of_a_cell_is_in_its_hash_and_its_name_is_not():
     assert set(cell.config) == {f.name for f in fields(SimulationCell)} - {"name"} | {"kind"}
     assert replace(cell, name="other").hash == cell.hash
     assert len({replace(cell, **change).hash for change in ({"seed": 4}, {"bins": 151}, {"delta": 0.1}, {})}) == 4
+
+
+def test_a_result_of_other_kinds_is_run_again_even_where_its_seal_holds(tmp_path):
+    (cell,) = plan(CONFIG).cells
+    ledger = Ledger(tmp_path)
+    (done,) = simulate([cell], ledger)
+    assert ledger.load(cell) is not None
+    good = {"rows": done.rows, "wall_s": 1.0}
+    rows = [
+        {**done.rows[0], "k": "2"},
+        {**done.rows[0], "k": 2.0},
+        {**done.rows[0], "w1_mean": None},
+        {**done.rows[0], "n_l": -1.0},
+        {name: value for name, value in done.rows[0].items() if name != "mix"},
+    ]
+    others = [{**good, "rows": [row, *done.rows[1:]]} for row in rows]
+    for result in [{**good, "wall_s": "x"}, {**good, "rows": 3}, {**good, "rows": done.rows[1:]}, {}, *others]:
+        write_sealed(ledger.directory(cell) / "result.json", {"cell": cell.config, "result": result})
+        assert ledger.load(cell) is None
+        assert next(iter(simulate([cell], ledger))).rows == done.rows

@@ -284,3 +284,18 @@ def test_floats_that_no_noise_level_explains_are_remarked(tmp_path: Path, scale:
     else:
         assert "more than noise up to 1.6 explains" in notes
         assert ":range=LOW..HIGH" in notes
+
+
+@pytest.mark.parametrize("label", [2**63, 2**60, 1e30])
+def test_labels_that_no_whole_number_holds_are_refused(tmp_path: Path, label: float) -> None:
+    labels = np.array([label] * N, np.uint64 if isinstance(label, int) else np.float64)
+    with pytest.raises(DataError, match=r"a\.npz.*labels must be at most"):
+        load(tmp_path, images=GREY, labels=labels)
+
+
+def test_a_note_on_names_of_any_length_is_a_sentence(tmp_path: Path) -> None:
+    files = {f"{k}.png": png(image) for k, image in enumerate(rgb(2))}
+    table = "file,label\n0.png,a\n1.png,b\n" + "x" * 100_000 + ",c\n"
+    source = open_source(str(write_folder(tmp_path / "d", {**files, "dataset.csv": table.encode()})))
+    assert any("name no image" in note for note in source.notes)
+    assert max(map(len, source.notes)) < 5000

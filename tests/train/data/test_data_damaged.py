@@ -13,19 +13,24 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import confined
 import files
 import numpy as np
 import pytest
+import table
 from data_files import encode
 from number_files import counts, fits, gzipped, hdf5, nifti, tiff
 from PIL import Image
-from samples import Sample
+from readers import READERS
+from seals import resealed
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.load import load_images
 from ambient_train.data.readers import open_source
 from ambient_train.data.readers._aside import _Session
+from ambient_train.interchange.load import load_trained
 
 TORTURE = Path(files.__file__).parent
 
@@ -264,38 +269,76 @@ def test_a_helper_that_never_answers_is_ended_and_one_that_is_free_serves_again(
 # ------------------------------------------------------------------------------------------------------- the campaign
 
 
-def torture(*arguments: object) -> subprocess.CompletedProcess[str]:
+def torture(*arguments: object) -> dict[str, Any]:
     command = [sys.executable, str(TORTURE), "files", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
 
 
-def test_damaged_files_are_read_refused_by_name_or_skipped_and_the_campaign_continues(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_files_are_read_refused_by_name_or_skipped(tmp_path: Path, name: str) -> None:
+    table = READERS[name].samples()
+    files.read_intact(READERS[name], table)
+    drawn = [files.draw(5, name, k, table) for k in range(48)]
+    found = confined.run_cases(tmp_path, [d.case for d in drawn])
+    assert [(d, one) for d, one in zip(drawn, found, strict=True) if one["outcome"] not in confined.GOOD] == []
+
+
+def test_the_campaign_continues_and_adds_up_reader_by_reader(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     for count in (130, 260):  # the second continues the first
-        done = torture("--count", count, "--seed", 5, "--out", out)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        result = json.loads(out.read_text())
-        assert json.loads(done.stdout) == result
-        assert sum(sum(found.values()) for found in result["counts"].values()) == result["files"] == count
-    assert set(result["counts"]) == {
-        "tiff",
-        "hdf5",
-        "fits",
-        "nifti",
-        "png16",
-        "npz",
-        "npy",
-        "folder",
-        "zip",
-        "lmdb",
-    } | {"dataset.csv"}
-    whole = json.loads(torture("--count", 260, "--seed", 5).stdout)
-    assert whole["counts"] == result["counts"]
+        result = torture("--only", "records", "--count", count, "--seed", 5, "--out", out)
+        assert json.loads(out.read_text()) == result
+        assert sum(result["counts"].values()) == result["inputs"] == count
+    assert torture("--only", "records", "--count", 260, "--seed", 5)["counts"] == result["counts"]
+    both = torture("--only", "statistics", "--count", 64, "--seed", 5, "--out", out)
+    assert both["readers"]["records"] == result["readers"]["records"]
+    assert (both["inputs"], sum(both["counts"].values()), both["faults"]) == (324, 324, 0)
+    both["readers"]["records"]["code"] = "of another version"
+    out.write_text(json.dumps(both))
+    again = torture("--only", "records", "--count", 10, "--seed", 5, "--out", out)
+    assert {name: one["inputs"] for name, one in again["readers"].items()} == {"records": 10, "statistics": 64}
+    assert set(files.shares(100_000)) == set(READERS)
+    assert sum(files.shares(100_000).values()) == 100_000
+    assert min(files.shares(100_000).values()) >= 1_500
+
+
+def test_the_documentation_says_what_the_committed_campaign_found() -> None:
+    result = json.loads(table.RESULT.read_text())
+    written = (table.RESULT.parents[1] / "docs" / "reliability.md").read_text()
+    assert table.sentence(result) in written
+    assert "\n".join(table.rows(result)) in written
+    assert set(result["readers"]) == set(READERS)
+    assert result["faults"] == 0
+
+
+def test_seals_and_hashes_can_be_made_to_fit_again(tmp_path: Path) -> None:
+    whole = READERS["run"].samples()["checkpoint"].files
+    weights = next(name for name in whole if name.endswith("ema.safetensors"))
+    other = bytearray(whole[weights])
+    other[-1] ^= 1
+    edited = whole["run/manifest.json"].replace(b'"preset": "digits"', b'"preset": "small"')
+    for damaged, data in ((weights, bytes(other)), ("run/manifest.json", edited)):
+        for sealed in (False, True):
+            files_now = {**whole, damaged: data}
+            folder = tmp_path / f"{Path(damaged).name}-{sealed}"
+            confined.write_files(folder, resealed(files_now, damaged) if sealed else files_now)
+            if sealed:
+                load_trained(folder / "in" / "run")
+            else:
+                with pytest.raises(DataError, match="checksum does not match"):
+                    load_trained(folder / "in" / "run")
 
 
 def _writes_beside(folder: Path) -> None:
     (folder / "in" / "x").write_text("x")
+
+
+def _raw(message: str) -> DataError:
+    error = DataError()
+    error.args = (message,)
+    return error
 
 
 def _changes_what_it_reads(folder: Path) -> None:
@@ -311,25 +354,22 @@ def _changes_what_it_reads(folder: Path) -> None:
         ("memory", lambda folder: bytearray(3 * 2**30)),
         ("unexpected", lambda folder: {}["x"]),
         ("a sentence without the file", lambda folder: (_ for _ in ()).throw(DataError("damaged"))),
-        ("no sentence", lambda folder: (_ for _ in ()).throw(DataError(f"{folder}/in/a.npy:\ndamaged"))),
+        ("no sentence", lambda folder: (_ for _ in ()).throw(_raw(f"{folder}/in/a.npy:\ndamaged"))),
+        ("a long sentence", lambda folder: (_ for _ in ()).throw(_raw(f"{folder}/in/a.npy: " + "x" * 10**5))),
         ("words on the terminal", lambda folder: os.write(2, b"libtiff: strip 0")),
         ("outside DEST", _writes_beside),
         ("outside DEST", _changes_what_it_reads),
         ("outside DEST", lambda folder: (folder / "out" / "made.txt").write_text("x")),
     ],
 )
-def test_the_campaign_sees_every_fault_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, act: Callable[[Path], object]
-) -> None:
-    def read(spec: str) -> str:
+def test_the_campaign_sees_every_fault_and_goes_on(tmp_path: Path, kind: str, act: Callable[[Path], object]) -> None:
+    def read(spec: str, dest: Path) -> str:
         folder = Path(spec).parents[1]
         if folder.name == "case-1":
             act(folder)
-        return files.READ
+        return confined.READ
 
-    monkeypatch.setattr(files, "read_all", read)
-    monkeypatch.setattr(files, "TIME_S", 2)
-    sample = Sample("npy", {"a.npy": b"abcdef"}, "a.npy", ("a.npy",))
-    cases = [files.Case(k, "x", "a.npy", "a.npy", b"abcdef", "", files.READ) for k in range(3)]
-    found = [one["outcome"] for one in files.run_cases(tmp_path, cases, {"x": sample})]
+    limits = confined.Limits(time_s=2, memory=2 * 2**30)
+    cases = [confined.Case(k, "a.npy", {"a.npy": b"abcdef"}, read, limits) for k in range(3)]
+    found = [one["outcome"] for one in confined.run_cases(tmp_path, cases)]
     assert found == ["read", kind, "read"]

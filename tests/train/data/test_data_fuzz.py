@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -30,6 +31,7 @@ from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.cifar import load_plain_pickle
 from ambient_train.data.formats.decode import decode_image
 from ambient_train.data.load import load_images
+from ambient_train.data.readers import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 FUZZ = settings(
@@ -282,3 +284,15 @@ def test_compressed_headers_that_lie_about_their_size_are_refused(tmp_path: Path
     for name in ("x.idx", "y.idx.gz"):
         with pytest.raises(DataError, match=r"truncated|expand|GiB"):
             load_images(str(tmp_path / name))
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("size", [2**33, 2**60])
+def test_a_member_of_a_tarball_that_is_said_to_be_huge_is_not_passed_over_without_end(
+    tmp_path: Path, size: int
+) -> None:
+    info = tarfile.TarInfo("cifar-10-batches-py/readme.html")
+    info.size = size
+    (tmp_path / "a.tar").write_bytes(info.tobuf() + bytes(1024))
+    with pytest.raises(DataError, match=r"a\.tar: .*beyond the end"):
+        open_source(str(tmp_path / "a.tar"))

@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,6 +233,29 @@ def test_interrupted_and_damaged_work_ends_with_the_same_bytes(
         assert result.resumed_from == min((stop - 1) * CHUNK, 5 * CHUNK + 17)
     else:
         assert result.resumed_from <= min((stop - 1) * CHUNK, 5 * CHUNK + 17)
+
+
+@pytest.mark.parametrize(
+    "change", [{"ids": [7, 7]}, {"dtype": "<u2"}, {"bytes": 10**30}, {"number": 0}, {"skipped": [["a.png", "x"]]}]
+)
+def test_a_line_of_the_journal_that_was_changed_is_not_believed(
+    large: tuple[Path, str], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    source, expected = large
+    dest, calls = tmp_path / "out.zip", iter(range(100))
+
+    def kill(stage: str, done: int, total: int) -> None:
+        if next(calls) == 3:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        prepare(_config(source, dest), progress=kill)
+    journal = tmp_path / "out.zip.partial" / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    lines[2] = json.dumps({**json.loads(lines[2]), **change})
+    journal.write_text("\n".join(lines) + "\n")
+    result = prepare(_config(source, dest))
+    assert (result.sha256, result.resumed_from) == (expected, CHUNK)
 
 
 @pytest.mark.multiproc

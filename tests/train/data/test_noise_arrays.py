@@ -328,3 +328,13 @@ def test_generated_images_are_noised_by_the_map_that_goes_with_the_level() -> No
     assert (np.minimum(upper, lower) < 1e-5).all()
     assert upper[upper > 1e-3].mean() == pytest.approx(0.8 * 2**0.5, rel=0.05)
     assert lower[lower > 1e-3].mean() == pytest.approx(0.1 * 2**0.5, rel=0.05)
+
+
+def test_a_map_from_almost_nothing_to_much_is_told_without_a_word_on_the_terminal(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    maps = np.full((6, 1, 8, 8), 0.5, np.float32)
+    maps[0, 0, 0, 0] = 1e-44
+    np.savez(tmp_path / "a.npz", images=images_of(), sigma=maps)
+    assert any("the noise of each pixel" in note for note in load_images(str(tmp_path / "a.npz")).notes)
+    assert [str(w.message) for w in recwarn] == []

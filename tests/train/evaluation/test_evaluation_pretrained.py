@@ -50,6 +50,12 @@ class FakeInception(nn.Module):
         return flat[:, :24], flat.repeat(1, 21)
 
 
+class NoForward(nn.Module):
+    @torch.jit.export
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
 @pytest.fixture
 def fake_torch_fidelity(monkeypatch):
     package = types.ModuleType("torch_fidelity")
@@ -81,8 +87,11 @@ def test_an_unusable_torchscript_file_is_a_data_error(tmp_path):
     (tmp_path / "text.pt").write_text("hello")
     torch.jit.script(Maps()).save(tmp_path / "maps.pt")
     torch.jit.script(nn.Linear(7, 2)).save(tmp_path / "linear.pt")
+    torch.jit.script(NoForward()).save(tmp_path / "other.pt")
     with pytest.raises(DataError, match="not a TorchScript file"):
         get_extractor(f"torchscript:{tmp_path}/text.pt")
+    with pytest.raises(DataError, match="not a TorchScript file"):
+        get_extractor(f"torchscript:{tmp_path}/other.pt")
     with pytest.raises(DataError, match="cannot be read"):
         get_extractor(f"torchscript:{tmp_path}/none.pt")
     with pytest.raises(DataError, match=r"must give features \[N, d\]"):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from edm_formula import FIXTURES, fixture_config
+from edm_pickles import Payload, Persistent, Stored, dumps_like_edm, legacy_storage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,16 +32,6 @@ executed: list[str] = []
 def record(text: str) -> str:
     executed.append(text)
     return text
-
-
-class Payload:
-    """Pickles as a call of any function."""
-
-    def __init__(self, function, *args):
-        self.call = (function, args)
-
-    def __reduce__(self):
-        return self.call
 
 
 class WithState:
@@ -96,53 +87,6 @@ def test_a_payload_inside_of_a_tensor_is_refused(tmp_path: Path) -> None:
     root = {"ema": Persistent({"class_name": "EDMPrecond", "state": state})}
     data = dumps_like_edm(root)
     refuse(data, tmp_path / "a.pkl", "asks for .*record.*refuses")
-
-
-class Stored:
-    def __init__(self, data: bytes):
-        self.data = data
-
-    def __reduce__(self):
-        return (torch.storage._load_from_bytes, (self.data,))
-
-
-class Persistent:
-    def __init__(self, meta: dict):
-        self.meta = meta
-
-
-def dumps_like_edm(root: dict) -> bytes:
-    """A pickle that names EDM's reconstruction function, which is not importable here."""
-    file = io.BytesIO()
-
-    class Pickler(pickle._Pickler):  # type: ignore[name-defined]
-        dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]  # noqa: RUF012
-
-        def save_persistent(self, obj):
-            self.save("torch_utils.persistence")
-            self.save("_reconstruct_persistent_obj")
-            self.write(pickle.STACK_GLOBAL)
-            self.save((obj.meta,))
-            self.write(pickle.REDUCE)
-
-        dispatch[Persistent] = save_persistent
-
-    Pickler(file, 4).dump(root)
-    return file.getvalue()
-
-
-def legacy_storage(kind: object, numbers: int, raw: bytes, listed: str = "0", head: int | None = None) -> bytes:
-    file = io.BytesIO()
-    for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
-        pickle.dump(value, file, 2)
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, obj):
-            return ("storage", kind, "0", "cpu", numbers, None) if obj == "STORAGE" else None
-
-    Pickler(file, 2).dump("STORAGE")
-    pickle.dump([listed], file, 2)
-    return file.getvalue() + struct.pack("<q", numbers if head is None else head) + raw
 
 
 def snapshot_with(storage: bytes, offset=0, size=(2, 2), stride=(2, 1)) -> bytes:
@@ -366,3 +310,15 @@ def test_old_weight_files_of_any_kind_are_a_sentence(tmp_path: Path, data: bytes
         file.write_bytes(damaged)
         with contextlib.suppress(DataError):  # an empty dictionary is one
             assert read_weights(file, "x") == {}
+
+
+@pytest.mark.parametrize("head", [b"\x8e", b"\x8d", b"B", b"X", b"T"])
+def test_a_length_beyond_the_end_of_a_pickle_is_not_asked_for(tmp_path: Path, head: bytes) -> None:
+    size = (2**40).to_bytes(8, "little") if head in (b"\x8e", b"\x8d") else (2**31 - 1).to_bytes(4, "little")
+    refuse(b"\x80\x04" + head + size + b"abc.", tmp_path / "a.pkl", r"says that [0-9,]+ bytes follow")
+
+
+def test_old_files_of_weights_say_nothing_on_the_terminal(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pth", pickle_protocol=3)
+    assert list(read_weights(tmp_path / "a.pth", "a.pth")) == ["a"]
+    assert [str(w.message) for w in recwarn] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,6 +42,34 @@ def test_a_file_that_cannot_be_used_is_refused_in_a_sentence(command, text, word
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()[-1]) < 400
     assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sigma_n": None}, "noisy images and no sigma_n"),
+        ({"n_clean": 0, "n_noisy": 0}, "neither clean nor noisy"),
+        ({"metric": "denoise", "level": 0.1, "value": -1.0}, "both must be > 0"),
+    ],
+)
+def test_a_record_that_says_too_little_is_said_with_its_file(changes, words, tmp_path):
+    rows = [replace(r, **changes) if r.n_noisy else r for r in sweep(None, seeds=1)]
+    write_records(tmp_path / "rows.jsonl", rows)
+    for command in (("compare", "--outdir", tmp_path / "out"), PRICE, BUY):
+        result = run(*command, tmp_path / "rows.jsonl")
+        assert result.exit_code == 3
+        assert result.stderr.splitlines()[-1].startswith(f"ambient: {tmp_path / 'rows.jsonl'}: ")
+        assert words in result.stderr
+
+
+def test_numbers_that_no_machine_word_holds_and_no_json_are_compared(tmp_path):
+    rows = [
+        json.dumps(r.to_dict() | {"value": 10**19 + k, "evaluation": {"seed": 1, "sampler": {"rho": "@"}}})
+        for k, r in enumerate(sweep(None, seeds=2))
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows).replace('"@"', "NaN"))
+    result = run("compare", tmp_path / "rows.jsonl", "--outdir", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
 
 
 def test_a_broken_line_is_named_by_its_number(tmp_path):
