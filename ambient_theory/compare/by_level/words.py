@@ -55,7 +55,7 @@ def band_rows(judged: Judgement, scatters: Scatters) -> list[list[str]]:
 BESIDE_COLUMNS = ("mixture", "levels", "seeds", "times its clean images", "worth", "price", "interval, factor")
 
 
-BESIDE_SHORT = ("clean + noisy", "levels", "times the clean", "price")
+BESIDE_SHORT = ("clean + noisy", "levels", "as good as clean times", "noisy for one clean")
 
 
 def beside_short(found: Iterable[Beside]) -> list[list[str]]:
