@@ -37,7 +37,8 @@ def print_table(
     """A table on stdout; what its encoding cannot hold is written in words before the columns are laid out.
 
     keys: so many first columns say what a row is; where the others do not fit beside them, there are more tables, each
-    with these. With 0, cells are broken instead. right: positions of the columns that are set to the right.
+    with these, without the rows that have nothing else there. With 0, cells are broken instead. right: positions of the
+    columns that are set to the right.
     """
     if not rows:
         return
@@ -51,10 +52,13 @@ def print_table(
     room = console.width - 1 - sum(widths[c] + GAP for c in range(keys))
     parts = parts_that_fit(others, widths[keys:], room) if keys else [list(others)]
     for part in parts:
+        filled = [row for row in plain[1:] if part is parts[0] or any(row[c] for c in part)]
+        if not filled:
+            continue
         found = Table(title=printable(title, sys.stdout.encoding), title_justify="left")
         shown = [*range(keys), *part]
         for c in shown:
             found.add_column(plain[0][c], overflow="fold", justify="right" if c in right else "left")
-        for row in plain[1:]:
+        for row in filled:
             found.add_row(*(row[c] for c in shown))
         console.print(found, markup=False)

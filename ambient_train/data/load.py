@@ -15,7 +15,7 @@ from ambient_train.data.noise import unit_notes
 from ambient_train.data.place import is_there, with_map
 from ambient_train.data.readers import open_source
 from ambient_train.data.resize import area_resize
-from ambient_train.data.source import Source
+from ambient_train.data.source import Source, prepare_command
 from ambient_train.data.values import UNIT, ValueMap, told_in
 from ambient_train.stateless import hash_uniform
 
@@ -95,7 +95,8 @@ def _geometry(source: Source, ids: np.ndarray, resolution: int | None, spec: str
     first = source.read(ids[:1])
     channels, height, width = first.shape[1:]
     if height != width:
-        raise DataError(f"{spec}: images of {width} x {height} are not square; `ambient data prepare` crops them")
+        command = prepare_command(spec, first.shape, floats=first.dtype != np.uint8)
+        raise DataError(f"{spec}: images of {width} x {height} are not square; `{command}` crops them")
     side = resolution or width
     if side % 2:
         raise DataError(f"{spec}: images of {width} x {width} cannot be halved; give an even resolution to resize them")

@@ -127,6 +127,7 @@ def _draw(
         counts, edges = np.histogram(values if source.values is None else source.values.to_values(values), _BINS)
         left.stairs(counts / len(values), edges, color=(BLUE, ORANGE)[k], label=NAMES[k], linewidth=1.4)
     left.set(title="values", xlabel=UNIT if source.values is None else OF_FILES, ylabel="share of pixels", yscale="log")
+    left.locator_params(axis="x", nbins=6)  # more would touch each other
     left.legend()
     if shown.noisy:
         levels, what = sigma[sigma > 0] * unit, "stated noise levels of noisy images"

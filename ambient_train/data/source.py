@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ambient_train.data.place import place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,3 +66,13 @@ class Source:
 def source_name(path: Path) -> str:
     """What a set read from `path` is called: the last part of the path, up to its first dot; never a path itself."""
     return path.resolve().name.split(".")[0].replace("\\", "-") or "images"
+
+
+def prepare_command(spec: str, shape: Sequence[int], *, floats: bool = False) -> str:
+    """The command that makes squares of the images of `spec`, none smaller than `shape` [..., H, W], as it is typed.
+
+    The side is the largest power of two that fits. floats: of images that a .zip of pictures cannot hold.
+    """
+    side = 1 << (min(shape[-2:]).bit_length() - 1)
+    made = f"{source_name(place(spec).path)}{side}{'.npz' if floats else '.zip'}"
+    return shlex.join(["ambient", "data", "prepare", spec, made, "--resolution", str(side)])

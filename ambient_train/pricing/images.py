@@ -20,7 +20,7 @@ from ambient_train.data.load import split_ids, subset_ids
 from ambient_train.data.prepare.archives import write_npy
 from ambient_train.data.readers import open_source
 from ambient_train.data.resize import area_resize
-from ambient_train.data.source import Source
+from ambient_train.data.source import Source, prepare_command
 from ambient_train.pricing.noise import SmallNoise, small_noise
 from ambient_train.settings.worth import SIDES
 
@@ -104,9 +104,11 @@ def small_images(spec: str, resolution: int | None, noise: str = "") -> SmallIma
         )
     train, heldout = subset_ids(clean[0], MOST_TRAINING), subset_ids(clean[1], MOST_HELDOUT)
     ids = np.sort(np.concatenate([train, heldout]))
-    channels, height, width = source.read(ids[:1]).shape[1:]
+    first = source.read(ids[:1])
+    channels, height, width = first.shape[1:]
     if height != width:
-        raise DataError(f"{spec}: images of {width} x {height} are not square; `ambient data prepare` crops them")
+        command = prepare_command(spec, first.shape, floats=first.dtype != np.uint8)
+        raise DataError(f"{spec}: images of {width} x {height} are not square; `{command}` crops them")
     as_is = width <= SIDES[-1] and width % 2 == 0
     side = resolution or (width if as_is else SIDES[0])
     if width < side or width < SIDES[0]:

@@ -72,11 +72,8 @@ class Plan:
         }
 
     def show(self) -> None:
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Console
-        from rich.table import Table
+        from ambient_theory.shared.wide_tables import print_table
 
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         columns: dict[str, Callable[[PlanRow], str]] = {
             "cell": lambda r: r.cell,
             "seeds": lambda r: str(r.seeds),
@@ -92,14 +89,8 @@ class Plan:
             columns["scores"] = lambda r: "?" if r.scoring_share is None else f"{r.scoring_share:.0%}"
         if self.reference:
             columns["GPU h"] = lambda r: "?" if r.reference_gpu_hours is None else f"{r.reference_gpu_hours:,.0f}"
-        for name in columns:
-            first = name == "cell"
-            table.add_column(
-                name, justify="left" if first else "right", no_wrap=not first, min_width=12 if first else None
-            )
-        for r in self.rows:
-            table.add_row(*(value(r) for value in columns.values()))
-        Console().print(table)
+        rows = [[value(r) for value in columns.values()] for r in self.rows]
+        print_table(f"Trainings of {self.grid}", list(columns), rows, keys=1, right=range(1, len(columns)))
         total = f"{sum(r.seeds for r in self.rows)} trainings"
         if all(r.hours is not None for r in self.rows):
             total += f", {duration_text(sum(r.hours or 0.0 for r in self.rows) * 3600)} of {self.unit}"

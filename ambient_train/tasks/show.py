@@ -144,33 +144,42 @@ def training_verdict(records: Sequence[Record]) -> list[str]:
 
 
 def show_score_rows(rows: Iterable[ScoreRow]) -> None:
-    """A table of scores with intervals and both floors, on stdout, in 80 columns."""
+    """Scores with intervals and both floors, on stdout: a table for each reference, in 80 columns."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for name in ("score", "against", "images", "value", "floor", "repeated"):
-        left, wide = name in ("score", "against"), name == "against"
-        table.add_column(name, justify="left" if left else "right", no_wrap=not wide, overflow="fold")
+    names = ("score", "value", "floor", "repeated")
+    cells: dict[str, list[tuple[str, ...]]] = {}
+    sizes: dict[str, int | None] = {}
     generated, metrics = set(), set()
     for metric, extractor, reference, value, (low, high), n, floors, memorised, images in rows:
         key = (metric, extractor, reference)
         generated.add(n)
         metrics.add(metric)
-        table.add_row(
-            f"{metric} {extractor.split(':')[0]}",
-            reference,
-            "" if images is None else f"{images:,}",
-            f"{value:.4g} [{low:.4g}, {high:.4g}]",
-            _number(floors.get(key)),
-            _number(memorised.get(key)),
+        sizes[reference] = images
+        cells.setdefault(reference, []).append(
+            (
+                f"{metric} {extractor.split(':')[0]}",
+                f"{value:.4g} [{low:.4g}, {high:.4g}]",
+                _number(floors.get(key)),
+                _number(memorised.get(key)),
+            )
         )
-    Console().print(table)
+    every = [names, *(row for own in cells.values() for row in own)]
+    widths = [max(len(row[c]) for row in every) for c in range(len(names))]
+    for reference, own in cells.items():
+        size = sizes[reference]
+        title = f"against {reference}" + ("" if size is None else f", {size:,} images")
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for name, width in zip(names, widths, strict=True):
+            table.add_column(name, justify="left" if name == "score" else "right", min_width=width)
+        for row in own:
+            table.add_row(*row)
+        Console(highlight=False).print(table, markup=False)
     counts = " or ".join(f"{n:,}" for n in sorted(generated))
     say(
-        f"{counts} generated images against so many images of each kind; value with its 95 % interval. floor: of as "
-        "many real images; repeated: of a model that only repeats its clean training images; both drawn with "
-        "replacement where there are fewer."
+        f"{counts} generated images; value with its 95 % interval. floor: of as many real images; repeated: of a model "
+        "that only repeats its clean training images; both drawn with replacement where there are fewer."
     )
     if "kid" in metrics:
         say("kid has no bias, so that the floor of as good a model as can be is 0 give or take, also below it.")

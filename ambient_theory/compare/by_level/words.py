@@ -78,7 +78,7 @@ def beside_sentence(found: Iterable[Beside]) -> str:
     return f"each mixture by itself, in nats over all levels: {'; '.join(each)}."
 
 
-BESIDE_SHORT = ("clean + noisy", "levels", "times the clean", "price")
+BESIDE_SHORT = ("clean + noisy", "levels", "as good as clean times", "noisy for one clean")
 
 
 def beside_short(found: Iterable[Beside]) -> list[list[str]]:

@@ -53,4 +53,5 @@ def budget(
             f"Mixes, by {own[0].outcome}",
             ["σ", "mix", "clean", "noisy", "on noisy", "predicted error", "extrapolated"],
             budget_rows(own),
+            keys=2,
         )

@@ -130,7 +130,8 @@ def _price_of_records(sigma_n: float, scores: Scores, records: list[Path] | None
     for b in bands:
         say(b.sentence())
         print_table(b.title, b.columns, b.rows(), keys=1)
-        print_table("Each mixture by itself, in nats", BESIDE_SHORT, beside_short(b.beside))
+        title = f"Each mixture by itself, in nats, σ {sigma_n:g}, {b.key.rule}"
+        print_table(title, BESIDE_SHORT, beside_short(b.beside))
     print_table(
         f"Price of one clean image in noisy images, σ {sigma_n:g}", ["from", "price 1/c", "how"], price_rows(prices)
     )

@@ -15,6 +15,7 @@ error most.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -34,6 +35,10 @@ Floats = NDArray[np.float64]
 DRAWS = 60
 MORE = 1.1
 """A good is tried with so many times as much of it."""
+ROUNDING = 1e-12
+"""Added to a correlation matrix: of fewer models than levels it has no full rank, and rounding makes it indefinite."""
+FARTHEST = 50.0
+"""Largest noise of a log error: of one degree of freedom t has tails whose exponentials have no squares in floats."""
 COARSE_SHORT = "images of either kind are short (the levels above the noise)"
 FINE_SHORT = "clean images are short (the levels below the noise)"
 HALF = 0.5
@@ -58,13 +63,15 @@ class GoodsPlanner(Planner):
             return []
         rng = np.random.default_rng(self._seed)
         factor, dof = inflation(law)
-        root = np.linalg.cholesky(self.table.scatter.covariance * factor + 1e-18 * np.eye(len(market.levels)))
+        scatter = self.table.scatter
+        root = np.linalg.cholesky(scatter.correlation + ROUNDING * np.eye(len(market.levels)))
+        root *= math.sqrt(factor) * scatter.deviation[:, None]
         centre = np.log(law.curves.predict(law.sizes[None])[0])
         out = []
         for _ in range(self._draws):
             heavy = np.sqrt(dof / rng.chisquare(dof))
             noise = heavy * root @ rng.standard_normal(centre.shape) / np.sqrt(market.seeds)
-            drawn = replace(market, error=np.exp(centre + noise))
+            drawn = replace(market, error=np.exp(centre + np.clip(noise, -FARTHEST, FARTHEST)))
             out.append(fit_laws(drawn, (law.name,))[law.name])
         return out
 

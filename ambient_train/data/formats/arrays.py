@@ -102,7 +102,9 @@ def check_floats(images: np.ndarray, sigma: np.ndarray | None, path: Path) -> tu
             f"is {loudest / 127.5:.3g})"
         )
     if loudest > LOUDEST or size - variance > UNEXPLAINED**2 + 5 * variance * np.sqrt(2 / len(images)):
-        ends = "..".join(f"{v:.3g}" for v in np.percentile(images[of_each == of_each.min()], [0.1, 99.9]))
+        ends = "..".join(
+            f"{float(f'{v:.3g}'):.15g}" for v in np.percentile(images[of_each == of_each.min()], [0.1, 99.9])
+        )
         noise = f" with noise levels up to {loudest:.4g}" * bool(loudest)
         raise DataError(
             f"{path}: floats from {low:.4g} to {high:.4g}{noise} are not in units of [-1, 1]: say which values become "

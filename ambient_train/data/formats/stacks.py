@@ -10,6 +10,7 @@ import numpy as np
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.plain_text import printable_line
 from ambient_train.data.formats.trees import Tree, decode_threads
+from ambient_train.data.source import prepare_command
 
 
 def stacked_reader(tree: Tree) -> Callable[[np.ndarray], np.ndarray]:
@@ -24,9 +25,11 @@ def stacked_reader(tree: Tree) -> Callable[[np.ndarray], np.ndarray]:
             first.append((name, pixels.shape))
         reference, shape = first[0]
         if pixels.shape != shape:
+            least = (min(pixels.shape[-2], shape[-2]), min(pixels.shape[-1], shape[-1]))
             raise DataError(
                 f"{tree.where(name)}: {_describe(pixels.shape)}, but {printable_line(reference)} is "
-                f"{_describe(shape)}; `ambient data prepare` brings images to one size and one colour mode"
+                f"{_describe(shape)}; `{prepare_command(tree.root, least, floats=pixels.dtype != np.uint8)}` brings "
+                "images to one size and one colour mode"
             )
         return pixels
 

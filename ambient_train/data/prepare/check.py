@@ -17,7 +17,7 @@ from ambient_train.data.formats.trees import decode_threads
 from ambient_train.data.images import to_pixels
 from ambient_train.data.noise import disagreeing, estimate_noise, halved, stated_notes, unit_notes
 from ambient_train.data.readers import open_source
-from ambient_train.data.source import Source
+from ambient_train.data.source import Source, prepare_command
 from ambient_train.data.values import UNIT, told_in
 
 SCHEMA = "ambient.data-check/1"
@@ -181,7 +181,7 @@ def _report(spec: str, source: Source, total: _Part) -> CheckReport:
 
     prefix = "" if source.tree is None else source.tree.where("")
     problems = [{"file": name(i), "problem": text.removeprefix(f"{prefix}{name(i)}: ")} for i, text in total.problems]
-    problems += _shape_problems(total, name)
+    problems += _shape_problems(spec, total, name)
     if source.question:
         problems.insert(0, {"file": spec, "problem": source.question})
     places: dict[bytes, list[int]] = {}
@@ -228,16 +228,18 @@ def _counted(shapes: Counter[tuple[int, ...]], key: Callable[[tuple[int, ...]], 
     return out.most_common()
 
 
-def _shape_problems(total: _Part, name: Callable[[int], str]) -> list[dict[str, str]]:
+def _shape_problems(spec: str, total: _Part, name: Callable[[int], str]) -> list[dict[str, str]]:
     """Sizes and colour modes other than the commonest, and what no network can halve."""
     problems = []
+    least = [min((shape[side] for shape in total.shapes), default=0) for side in (1, 2)]
     for rank, (shape, count) in enumerate(total.shapes.most_common()):
         channels, height, width = shape
+        command = prepare_command(spec, least, floats=total.dtype != "uint8")
         what = f"{width} x {height} {_MODES[channels]} ({count} such image{'s' * (count > 1)})"
         if rank > 0:
-            problem = f"{what}, unlike most: `ambient data prepare` brings them to one size and colour mode"
+            problem = f"{what}, unlike most: `{command}` brings them to one size and colour mode"
         elif height != width or width % 2:
-            problem = f"{what}: not square with an even side; `ambient data prepare` crops and resizes"
+            problem = f"{what}: not square with an even side; `{command}` crops and resizes"
         else:
             continue
         problems.append({"file": name(total.first[shape]), "problem": problem})

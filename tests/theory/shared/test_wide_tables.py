@@ -40,5 +40,16 @@ def test_columns_that_do_not_fit_come_with_their_keys_again(
     assert sum("cell" in line for line in lines) == tables
 
 
+def test_a_further_table_leaves_out_rows_that_have_nothing_in_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [["first", "1", "a note of many words here", ""], ["second", "", "", ""]]
+    print_table("Notes", ["cell", "n", "note", "another remark of many words"], rows, keys=1)
+    text = capsys.readouterr().out
+    assert (text.count("first"), text.count("second")) == (2, 1)  # the last column is empty: no table for it
+    assert "another" not in text
+
+
 def test_a_column_wider_than_the_room_stands_alone() -> None:
     assert parts_that_fit("abcd", [5, 50, 5, 5], 30) == [["a"], ["b"], ["c", "d"]]

@@ -179,6 +179,7 @@ def test_floats_in_other_units_are_refused_with_the_range_to_give(tmp_path: Path
         load(tmp_path, images=values, **stated)
     assert ("up to 2000" in str(caught.value)) == (levels != "none")
     ends = str(caught.value).partition(":range=")[2].split()[0]
+    assert "e+" not in ends  # as people write numbers
     mapped = load_images(f"{tmp_path / 'a.npz'}:range={ends}")  # as the sentence says
     assert mapped.values is not None
     assert "noise levels are in the units of the files" in mapped.notes[0]

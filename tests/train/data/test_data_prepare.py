@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from data_files import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from invoke import ambient
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
@@ -142,6 +144,27 @@ def test_mixed_sizes_without_a_transform_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"e\.png: 30 x 20 .*--resolution"):
         prepare(_config(_mixed(tmp_path / "in"), tmp_path / "o.zip"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
+
+
+@pytest.mark.parametrize("kind", ["sizes", "oblong", "floats"])
+def test_images_that_no_network_takes_are_refused_with_the_command_that_mends_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if kind == "sizes":
+        source = str(write_folder(Path("my photos"), {"a.png": png(rgb(1, 16)[0]), "b.png": png(rgb(1, 9)[0])}))
+    else:
+        source = "some.npz"
+        images = np.random.default_rng(0).integers(0, 256, (40, 1, 9, 14)).astype(np.uint8)
+        np.savez(source, images=images if kind == "oblong" else (images / 127.5 - 1).astype(np.float32))
+    with pytest.raises(DataError) as caught:
+        load_images(source, holdout=0.0)
+    command = str(caught.value).split("`")[1]
+    words = shlex.split(command)
+    assert words[:4] == ["ambient", "data", "prepare", source]
+    assert all(f"`{command}`" in problem["problem"] for problem in check(source).problems)
+    assert ambient(*words[1:]).exit_code == 0
+    assert load_images(words[4], holdout=0.0).images.shape[2:] == (8, 8)
 
 
 def test_bad_files_stop_the_work_or_are_counted_and_listed(tmp_path: Path) -> None:

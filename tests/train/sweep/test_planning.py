@@ -17,7 +17,7 @@ from ambient_train.runs.resolve import make_training_set, resolve
 from ambient_train.settings.layers import settings_from
 from ambient_train.settings.presets import PRESETS
 from ambient_train.sweep.grid import read_grid
-from ambient_train.sweep.plan import Plan, plan_grid, stated_images
+from ambient_train.sweep.plan import Plan, PlanRow, plan_grid, stated_images
 from ambient_train.sweep.pool import resolve_cell
 from ambient_train.training import cost as timing
 from ambient_train.training.cost import REFERENCE_TIMES, measure, reference_time, saved_bytes
@@ -114,13 +114,28 @@ def test_published_grids_are_planned_without_their_data(
     assert "EDM" in plan.reference
 
 
-def test_the_table_of_a_plan_names_the_source_of_its_hours() -> None:
+def test_the_table_of_a_plan_names_the_source_of_its_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     result = CliRunner().invoke(app, ["sweep", "plan", str(EXPERIMENTS / "cifar10.toml")])
     assert result.exit_code == 0, result.output
     words = " ".join(result.stdout.split())
     assert "200M" in words
     assert "4 trainings, about 1,545 GPU-hours" in words
     assert "about 2 days on 8 V100" in words
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_no_column_of_a_plan_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    row = PlanRow("90 % noisy + 10 % clean", 2, 547, 493, 0.2, 2_000_000, 8000, 10**6, "here", 250.0, 0.17, 21.0)
+    Plan("grid", [row], "one CPU thread of this machine", "EDM", []).show()
+    text = capsys.readouterr().out
+    table = [line for line in text.splitlines() if line and line[0] in "│┃"]
+    assert max(map(len, table)) <= width
+    for word in ("clean", "sigma", "weights", "time here", "scores", "GPU h", "10.4 days", "17%", "21"):
+        assert any(word in line for line in table), word
 
 
 @pytest.mark.parametrize("name", ["cifar10", "celeba64", "imagenet64"])

@@ -98,10 +98,19 @@ def test_more_features_than_images_are_told(capsys: pytest.CaptureFixture[str]) 
 def test_a_table_of_scores_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     long = {"interval95": (0.061123, 0.123912), "floor": -0.0071812, "memorisation_floor": -0.0046091}
-    show_scores([replace(distance(12_345, **long), metric="kid", value=0.0924911)])
-    table = capsys.readouterr().out.splitlines()[:2]
+    scored = replace(distance(12_345, **long), metric="kid", value=-0.002566, extractor="effnet-lite0")
+    show_scores([scored, replace(scored, reference="train-clean")])
+    table = capsys.readouterr().out.splitlines()[:6]
     assert max(map(len, table)) <= 80
-    assert " ".join(table[1].split()) == "kid pixels heldout-clean 12,345 0.09249 [0.06112, 0.1239] -0.00718 -0.00461"
+    row = "kid effnet-lite0 -0.002566 [0.06112, 0.1239] -0.00718 -0.00461"
+    assert [" ".join(line.split()) for line in table] == [
+        "against heldout-clean, 12,345 images",
+        "score value floor repeated",
+        row,
+        "against train-clean, 12,345 images",
+        "score value floor repeated",
+        row,
+    ]
 
 
 def test_copies_are_told_in_a_sentence_or_how_to_find_out() -> None:

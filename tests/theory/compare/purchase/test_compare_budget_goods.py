@@ -96,6 +96,18 @@ def test_noise_that_swamps_the_law_gives_no_recommendation():
     assert answer.to_dict()["recommended"] is None
 
 
+@pytest.mark.parametrize("twice", [1, 2, 4])
+def test_scatter_of_fewer_models_than_levels_is_drawn_too(twice):
+    """Of k models more than cells the covariance over levels has rank k: no Cholesky factor but for rounding."""
+    rough = level_sweep(np.random.default_rng(twice), GOODS, seeds=2, scatter=0.1)
+    again = {(r.n_clean, r.n_noisy) for r in rough}
+    kept = sorted(again)[:twice]
+    few = [r for r in rough if r.seed == 0 or (r.n_clean, r.n_noisy) in kept]
+    (answer,) = buy(few)
+    assert answer.open_shares is not None
+    assert answer.best.error_low < answer.best.error_high
+
+
 def test_one_seed_gives_a_mix_and_no_claim(rows):
     (answer,) = buy([r for r in rows if r.seed == 0])
     assert answer.open_shares is None
