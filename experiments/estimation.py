@@ -121,7 +121,7 @@ def tables(found: dict[str, Any]) -> str:
         false = sum(r["flagged_white"] for r in own)
         out.append(
             f"- {name}, {SETS[name]} images a draw: {covered / draws:.0%} of {draws} intervals of sets hold σ "
-            f"(standard error {np.sqrt(covered / draws * (1 - covered / draws) / draws):.1%}); "
+            f"(standard error of a row at 90 %: {np.sqrt(0.09 / DRAWS[name]):.0%}; rows share their images and noise); "
             f"{flagged / tried:.0%} of {tried} draws of correlated noise are flagged, {false / tried:.0%} of white "
             f"noise; clean images show {found['clean'][name]:.2g} (below {CLEAN:g} is clean)."
         )
