@@ -9,7 +9,8 @@ it is not. Texture can only raise a level, so of several ways of seeing it the l
   that, s^2 = mean(v | v < c s^2)/k, which only the lower half of the smooth patches' law enters: an empirical null
   (Efron 2004). The smallest solution with enough patches is taken, so that a share of smooth patches is enough;
 * pixels in which whole images agree (black corners), about their mean, by the same root over images, with the lower
-  nine tenths of the law: a few images that differ there do not enter;
+  nine tenths of the law: a few images that differ there do not enter. They vary least; where noise hides which do, they
+  are told by their mean, too, the darkest or brightest of all, which white noise leaves independent of the variance;
 * the quietest directions of all images (Marchenko-Pastur's setting; cf. Veraart et al. 2016).
 
 Each with patch sides and numbers of quiet coefficients or pixels. A way is chosen on one half of the images, by the
@@ -36,7 +37,9 @@ CLEAN = 0.01
 """Levels below this, in units of [-1, 1], are no noise: 1.3 grey levels of 255."""
 _LEAST_PATCHES, _LEAST_SHARE, _LEAST_DOF = 30, 0.04, 3
 _GROUPS, _CAUTION, _APART = 16, 2.0, 2.0
-_WHOLE, _DIRECTIONS = 1024, (4, 8, 16, 32, 64)
+_WHOLE, _DIRECTIONS = 1024, (4, 6, 8, 12, 16, 24, 32, 48, 64)
+_FEWEST = 4
+"""Pixels that vary least, of which `_orders` takes the noise."""
 _UNSEEN = 1.0
 """Texture of a set that is allowed for, in standard errors: less is not seen by the choice of a way."""
 _TOUCHED = 0.02
@@ -200,13 +203,21 @@ def _of_whole_images(pixels: Array, n: int) -> list[Candidate]:
         _, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
         out += [Candidate(0, vectors[:, :m]) for m in counts]
     if n >= _LEAST_PATCHES:
-        centre = flat.mean(0)
-        order = np.argsort(((flat - centre) ** 2).mean(0), kind="stable")
-        for m in counts:
-            one_hot = np.zeros((size, m))
-            one_hot[order[:m], np.arange(m)] = 1
-            out.append(Candidate(0, one_hot, centre))
+        centre, scale = flat.mean(0), np.sqrt(len(flat) / (len(flat) + 1))  # of others, about a mean that has noise
+        for order in _orders(centre, ((flat - centre) ** 2).mean(0), len(flat)):
+            for m in counts:
+                one_hot = np.zeros((size, m))
+                one_hot[order[:m], np.arange(m)] = scale
+                out.append(Candidate(0, one_hot, centre))
     return out
+
+
+def _orders(mean: Array, variance: Array, n: int) -> list[Array]:
+    """Pixels [D], first those that n images agree in: by their variance, and by the sum of it and their mean, or minus
+    it, each in its standard error, var/sqrt(n/2) and sqrt(var/n) at the least variances (here times their variance)."""
+    least = np.sort(variance)[:_FEWEST].mean()
+    spread, rise = variance * np.sqrt(n / 2), np.sqrt(n * least) * mean
+    return [np.argsort(score, kind="stable") for score in (spread, spread + rise, spread - rise)]
 
 
 def _seen_by_others(pixels: Array) -> Seen:
@@ -263,7 +274,11 @@ def _half(chosen_on: Array, seen: Array, clipped: tuple[float, float] | None) ->
             s2, _ = measured(v, candidate)
             if not s2 < best:  # nan, or beyond another's upper end
                 continue
-            upper = s2 + _CAUTION * _jackknife(v, candidate)
+            error = _jackknife(v, candidate)
+            if candidate.side and candidate.below < 1:  # few images left out keep a root that half of them do not have
+                one, other = measured(v[::2], candidate)[0], measured(v[1::2], candidate)[0]
+                error = max(error, abs(one - other) / 2) if np.isfinite(one - other) else np.inf
+            upper = s2 + _CAUTION * error
             if upper < best:
                 best, way = upper, candidate
     v = way.energies(seen, clipped)

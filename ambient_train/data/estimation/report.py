@@ -31,6 +31,9 @@ from ambient_train.data.values import told_in
 SCHEMA = "ambient.data-noise/1"
 _CHUNK, _LEAST_IMAGES, _APART, _EXPLAINED, _ALIKE = 256, 4, 1.5, 0.85, 0.6
 _EIGHT_BITS = (-1.0, 1.0)
+_VISIBLE, _FLAT_BY_CHANCE = 0.02, 0.1
+"""Share of pixels at an end of the range that is named, and of flat patches among the 2 x 2 that touch it: pixels of
+which half are clipped, at random, leave 1 in 15; backgrounds without noise leave more."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def noise_of(
     levels: list[Level | None] = [None] * len(chosen)
     told, of_set = np.zeros(len(chosen)), np.zeros(len(chosen), int)
     sets: list[ImageSetNoise] = []
+    clipping: list[str] = []
     done = 0
     for name, stated, index in groups:
         parts = [(part, rows, _one_set(pixels[rows], clipped)) for part, rows in _parts(pixels, index, clipped)]
@@ -132,6 +136,12 @@ def noise_of(
             for row, own, value in zip(rows, each, shown, strict=True):
                 levels[row], told[row], of_set[row] = _scaled(own, unit), value * unit, len(sets)
             sets.append(s)
+            share = clipped_share(pixels[rows], clipped)
+            if share:
+                clipping.append(
+                    f"{label}: {share:.0%} of the pixels lie at one end of the 8 bits, scattered as noise that was "
+                    "clipped there: the level is too small, or none is seen; give images before clipping, or state it"
+                )
             done += len(rows)
             progress("estimate", done, len(chosen))
     report = NoiseReport(
@@ -142,7 +152,7 @@ def noise_of(
         tuple(level for level in levels if level is not None),
         tuple(float(f"{x:.5g}") for x in told),
         tuple(int(k) for k in of_set),
-        (*source.notes, *_notes(sets, None if eight_bits else spec)),
+        (*source.notes, *clipping, *_notes(sets, None if eight_bits else spec)),
         None if table is None else str(table),
     )
     if table is not None:
@@ -208,6 +218,17 @@ def _parts(pixels: np.ndarray, index: np.ndarray, clipped: tuple[float, float] |
 def _rough(pixels: np.ndarray, clipped: tuple[float, float] | None) -> np.ndarray:
     """The level of each image by itself."""
     return np.array([x.value for x in levels_of_images(pixels, way_of_images(_most(pixels), clipped), clipped)])
+
+
+def clipped_share(pixels: np.ndarray, clipped: tuple[float, float] | None) -> float:
+    """Share of the pixels of images [N, C, H, W] at the end of the range where most are, if they are scattered there as
+    clipped noise is; 0 where they are few, or flat as backgrounds without noise."""
+    if clipped is None:
+        return 0.0
+    at = max((pixels == end for end in clipped), key=np.mean)
+    count = sum(at[:, :, i : at.shape[2] - 1 + i, j : at.shape[3] - 1 + j].astype(int) for i in (0, 1) for j in (0, 1))
+    share, touching = float(at.mean()), int((count > 0).sum())
+    return share if share > _VISIBLE and (count == 4).sum() < _FLAT_BY_CHANCE * touching else 0.0
 
 
 def _most(pixels: np.ndarray) -> np.ndarray:
