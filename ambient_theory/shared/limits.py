@@ -42,6 +42,14 @@ def check_expansion(compressed: int, expanded: int, where: str) -> None:
         )
 
 
+def read_at_most(stream: IO[bytes], size: int, step: int = 2**24) -> bytes:
+    """Up to `size` bytes, block by block: a size that a header claims asks for no more memory than there is content."""
+    found = bytearray()
+    while len(found) < size and (block := stream.read(min(step, size - len(found)))):
+        found += block
+    return bytes(found)
+
+
 class BoundedReader(io.RawIOBase):
     """A decompressing stream that stops with DataError once it has expanded too far."""
 

@@ -149,6 +149,8 @@ def as_sigma(array: np.ndarray, count: int, where: str) -> np.ndarray:
     Raises DataError for other shapes, maps of the noise of each pixel among them (`noise_arrays` reads those), and
     unless they are finite and >= 0.
     """
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where}: noise levels of type {array.dtype}; give real numbers")
     if array.size == 1:
         array = np.repeat(array.reshape(1), count)
     if array.size == count and array.shape[:1] == (count,):

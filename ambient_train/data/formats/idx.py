@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.limits import check_array_size, open_bounded
+from ambient_theory.shared.limits import check_array_size, open_bounded, read_at_most
 
 _UNSIGNED_BYTE = 0x08
 
@@ -31,7 +31,7 @@ def read_idx(path: Path) -> np.ndarray:
             raise DataError(f"{path}: truncated in its header")
         shape = struct.unpack(f">{head[3]}I", sizes)
         size = check_array_size(shape, 1, str(path))
-        values = stream.read(size)
+        values = read_at_most(stream, size)
         if len(values) < size:
             raise DataError(f"{path}: truncated, {len(values)} of {size} bytes")
         if stream.read(1):

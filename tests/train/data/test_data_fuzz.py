@@ -286,6 +286,28 @@ def test_compressed_headers_that_lie_about_their_size_are_refused(tmp_path: Path
             load_images(str(tmp_path / name))
 
 
+def test_an_idx_header_that_claims_more_than_there_is_asks_for_no_memory(tmp_path: Path) -> None:
+    import struct
+
+    path = tmp_path / "x.idx"
+    path.write_bytes(struct.pack(">HBB3I", 0, 8, 3, 2**20, 2**6, 2**6) + b"\0" * 100)  # 4 GiB, within what is allowed
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="truncated, 100 of 4294967296 bytes"):
+            load_images(str(path))
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_levels_that_are_no_real_numbers_are_refused(tmp_path: Path) -> None:
+    images = np.zeros((4, 8, 8), np.float32)
+    for sigma in (np.full(4, 0.2 + 0.1j), np.array(0.3j)):
+        np.savez(tmp_path / "scans.npz", images=images, sigma=sigma)
+        with pytest.raises(DataError, match=r"scans\.npz.*of type complex128; give real numbers"):
+            load_images(str(tmp_path / "scans.npz"))
+
+
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("size", [2**33, 2**60])
 def test_a_member_of_a_tarball_that_is_said_to_be_huge_is_not_passed_over_without_end(
