@@ -75,15 +75,7 @@ class MixtureBands:
     gradient: Floats
 
     def to_dict(self) -> dict[str, Any]:
-        c = self.cell
-        return {
-            "cell": c.name,
-            "n_clean": c.n_clean,
-            "n_noisy": c.n_noisy,
-            "sigma_n": c.sigma_n,
-            "seeds": len(c.seeds),
-            "bands": [b.to_dict() for b in self.bands],
-        }
+        return {**self.cell.to_dict(), "bands": [b.to_dict() for b in self.bands]}
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,17 +55,8 @@ class Beside:
         return high / low if low is not None and high is not None and low > 0 else math.inf
 
     def to_dict(self) -> dict[str, Any]:
-        c = self.cell
-        return {
-            "cell": c.name,
-            "n_clean": c.n_clean,
-            "n_noisy": c.n_noisy,
-            "sigma_n": c.sigma_n,
-            "seeds": len(c.seeds),
-            "levels": self.part,
-            "equivalent_clean": self.equivalent.to_list(),
-            "worth": self.worth.to_list(),
-        }
+        found = {"equivalent_clean": self.equivalent.to_list(), "worth": self.worth.to_list()}
+        return {**self.cell.to_dict(), "levels": self.part, **found}
 
 
 def beside(table: LevelTable, confidence: float = 0.95) -> list[Beside]:

@@ -100,6 +100,11 @@ class LevelCell:
     def name(self) -> str:
         return mixture_words(self.n_clean, self.n_noisy, self.sigma_n)
 
+    def to_dict(self) -> dict[str, Any]:
+        """What was trained, without the errors."""
+        amounts = {"n_clean": self.n_clean, "n_noisy": self.n_noisy, "sigma_n": self.sigma_n}
+        return {"cell": self.name, **amounts, "seeds": len(self.seeds)}
+
     @property
     def control(self) -> bool:
         """Noise so small or so large that the worth is known beforehand."""

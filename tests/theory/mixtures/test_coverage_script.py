@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from experiment_script import experiment
 
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
 from ambient_theory.mixtures.inference import Uncertainty
 from ambient_theory.mixtures.laws import AtomicLaw
 
-SCRIPT = Path(__file__).parents[3] / "experiments" / "coverage.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("coverage_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["coverage_script"] = module
-    spec.loader.exec_module(module)
-    return module
+    return experiment("coverage")
 
 
 def test_the_table_of_the_page_is_that_of_what_was_measured(script: ModuleType) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from count_noise import cells
 from data_files import png, write_folder
+from experiment_script import experiment
 from invoke import ambient
 from number_files import counts, tiff
 from scipy.stats import binom, chi2
@@ -53,13 +54,7 @@ def images_of(name: str, count: int, seed: int) -> np.ndarray:
     return every.pixels(np.sort(chosen)).astype(np.float64)
 
 
-def correlated(shape: tuple[int, ...], rho: float, axes: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Unit noise whose neighbours along each axis have correlation rho: a z_i + b z_(i-1), ab = rho, a^2 + b^2 = 1."""
-    angle = np.arcsin(2 * rho) / 2
-    noise = rng.standard_normal(shape)
-    for axis in axes:
-        noise = np.cos(angle) * noise + np.sin(angle) * np.roll(noise, 1, axis)
-    return noise
+correlated = experiment("estimation").correlated
 
 
 def smooth(count: int = 60, side: int = 32, seed: int = 0) -> np.ndarray:

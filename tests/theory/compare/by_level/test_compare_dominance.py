@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from experiment_script import experiment
 from level_sweeps import LEVELS, noise, record
 
 from ambient_theory.compare.by_level.dominance import Losses, compare_with_parts
@@ -18,7 +16,6 @@ from ambient_theory.compare.by_level.levels import level_tables
 from ambient_theory.shared.records import Record
 
 CLEAN, NOISY, SIGMA = 100, 200, 0.25
-SCRIPT = Path(__file__).parents[4] / "experiments" / "methods.py"
 
 
 def trained(mixture: float, *, seeds: int = 5, scatter: float = 0.01, cells: int = 1, key: int = 0) -> list[Record]:
@@ -87,13 +84,7 @@ def test_one_seed_has_a_difference_and_no_verdict() -> None:
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """experiments/methods.py, which writes docs/methods.md."""
-    spec = importlib.util.spec_from_file_location("methods", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["methods"] = module
-    spec.loader.exec_module(module)
-    return module
+    return experiment("methods")
 
 
 def test_the_page_of_methods_is_what_its_script_writes(script: ModuleType) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compare_sweeps import record as score_record
+from experiment_script import experiment
 from level_sweeps import CLEAN, MIXED, SIGMA, formula, level_sweep, one_good, two_goods
 
 from ambient_theory.shared.records import write_records
@@ -21,6 +21,7 @@ GOODS = two_goods(0.4, 1.2, 2.0)
 HEADINGS = (
     "as good as the paper says",
     "worth, by level",
+    "beside what is there already",
     "Which law survives",
     "H1",
     "H2",
@@ -33,10 +34,7 @@ HEADINGS = (
 
 @pytest.fixture(scope="module")
 def findings():
-    spec = importlib.util.spec_from_file_location("findings_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return experiment("findings")
 
 
 def distances(rng, better=True):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from experiment_script import experiment
 
 from ambient_theory.shared.reading import read_records
 from ambient_theory.simulation.cells import run_cell
@@ -16,16 +16,9 @@ from ambient_theory.simulation.grid import SimulationConfig, plan
 ROOT = Path(__file__).parents[4]
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"experiments/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def ship():
-    return script("ship")
+    return experiment("ship")
 
 
 def test_the_shipped_records_are_what_the_script_makes(ship):
@@ -55,7 +48,7 @@ def test_a_changed_result_is_noticed(ship, tmp_path):
 
 def test_the_committed_table_is_made_from_the_committed_records():
     records = read_records(ROOT / "experiments/results/table1_fashion.jsonl")
-    text = script("table1").markdown(records, "fd", "heldout-clean")
+    text = experiment("table1").markdown(records, "fd", "heldout-clean")
     assert text == (ROOT / "experiments/results/table1_fashion.md").read_text(encoding="utf-8")
 
 
