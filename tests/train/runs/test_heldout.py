@@ -138,7 +138,13 @@ def test_the_denoising_error_of_the_records_is_that_of_the_averaged_weights(tmp_
     np.testing.assert_allclose([r.stderr for r in stored], direct.stderr, rtol=1e-4)
     total = next(r for r in scores if r.metric == NATS and r.checkpoint == "last")
     np.testing.assert_allclose(total.value, 64 * np.dot(direct.mean, quadrature(judge.levels)), rtol=1e-5)
-    # the half that chose no checkpoint is what the chosen one is scored on
+    # the half that chose no checkpoint is what the chosen one is scored on; taken from the whole it is the same
+    whole, alone = (judge.error(network, half=half, device=torch.device("cpu")) for half in (False, True))
+    taken = judge.half_of(whole)
+    assert taken is not None
+    assert alone is not None
+    assert whole is not None
+    assert taken.to_dict() == alone.to_dict() != whole.to_dict()
     half = next(r for r in scores if r.metric == "denoise" and r.checkpoint == HELDOUT_BEST)
     assert half.n_eval == tiny_run.EVALUATION.denoise - tiny_run.EVALUATION.denoise // 2
     first, second = halves(images.ids, 1_000_000)

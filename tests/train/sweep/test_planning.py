@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.runs.resolve import make_training_set, resolve
+from ambient_train.runs.scoring_work import scoring_work
 from ambient_train.settings.layers import settings_from
 from ambient_train.settings.presets import PRESETS
 from ambient_train.sweep.grid import read_grid
@@ -136,6 +137,26 @@ def test_no_column_of_a_plan_is_cut_off(
     assert max(map(len, table)) <= width
     for word in ("clean", "sigma", "weights", "time here", "scores", "GPU h", "10.4 days", "17%", "21"):
         assert any(word in line for line in table), word
+
+
+def test_a_plan_says_the_share_of_the_scores_and_names_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = timing.StepCost(1, 1, 200.0, 1000.0, 0, 0, 0)
+    monkeypatch.setattr("ambient_train.sweep.plan.measure", lambda *_: rates)
+    shares = []
+    for n in (40, 4000):
+        path = tmp_path / f"{n}.toml"
+        path.write_text(f'[base]\ndata = "digits"\nevaluation = {{ n = {n} }}\n[[cell]]\nname = "a"\n')
+        work = scoring_work(resolve_cell(read_grid(path).cells[0]))
+        plan = plan_grid(path)
+        [row] = plan.rows
+        train_s, score_s = row.train_nimg / 200.0, work.evaluations / 1000.0
+        assert row.hours == pytest.approx((train_s + score_s) / 3600)
+        assert row.scoring_share == pytest.approx(score_s / (train_s + score_s))
+        shares.append(row.scoring_share)
+        assert any("scores take up to" in note for note in plan.notes) == (row.scoring_share > 0.2)
+    assert shares[0] < 0.2 < shares[1]
 
 
 @pytest.mark.parametrize("name", ["cifar10", "celeba64", "imagenet64"])

@@ -117,3 +117,8 @@ def test_distances_too() -> None:
     assert tables[0].dof == 11 * 3
     assert tables[1].variance == pytest.approx(tables[0].variance, rel=1e-9)
     np.testing.assert_allclose(tables[1].y - tables[1].y[0], tables[0].y - tables[0].y[0], atol=1e-12)
+    lost = [r for r in moved if (r.n_clean, r.n_noisy, r.seed) != (100, 200, 0)]  # a lucky seed of one mixture
+    fewer = table_of(group_records(lost)[0])
+    [cell] = [k for k, name in enumerate(fewer.names) if name.startswith("100 clean + 200 noisy")]
+    assert fewer.y[cell] == pytest.approx(tables[1].y[cell], abs=0.03)
+    assert 2.5 < fewer.seeds[cell] < 3
