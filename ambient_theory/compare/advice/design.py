@@ -2,7 +2,8 @@
 
 At the levels above the noise the error of a model is `E(s) = E_inf(s) + a(s) N^-p(s)`, N = n_clean + c n_noisy
 (`compare.by_level.goods`). With x_k the derivatives of log E at level k by (E_inf, a, log p) of that level, in units of
-one seed's scatter, and j_k that by log c, least squares over all cells gives log c the variance
+the scatter of one model (more of it in models of few images, `compare.cells.blocks`), and j_k that by log c, least
+squares over all cells gives log c the variance
 
     Var = sum_kl C_kl r_k.r_l / (sum_k r_k.r_k)^2,        r_k = j_k - x_k (x_k'x_k)^-1 x_k'j_k    (over the cells),
 
@@ -51,7 +52,8 @@ ENCLOSED = 0.9
 class Ensemble:
     """What the records allow: B worths c with weights (sum 1) and the curves [B, L] of the levels above the noise.
 
-    deviation [L], correlation [L, L], dof: scatter of one seed's log error. cells: what is trained, with seeds.
+    deviation [L], correlation [L, L], dof: scatter of the log error of one model that counts for `typical` [L] clean
+    images; one that counts for N has (N/typical)^-exponent times that variance. cells: what is trained, with seeds.
     """
 
     sigma: float
@@ -61,6 +63,8 @@ class Ensemble:
     deviation: Floats
     correlation: Floats
     dof: int
+    typical: Floats
+    exponent: float
     cells: Counter[Mixture]
 
     @classmethod
@@ -89,6 +93,8 @@ class Ensemble:
             deviation=market.deviation[above] if market.dof else np.full(int(above.sum()), 0.02),
             correlation=correlation,
             dof=market.dof,
+            typical=market.typical[above],
+            exponent=market.exponent,
             cells=Counter({Mixture(x.n_clean, x.n_noisy, x.sigma_n): len(x.seeds) for x in market.cells}),
         )
 
@@ -113,7 +119,8 @@ class Ensemble:
             ],
             axis=-1,
         )
-        return np.asarray(by / (error * self.deviation)[..., None])
+        scatter = self.deviation * (size / self.typical) ** (-self.exponent / 2)
+        return np.asarray(by / (error * scatter)[..., None])
 
     def quantile(self, values: Floats, share: float) -> float:
         """Weighted quantile over the members."""

@@ -185,7 +185,7 @@ def clean_curve(table: LevelTable, level: int) -> CleanCurve:
     check_priceable(table)
     cells = table.clean
     log_error, replicates = table.means(cells)
-    return CleanCurve.of(np.log([float(c.n_clean) for c in cells]), log_error[:, level], replicates)
+    return CleanCurve.of(np.log([float(c.n_clean) for c in cells]), log_error[:, level], replicates[:, level])
 
 
 def bands(table: LevelTable, confidence: float = 0.95) -> Bands:
@@ -209,7 +209,7 @@ def bands(table: LevelTable, confidence: float = 0.95) -> Bands:
             x, where = curve.invert(y)
             low = high = None
             if scatter.dof:
-                ends = curve.interval(y, float(replicates[position]), float(scatter.covariance[k, k]), quantile)
+                ends = curve.interval(y, float(replicates[position, k]), float(scatter.covariance[k, k]), quantile)
                 low, high = (_exp(end) for end in ends)
             n_eq = Interval(_exp(x), low, high)
             worth = n_eq.map(_worth_of(cell))

@@ -10,14 +10,13 @@ interval that inverts the test of equality (Fieller 1954; see `by_level.bands`, 
     worth of one noisy image = (n_eq - n_clean) / n_noisy        (clean images).
 
 No law says here how worths of different mixtures are related, so none can misfit and widen the intervals; and nothing
-is said of mixtures that were not trained. Scatter is that over seeds, with seeds as blocks (`compare.cells.blocks`),
-pooled over the two clean sizes that bracket n_eq and all cells of as many clean images as the mixture has.
+is said of mixtures that were not trained. Scatter is that over seeds, pooled over all cells, with seeds as blocks and
+more of it in models of few images (`compare.cells.blocks`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +25,14 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ambient_theory.compare.by_level.bands import INSIDE, CleanCurve
-from ambient_theory.compare.by_level.levels import LevelCell, LevelTable, check_priceable, nats_quadrature
-from ambient_theory.compare.cells.blocks import Blocked, blocked
+from ambient_theory.compare.by_level.levels import (
+    LevelCell,
+    LevelTable,
+    blocked_cells,
+    check_priceable,
+    nats_quadrature,
+)
+from ambient_theory.compare.cells.blocks import ALIKE
 from ambient_theory.compare.fitting.fits import Interval
 
 ALL, ABOVE = "all levels", "above the noise"
@@ -89,37 +94,20 @@ def _over(table: LevelTable, chosen: NDArray[np.bool_], mixtures: list[LevelCell
     weight = nats_quadrature(table.levels[chosen])
     cells = [*table.clean, *mixtures]
     values = [np.log(np.exp(c.log_error[:, chosen]) @ weight)[:, None] for c in cells]
-    made = blocked([c.seeds for c in cells], values)
-    count = len(table.clean)
+    made = blocked_cells(cells, values)
+    count, dof = len(table.clean), made.dof()
+    variance = sum(float(np.sum(rest**2)) for rest in made.rest) / dof if dof > 0 else 0.0
+    quantile = float(special.stdtrit(dof, 0.5 + confidence / 2)) if dof > 0 else math.nan
     curve = CleanCurve.of(
-        np.log([float(c.n_clean) for c in table.clean]), made.mean[:count, 0], made.replicates[:count]
+        np.log([float(c.n_clean) for c in table.clean]), made.mean[:count, 0], made.replicates[:count, 0]
     )
     out = []
-    for cell, y, replicates in zip(mixtures, made.mean[count:, 0], made.replicates[count:], strict=True):
+    for y, replicates in zip(made.mean[count:, 0], made.replicates[count:, 0], strict=True):
         x, where = curve.invert(float(y))
         n = math.exp(x) if where == INSIDE else (math.inf if x > 0 else 0.0)
-        right = int(np.clip(np.searchsorted(curve.x, x), 1, count - 1))
-        near = {right - 1, right, *(k for k, c in enumerate(cells) if c.n_clean == cell.n_clean)}
-        variance, dof = _scatter(made, near)
-        if variance <= 1e-24:
+        if variance <= ALIKE:
             out.append(Interval(n, None, None))
             continue
-        quantile = float(special.stdtrit(dof, 0.5 + confidence / 2))
         ends = curve.interval(float(y), float(replicates), variance, quantile)
         out.append(Interval(n, *(math.exp(e) if math.isfinite(e) else (math.inf if e > 0 else 0.0) for e in ends)))
     return out
-
-
-def _scatter(made: Blocked, near: Collection[int]) -> tuple[float, float]:
-    """(variance of one model, degrees of freedom) of the cells `near`, of all where that leaves none.
-
-    Models of few images scatter more than those of many, so those far away say nothing here. Of the degrees of freedom
-    that all cells have, these have their share.
-    """
-    every = sum(len(rest) - 1 for rest in made.rest)
-    for chosen in (near, range(len(made.rest))):
-        own = sum(len(made.rest[k]) - 1 for k in chosen)
-        dof = own * made.dof() / every if every else 0.0
-        if dof >= 1:
-            return sum(float(np.sum(made.rest[k] ** 2)) for k in chosen) / dof, dof
-    return 0.0, 0.0

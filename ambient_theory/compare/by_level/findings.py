@@ -145,8 +145,8 @@ def analyse_table(
     uneven = uneven_scatter(table)
     if uneven is not None and uneven < 0.01:
         problems.append(
-            f"the scatter over seeds differs between cells (Bartlett p {uneven:.1g}): intervals pool it, so they are "
-            "too wide for some cells and too narrow for others"
+            f"the scatter over seeds differs between cells by more than their sizes explain (Bartlett p {uneven:.1g}): "
+            "intervals pool the rest, so they are too wide for some cells and too narrow for others"
         )
     problems += _off_the_curve(found)
     priced = {s: j for s, j in judgements.items() if j.expected is None}

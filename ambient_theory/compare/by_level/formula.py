@@ -174,8 +174,8 @@ def points_of(found: Bands, v_clean: Floats) -> Points:
             ratio.append((m.cell.n_clean + float(expected[k]) * m.cell.n_noisy) / band.equivalent.value)
     at = np.array(level, dtype=int)
     g = np.array(gradients).reshape(len(at), len(found.cells))
-    seeds = found.table.means(found.cells)[1]
-    covariance = ((g / seeds) @ g.T) * found.table.scatter.covariance[np.ix_(at, at)]
+    g_of_one = g / np.sqrt(found.table.means(found.cells)[1].T[at])
+    covariance = (g_of_one @ g_of_one.T) * found.table.scatter.covariance[np.ix_(at, at)]
     spread = np.diag(covariance) * np.square(ratio)
     return Points(
         predicted=np.array(predicted),

@@ -72,8 +72,9 @@ def saturation_of(u: Any) -> Any:
 class Market:
     """The cells that price a noisy image at one sigma_n: all clean-only ones and the mixtures at that level.
 
-    error, seeds, n_clean, n_noisy: of the R cells, clean-only first, with seeds as blocks (`compare.cells.blocks`);
-    deviation, correlation: of one model's log error beside what its seed moves alike.
+    error, seeds [L, R], n_clean, n_noisy [R]: of the R cells, clean-only first; seeds: replicates of typical scatter
+    (`compare.cells.blocks`); deviation, correlation: of one such model's log error beside what its seed moves alike;
+    typical [L], exponent: its size n, and g of the variance (N/n)^-g of one that counts for N images.
     noise: its kind. above: which levels exceed it, the root of its largest eigenvalue (white: sigma_n). reference: r*,
     geometric mean of the mixtures' n_noisy/n_clean.
     """
@@ -86,6 +87,8 @@ class Market:
     deviation: Floats
     correlation: Floats
     dof: int
+    typical: Floats
+    exponent: float
     noise: Eigenvalues = WHITE
 
     @classmethod
@@ -103,10 +106,12 @@ class Market:
             levels=table.levels,
             cells=chosen,
             error=np.exp(log_error).T,
-            seeds=replicates,
+            seeds=replicates.T,
             deviation=table.scatter.deviation,
             correlation=table.scatter.correlation,
             dof=table.scatter.dof,
+            typical=table.blocked.typical,
+            exponent=table.blocked.exponent,
             noise=table.noise,
         )
         if len(chosen) < 5 or len({c.n_clean for c in chosen if not c.n_noisy}) < 2:

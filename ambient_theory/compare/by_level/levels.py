@@ -12,7 +12,7 @@ checkpoints would have, and it flatters slightly: the choice is made on the imag
 
 The unit of replication is the training seed, with seeds as blocks (`compare.cells.blocks`): variances are those of
 log E of one model beside what all models of its seed have in common, pooled over cells, with their correlation between
-levels.
+levels; models of few images scatter more, by a power of their number that the table itself says.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_theory.compare.cells.blocks import Blocked, blocked
+from ambient_theory.compare.cells.blocks import ALIKE, Blocked, blocked_by_size
 from ambient_theory.compare.cells.grouping import level_of, method_words, same_value, without_noise
 from ambient_theory.compare.cells.tables import bartlett, is_control, mixture_words
 from ambient_theory.shared.eigenvalues import EIGENVALUES, WHITE, Eigenvalues
@@ -149,17 +149,18 @@ class LevelTable:
     @cached_property
     def blocked(self) -> Blocked:
         """log E of all cells with seeds as blocks."""
-        return blocked([c.seeds for c in self.cells], [c.log_error for c in self.cells])
+        return blocked_cells(self.cells, [c.log_error for c in self.cells])
 
     def means(self, cells: Sequence[LevelCell]) -> tuple[Floats, Floats]:
-        """Mean log errors [n, L] and replicates [n] of some of the cells, see `Blocked`."""
+        """Mean log errors and replicates [n, L] of some of the cells, see `Blocked`."""
         places = {id(c): k for k, c in enumerate(self.cells)}
         chosen = [places[id(c)] for c in cells]
         return self.blocked.mean[chosen], self.blocked.replicates[chosen]
 
     @cached_property
     def scatter(self) -> Scatter:
-        """Of log E of one model beside what is common to all models of its seed: for comparisons of cells."""
+        """Of log E of one model of typical size beside what is common to all models of its seed: for comparisons of
+        cells."""
         return Scatter.of(self.blocked.rest, self.blocked.dof())
 
     @cached_property
@@ -184,7 +185,7 @@ class Scatter:
         """rests: of each cell [seeds, L]."""
         d = np.vstack(list(rests))
         total = d.T @ d
-        if dof < 1 or np.any(np.diag(total) <= 1e-24):
+        if dof < 1 or np.any(np.diag(total) <= ALIKE):
             return cls(np.zeros_like(total), 0)
         return cls(total / dof, dof)
 
@@ -200,6 +201,12 @@ class Scatter:
             return np.eye(len(self.covariance))
         d = self.deviation
         return self.covariance / np.outer(d, d)
+
+
+def blocked_cells(cells: Sequence[LevelCell], values: Sequence[Floats]) -> Blocked:
+    """Log outcomes [seeds, L] of each of the cells with seeds as blocks; models of few images scatter more."""
+    amounts = np.array([(c.n_clean, c.n_noisy) for c in cells], dtype=float).reshape(len(cells), 2)
+    return blocked_by_size([c.seeds for c in cells], values, *amounts.T)
 
 
 def nats_quadrature(levels: Floats) -> Floats:
@@ -416,14 +423,16 @@ def check_priceable(table: LevelTable) -> None:
 
 
 def uneven_scatter(table: LevelTable) -> float | None:
-    """p value, over all levels, of Bartlett's test that the scatter over seeds is the same in every cell.
+    """p value, over all levels, of Bartlett's test that the scatter over seeds is the same in every cell, but for what
+    the sizes of the cells explain (`compare.cells.blocks`).
 
     The p values of the levels are dependent; their harmonic mean (Wilson 2019) needs no independence. None where fewer
     than two cells have three seeds.
     """
-    cells = [c for c in table.cells if len(c.seeds) > 2]
-    if len(cells) < 2 or not table.scatter.dof:
+    root = np.sqrt(table.blocked.weight)
+    scaled = [root[k] * c.log_error for k, c in enumerate(table.cells) if len(c.seeds) > 2]
+    if len(scaled) < 2 or not table.scatter.dof:
         return None
-    found = [bartlett([c.log_error[:, k] for c in cells]) for k in range(len(table.levels))]
+    found = [bartlett([x[:, k] for x in scaled]) for k in range(len(table.levels))]
     ps = [p for p in found if p is not None]
     return len(ps) / sum(1 / max(p, 1e-300) for p in ps) if ps else None

@@ -1,14 +1,18 @@
-"""Seeds as blocks: what models of one training seed have in common is no scatter between cells.
+"""Seeds as blocks, and models of few images that scatter more: means of cells, and how certain they are.
 
 Models of a seed share first weights, the choice of clean images and the noise of the noisy ones. Where cells share
 seeds, log scores follow the additive model of a field trial in blocks (Fisher 1935, "The Design of Experiments", ch. 4)
 
-    y_cs = m_c + b_s + e_cs        cells c, seeds s that two cells or more share,
+    y_cs = m_c + b_s + e_cs,        var e_cs = s^2 (n_c / n)^-g        cells c, seeds s that two cells or more share,
 
-fitted by least squares, with b_s adding up to 0 over the seeds that are linked by cells. b_s moves all cells of a seed
-alike, and with them no comparison of two cells; so what comparisons are judged by is the scatter of e. If every cell
-has every seed, m_c is the plain mean, and the degrees of freedom are (cells - 1)(seeds - 1). A seed that one cell alone
-has, or that is not known, makes no block.
+fitted by least squares with weights (n_c/n)^g, with b_s adding up to 0 over the seeds that are linked by cells. b_s
+moves all cells of a seed alike, and with them no comparison of two cells; so what comparisons are judged by is the
+scatter of e. n_c is the number of images that the cell counts for (the caller's; none: all alike), n their geometric
+mean over the models, so that s is the scatter of a model of typical size. The exponent g >= 0, one for all outcomes, is
+that of the largest restricted likelihood (Patterson and Thompson 1971), of the outcomes' mean, where its ratio to that
+of g = 0 is certain at 1 %; elsewhere all cells scatter alike, g = 0. If every cell has every seed, the degrees of
+freedom are (cells - 1)(seeds - 1), and m_c is the plain mean if g = 0. A seed that one cell alone has, or that is not
+known, makes no block.
 """
 
 from __future__ import annotations
@@ -21,40 +25,132 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+STEEPEST, _STEPS = 6.0, 25
+"""Largest exponent g that is tried, in how many steps."""
+CERTAIN = 5.412
+"""Twice the log of the ratio of restricted likelihoods that g > 0 must reach: 1 % of a half chi^2_1, since g = 0 is on
+the bound (Self and Liang 1987)."""
+ALIKE = 1e-24
+"""Sums of squares up to this are those of copies, which are no replicates."""
 
 
 @dataclass(frozen=True, eq=False)
 class Blocked:
-    """mean: m_c [C, L] of L outcomes; replicates [C]: the number of independent models whose plain mean would be as
-    certain (the seeds, where every cell has the same); rest: e of each cell [seeds, L]; spent: free b_s."""
+    """mean: m_c [C, L] of L outcomes; replicates [C, L]: the number of independent models of typical size whose plain
+    mean would be as certain; rest: e of each cell [seeds, L], in units in which a model of typical size has its own
+    scatter; spent: free b_s; exponent: g; typical [L]: n; weight [C, L]: (n_c/n)^g."""
 
     mean: Floats
     replicates: Floats
     rest: tuple[Floats, ...]
     spent: int
+    exponent: float
+    typical: Floats
+    weight: Floats
 
     def dof(self) -> int:
         """Degrees of freedom of the rest."""
         return sum(len(r) - 1 for r in self.rest) - self.spent
 
 
-def blocked(seeds: Sequence[Sequence[int | None]], values: Sequence[Floats]) -> Blocked:
-    """Fit the model to the values [seeds, L] of each cell."""
+def blocked(seeds: Sequence[Sequence[int | None]], values: Sequence[Floats], size: Floats | None = None) -> Blocked:
+    """Fit the model to the values [seeds, L] of each cell. size: n_c [C, L]."""
     if not values:
-        return Blocked(np.zeros((0, 1)), np.zeros(0), (), 0)
+        return Blocked(np.zeros((0, 1)), np.zeros((0, 1)), (), 0, 0.0, np.ones(1), np.zeros((0, 1)))
     counts = np.array([len(v) for v in values])
-    columns = _columns(seeds)
-    if not columns.shape[1]:
-        means = [v.mean(axis=0) for v in values]
-        rests = tuple(v - m for v, m in zip(values, means, strict=True))
-        return Blocked(np.array(means), counts.astype(float), rests, 0)
-    rows = np.vstack(list(values))
-    cells = len(values)
-    design = np.hstack([np.eye(cells)[np.repeat(np.arange(cells), counts)], columns])
-    inverse = np.linalg.inv(design.T @ design)
-    found = inverse @ (design.T @ rows)
-    rests = tuple(np.split(rows - design @ found, np.cumsum(counts)[:-1]))
-    return Blocked(found[:cells], 1 / np.diag(inverse)[:cells], rests, columns.shape[1])
+    owner, columns, rows = np.repeat(np.arange(len(values)), counts), _columns(seeds), np.vstack(list(values))
+    log_n = np.zeros(rows.shape) if size is None else np.log(size)[owner]
+    typical = log_n.mean(axis=0)
+    log_n = log_n - typical
+    g = _exponent(owner, columns, rows, log_n)
+    weight = np.exp(g * log_n)
+    found = _Fit.of(owner, columns, rows, weight)
+    return Blocked(
+        mean=found.mean,
+        replicates=1 / found.variance,
+        rest=tuple(np.split(found.rest * np.sqrt(weight), np.cumsum(counts)[:-1])),
+        spent=columns.shape[1],
+        exponent=g,
+        typical=np.exp(typical),
+        weight=weight[np.searchsorted(owner, np.arange(len(values)))],
+    )
+
+
+def blocked_by_size(
+    seeds: Sequence[Sequence[int | None]], values: Sequence[Floats], n_clean: Floats, n_noisy: Floats
+) -> Blocked:
+    """`blocked`, each cell counting for the clean images that do as well. n_clean, n_noisy [C]: its images.
+
+    n_c of a cell with noisy images is where the means of the clean-only cells, joined by lines in log n and kept from
+    rising, reach its own; nothing beyond the clean-only sizes. Without two of those all cells count alike.
+    """
+    found = blocked(seeds, values)
+    clean = np.flatnonzero(n_noisy == 0)
+    clean = clean[np.argsort(n_clean[clean], kind="stable")]
+    if len(set(n_clean[clean])) < 2:
+        return found
+    log_n = np.log(n_clean[clean])
+    for _ in range(2):  # the sizes are read on means that the weights move a little
+        falling = np.minimum.accumulate(found.mean[clean])
+        read = [np.interp(-y, -f, log_n) for y, f in zip(found.mean.T, falling.T, strict=True)]
+        size = np.stack(read, axis=1)
+        size[clean] = log_n[:, None]
+        found = blocked(seeds, values, np.exp(size))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Weighted least squares of every outcome. mean, variance [C, L] of the cells' means in units of s^2; rest [M, L];
+    log_det [L]: of the normal matrix."""
+
+    mean: Floats
+    variance: Floats
+    rest: Floats
+    log_det: Floats
+
+    @classmethod
+    def of(cls, owner: NDArray[np.intp], columns: Floats, rows: Floats, weight: Floats) -> _Fit:
+        """owner [M]: the cell of each model, ascending. columns [M, K] of the seeds; rows, weight [M, L].
+
+        Cells are eliminated first (Frisch and Waugh 1933), so that a system of K seeds is left."""
+        starts = np.searchsorted(owner, np.arange(owner[-1] + 1))
+        total = np.add.reduceat(weight, starts)
+        own = np.add.reduceat(weight * rows, starts) / total
+        centre = np.add.reduceat(weight[:, :, None] * columns[:, None, :], starts) / total[:, :, None]
+        x, y = columns[:, None, :] - centre[owner], rows - own[owner]
+        normal = np.einsum("mlk,ml,mlj->lkj", x, weight, x, optimize=True)
+        inverse = np.linalg.inv(normal)
+        b = np.einsum("lkj,mlj,ml->lk", inverse, x, weight * y, optimize=True)
+        return cls(
+            mean=own - np.einsum("clk,lk->cl", centre, b),
+            variance=1 / total + np.einsum("clk,lkj,clj->cl", centre, inverse, centre, optimize=True),
+            rest=y - np.einsum("mlk,lk->ml", x, b),
+            log_det=np.log(total).sum(axis=0) + np.linalg.slogdet(normal)[1],
+        )
+
+
+def _exponent(owner: NDArray[np.intp], columns: Floats, rows: Floats, log_n: Floats) -> float:
+    """g of the largest restricted likelihood, on a grid, then a parabola's. log_n [M, L], of mean 0 over the models."""
+    dof = len(owner) - 1 - int(owner[-1]) - columns.shape[1]
+    if dof < 1 or not np.ptp(log_n):
+        return 0.0
+    grid = np.linspace(0.0, STEEPEST, _STEPS)
+    found = np.empty(_STEPS)
+    for k, g in enumerate(grid):
+        weight = np.exp(g * log_n)
+        fit = _Fit.of(owner, columns, rows, weight)
+        squares = (weight * fit.rest**2).sum(axis=0)
+        if np.any(squares <= ALIKE):
+            return 0.0
+        found[k] = np.mean(dof * np.log(squares) + fit.log_det)
+    if found[0] - found.min() < CERTAIN:
+        return 0.0
+    k = int(np.clip(np.argmin(found), 1, _STEPS - 2))
+    left, middle, right = found[k - 1 : k + 2]
+    bend = left - 2 * middle + right
+    move = 0.5 * (left - right) / bend if bend > 0 else 0.0
+    return float(np.clip(grid[k] + np.clip(move, -1.0, 1.0) * grid[1], 0.0, STEEPEST))
 
 
 def _columns(seeds: Sequence[Sequence[int | None]]) -> Floats:

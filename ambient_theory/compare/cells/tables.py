@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc, fdtrc
 
-from ambient_theory.compare.cells.blocks import blocked
+from ambient_theory.compare.cells.blocks import Blocked, blocked_by_size
 from ambient_theory.shared.replicates import replicates
 
 Floats = NDArray[np.float64]
@@ -191,8 +191,9 @@ class Group:
 class Table:
     """The cells with clean samples of one group as arrays over the R cells.
 
-    y: (R,) mean over seeds on the group's scale, with seeds as blocks (`compare.cells.blocks`). seeds: (R,) replicates.
-    variance: pooled variance of one model beside what its seed's models have in common, with dof degrees of freedom;
+    y: (R,) mean over seeds on the group's scale, with seeds as blocks and more scatter in models of few images
+    (`compare.cells.blocks`). seeds: (R,) replicates of typical scatter.
+    variance: pooled variance of one such model beside what its seed's have in common, with dof degrees of freedom;
     NaN and 0 if every cell has one seed, or if the seeds agree to the last digit (then they are copies, not
     replicates).
     sigma_n is 0 where nothing is noisy.
@@ -215,30 +216,40 @@ class Table:
 def table_of(group: Group, cells: Sequence[MeasuredCell] | None = None) -> Table:
     """Arrays of `cells` (default: the group's cells with clean samples)."""
     chosen = group.price_cells if cells is None else tuple(cells)
-    ys = [np.asarray(group.transform(cell.values)) for cell in chosen]
+    ys, n_clean, n_noisy, found = _blocked(group, chosen)
     identical = all(float(np.ptp(y)) == 0 for y in ys)
-    found = blocked([cell.seeds for cell in chosen], [y[:, None] for y in ys])
     dof = 0 if identical else max(found.dof(), 0)
     scatter = sum(float(np.sum(rest**2)) for rest in found.rest)
     return Table(
-        n_clean=np.array([c.n_clean for c in chosen], dtype=float),
-        n_noisy=np.array([c.n_noisy for c in chosen], dtype=float),
+        n_clean=n_clean,
+        n_noisy=n_noisy,
         sigma_n=np.array([c.sigma_n or 0.0 for c in chosen], dtype=float),
         y=found.mean[:, 0],
-        seeds=found.replicates,
+        seeds=found.replicates[:, 0],
         variance=scatter / dof if dof else math.nan,
         dof=dof,
         names=tuple(c.name for c in chosen),
     )
 
 
+def _blocked(group: Group, cells: Sequence[MeasuredCell]) -> tuple[list[Floats], Floats, Floats, Blocked]:
+    """(scores on the group's scale of each cell, n_clean, n_noisy, the fit)."""
+    ys = [np.asarray(group.transform(cell.values)) for cell in cells]
+    n_clean = np.array([c.n_clean for c in cells], dtype=float)
+    n_noisy = np.array([c.n_noisy for c in cells], dtype=float)
+    found = blocked_by_size([cell.seeds for cell in cells], [y[:, None] for y in ys], n_clean, n_noisy)
+    return ys, n_clean, n_noisy, found
+
+
 def uneven_scatter(group: Group) -> float | None:
-    """p value of Bartlett's test that the scatter over seeds is the same in all cells with clean samples.
+    """p value of Bartlett's test that the scatter over seeds is the same in all cells with clean samples, but for what
+    their sizes explain (`compare.cells.blocks`).
 
     Small: the pooled variance is too large for some cells and too small for others. None where fewer than two cells
     have three seeds, or where one of them has no scatter at all.
     """
-    return bartlett([np.asarray(group.transform(c.values)) for c in group.price_cells if len(c.values) > 2])
+    ys, _, _, found = _blocked(group, group.price_cells)
+    return bartlett([y * root for y, root in zip(ys, np.sqrt(found.weight[:, 0]), strict=True) if len(y) > 2])
 
 
 def bartlett(samples: Sequence[Floats]) -> float | None:

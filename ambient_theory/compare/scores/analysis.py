@@ -109,8 +109,8 @@ def analyse_group(
     uneven = uneven_scatter(group)
     if uneven is not None and uneven < 0.01:
         problems.append(
-            f"the scatter over seeds differs between cells (Bartlett p {uneven:.1g}): intervals pool it, so they are "
-            "too wide for some cells and too narrow for others"
+            f"the scatter over seeds differs between cells by more than their sizes explain (Bartlett p {uneven:.1g}): "
+            "intervals pool the rest, so they are too wide for some cells and too narrow for others"
         )
     pairwise = prices.price_bounds(table, confidence) if table.dof and not only_price else None
     single = None
