@@ -95,6 +95,7 @@ def level_sweep(
     size: Size,
     *,
     scatter: float = 0.015,
+    exponent: float = 0.0,
     seeds: int = 4,
     levels: Sequence[float] = LEVELS,
     clean: Sequence[int] = CLEAN,
@@ -102,7 +103,8 @@ def level_sweep(
     sigmas: Sequence[float] = (SIGMA,),
     **changes: object,
 ) -> list[Record]:
-    """Records of clean-only models and of mixtures under the law `size`. rng None: no scatter, seeds agree."""
+    """Records of clean-only models and of mixtures under the law `size`. rng None: no scatter, seeds agree. exponent: of
+    the variance of models that count for few images, equal at 200."""
     cells: list[tuple[int, int, float | None]] = [(n, 0, None) for n in clean]
     cells += [(n, m, s) for s in sigmas for n, m in mixed]
     out = []
@@ -111,6 +113,6 @@ def level_sweep(
             shift = np.zeros(len(levels)) if rng is None else noise(rng, scatter, len(levels))
             for level, by in zip(levels, shift, strict=True):
                 n = float(n_clean) if sigma is None else size(level, n_clean, n_noisy, sigma)
-                value = error(level, n) * math.exp(by)
+                value = error(level, n) * math.exp(by * (n / 200) ** (-exponent / 2))
                 out.append(record(n_clean, n_noisy, sigma, level, value, seed, **changes))
     return out
