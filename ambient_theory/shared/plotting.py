@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
@@ -102,10 +102,11 @@ def new_figure(width: float = 9.2, height: float = 3.9) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def shared_legend(figure: Figure, axes: Iterable[Axes], ncols: int = 3) -> None:
-    """One legend below all panels, each label once."""
+def shared_legend(figure: Figure, axes: Iterable[Axes], ncols: int = 3, order: Sequence[str] = ()) -> None:
+    """One legend below all panels, each label once; those of `order` first, as they stand there."""
     found: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=ncols)
+    labels = [*(label for label in order if label in found), *(label for label in found if label not in order)]
+    figure.legend([found[label] for label in labels], labels, loc="outside lower center", ncols=ncols)

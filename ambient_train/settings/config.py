@@ -66,7 +66,7 @@ class TrainConfig(Checked):
         "Share of the images held out for scores",
         at_least=0,
         below=1,
-        shown_default="the data's own test part, else .2 for digits and .1",
+        shown_default="the data's own test part, else .2 for digits, .1 for others",
         panel=_DATA,
     )
     max_images: int | None = option(

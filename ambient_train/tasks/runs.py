@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.errors import DataError
-from ambient_theory.shared.plain_text import printable_line
+from ambient_theory.shared.plain_text import printable, printable_line
 from ambient_theory.shared.records import Record
 from ambient_train.runs.state import RunState, find_runs, state_of
 from ambient_train.tasks.show import short
 
 SCHEMA = "ambient.runs/1"
+HEAD, GAP = ("run", "state", "images", "score", "nats"), "  "
 
 
 @dataclass(frozen=True)
@@ -50,26 +53,29 @@ def list_runs(folder: Path) -> RunList:
 
 
 def _show_table(listed: RunList) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("run", overflow="fold")
-    for name in ("state", "images", "score", "nats"):
-        table.add_column(name, no_wrap=True, justify="right" if name in ("images", "nats") else "left")
-    for run in listed.runs:
-        most = run.trained_nimg if run.duration_nimg is None else min(run.trained_nimg, run.duration_nimg)
-        images = short(most) + ("" if run.duration_nimg is None else f"/{short(run.duration_nimg)}")
-        nats = run.nats
-        table.add_row(
-            escape(printable_line(_name(run, listed.folder))),
-            run.state,
-            images,
-            escape(printable_line(_score(run.headline))),
-            "" if nats is None else f"{nats.value:.4g}",
+    """A line a run; where one would not fit the terminal, each name has a line of its own. No name is broken, so that
+    it can be copied."""
+    rows = [HEAD, *(_cells(run, listed.folder) for run in listed.runs)]
+    widths = [max(len(row[c]) for row in rows) for c in range(len(HEAD))]
+    apart = sum(widths) + len(GAP) * (len(HEAD) - 1) > shutil.get_terminal_size().columns
+    for name, *cells in rows:
+        aligned = GAP.join(
+            cell.rjust(width) if column in ("images", "nats") else cell.ljust(width)
+            for column, cell, width in zip(HEAD[1:], cells, widths[1:], strict=True)
         )
-    Console(highlight=False).print(table)
+        print(f"{name}\n{GAP}{aligned.rstrip()}" if apart else f"{name.ljust(widths[0])}{GAP}{aligned}".rstrip())
+
+
+def _cells(run: RunState, folder: Path) -> tuple[str, ...]:
+    """What the columns of `HEAD` say of a run."""
+    most = run.trained_nimg if run.duration_nimg is None else min(run.trained_nimg, run.duration_nimg)
+    images = short(most) + ("" if run.duration_nimg is None else f"/{short(run.duration_nimg)}")
+    nats = "" if run.nats is None else f"{run.nats.value:.4g}"
+    return tuple(map(_plain, (_name(run, folder), run.state, images, _score(run.headline), nats)))
+
+
+def _plain(text: str) -> str:
+    return printable(printable_line(text), sys.stdout.encoding)
 
 
 def _name(run: RunState, folder: Path) -> str:

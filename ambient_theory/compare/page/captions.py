@@ -78,7 +78,7 @@ def held_out_caption(a: GroupAnalysis) -> str:
     return (
         "Each curve was fitted to some of the cells and predicted the others. Dots: median of "
         "|log(predicted/measured)|; ticks: 95 % quantile. Dashed: the median that seed scatter alone gives a "
-        "perfect curve. Red: the controls (every image counts; only clean images count). A level of noise that was "
+        "perfect curve. Orange: the controls (every image counts; only clean images count). A level of noise that was "
         "not seen can only be priced by a law."
     )
 

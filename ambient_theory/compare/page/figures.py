@@ -102,7 +102,7 @@ def scores_figure(analysis: GroupAnalysis) -> Figure:
             )
     if single is not None:
         _fitted_line(right, analysis)
-    fitted = "\n" + ", ".join(f"c({s:g}) = {c:.2g}" for s, c in worth.items()) if worth else ""
+    fitted = "".join(f"\n{line}" for line in _lines([f"c({s:g}) = {c:.2g}" for s, c in worth.items()]))
     for ax, title, text in (
         (left, "Raw number of images", "n_clean + n_noisy (images)"),
         (right, "In clean images", f"N = n_clean + c n_noisy (clean images){fitted}"),
@@ -116,6 +116,11 @@ def scores_figure(analysis: GroupAnalysis) -> Figure:
         right.set_visible(False)
     shared_legend(figure, (left, right) if single is not None else (left,))
     return figure
+
+
+def _lines(parts: Sequence[str], most: int = 3) -> list[str]:
+    """Words in lines of at most so many, so that a label does not run out of its panel."""
+    return [", ".join(parts[i : i + most]) for i in range(0, len(parts), most)]
 
 
 def _fitted_line(ax: Axes, analysis: GroupAnalysis) -> None:
@@ -155,7 +160,7 @@ def price_figure(analysis: GroupAnalysis, printed: Sequence[PublishedPrice] = ()
     """Price 1/c against sigma_n: fitted intervals, pairwise bounds, and each law fitted to the same cells."""
     single = analysis.single
     assert single is not None
-    figure = new_figure(7.4, 4.6)
+    figure = new_figure(9.2, 4.4)
     ax = figure.subplots()
     noise_levels = [s for s in single.worth if s > 0]
     grid = np.linspace(min(noise_levels) / 4, max(noise_levels) * 1.25, 160)
@@ -207,7 +212,7 @@ def price_figure(analysis: GroupAnalysis, printed: Sequence[PublishedPrice] = ()
     ax.axhline(1, color=GREY, linewidth=0.8)
     ax.set_xlabel("σ of the noisy images (pixels in [−1, 1])")
     ax.set_ylabel("price 1/c: noisy images for one clean image")
-    ax.legend(loc="upper left")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -289,7 +294,7 @@ def moves_figure(analyses: Sequence[GroupAnalysis], noise_levels: Sequence[float
     names = []
     for a in analyses:
         key = a.group.key
-        duration = f", {plain_number(key.duration_nimg)} nimg" if key.duration_nimg else ""
+        duration = f", {key.duration_nimg:,} images" if key.duration_nimg else ""
         rule = f", {key.checkpoint}" if key.checkpoint and key.checkpoint != "last" else ""
         what = key.metric if key.extractor_name == "none" else f"{key.metric} {key.extractor_name}"
         names.append(f"{what}, {key.reference}{duration}, n {plain_number(key.n_eval)}{rule}")
@@ -329,7 +334,7 @@ def held_out_figure(analysis: GroupAnalysis) -> Figure:
             noise = h.noise
         if noise:
             ax.axvline(noise, color=GREY, linewidth=1, linestyle="--")
-        log_axis(ax, "x")
+        log_axis(ax, "x", fine="x", ticks=4)
         ax.set_title(split)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel("|log(predicted / measured)|")

@@ -22,6 +22,7 @@ from ambient_theory.shared.plotting import log_axis, new_figure, shared_legend
 Floats = NDArray[np.float64]
 PANELS = 5
 """Noise levels that get a panel."""
+NOISE_LINE = "noise level of the data"
 
 
 def shown_noise_levels(found: LevelFindings) -> list[float]:
@@ -47,7 +48,7 @@ def _noise_line(ax: Axes, lowest: float, levels: Floats) -> None:
     if levels[0] < lowest:
         ax.axvspan(levels[0] / 1.1, min(lowest, levels[-1] * 1.1), color=GREY, alpha=0.09, linewidth=0)
     if levels[0] < lowest < levels[-1]:
-        ax.axvline(lowest, color=GREY, linewidth=1.2, linestyle="--", label="noise level of the data")
+        ax.axvline(lowest, color=GREY, linewidth=1.2, linestyle="--", label=NOISE_LINE)
 
 
 def equivalents_figure(found: LevelFindings) -> Figure:
@@ -70,8 +71,13 @@ def equivalents_figure(found: LevelFindings) -> Figure:
         ax.set_xlabel("diffusion level s")
     for ax in axes[:: min(len(axes), 3)]:
         ax.set_ylabel("equivalent clean images")
-    shared_legend(figure, axes, ncols=4)
+    named = [NOISE_LINE, *(_mixture_name(n, m) for n, m in order)]
+    shared_legend(figure, axes, ncols=5, order=named)
     return figure
+
+
+def _mixture_name(n_clean: int, n_noisy: int) -> str:
+    return f"{n_clean:,} + {n_noisy:,}"
 
 
 def _mixture(ax: Axes, m: MixtureBands, levels: Floats, sizes: Sequence[int], colour: str, marker: str) -> None:
@@ -79,7 +85,7 @@ def _mixture(ax: Axes, m: MixtureBands, levels: Floats, sizes: Sequence[int], co
     low, high = float(sizes[0]), float(sizes[-1])
     value = np.clip([b.equivalent.value for b in m.bands], low, high)
     inside = np.array([b.inside for b in m.bands])
-    label = f"{m.cell.n_clean:,} + {m.cell.n_noisy:,}"
+    label = _mixture_name(m.cell.n_clean, m.cell.n_noisy)
     ax.plot(levels, value, color=colour, linewidth=0.9)
     ends = [(b.equivalent.low, b.equivalent.high) for b in m.bands]
     if inside.any():
@@ -128,7 +134,7 @@ def worth_figure(found: LevelFindings) -> Figure:
     for ax in axes:
         ax.set_ylim(-0.06, min(top, 1.6))
     for ax in axes[:: min(len(axes), 3)]:
-        ax.set_ylabel("worth of a noisy image (clean images)")
+        ax.set_ylabel("worth of a noisy image\n(clean images)")
     shared_legend(figure, axes)
     return figure
 

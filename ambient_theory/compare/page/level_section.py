@@ -353,7 +353,7 @@ def buy_table(findings: Sequence[LevelFindings]) -> Table:
             rows.append([where, f"{sigma_n:g}", coarse, _below(j)])
     caption = (
         "By level: what to buy, by the cost of a noisy image relative to a clean one. Both goods are needed; "
-        "`ambient budget` works out the mix for prices and a budget."
+        "the command ambient budget works out the mix for prices and a budget."
     )
     return _table(caption, ["data and rule", "σ", "for levels above σ", "for levels below σ"], rows)
 

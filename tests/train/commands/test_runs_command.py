@@ -100,11 +100,27 @@ def test_other_folders_are_no_runs_and_a_damaged_one_is_named(runs: Path) -> Non
     assert "below/deeper/second" in result.stdout
 
 
-def test_the_list_fits_eighty_columns_and_steers_no_terminal(runs: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "columns"), [("first", 80), ("photos32-s0.05-c0.8889-seed2-2f4b7126-again", 80), ("first", 20)]
+)
+def test_the_list_fits_the_terminal_and_every_name_can_be_copied(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, name: str, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    (runs / "first").rename(runs / name)
+    lines = ambient("runs", "--runs", runs).stdout.splitlines()
+    assert sum(name in line.split() for line in lines) == 1
+    assert columns < 80 or max(map(len, lines)) <= columns
+    apart = name in lines
+    assert apart == (len(name) > 20 or columns < 80)
+    assert any(line.split()[:2] == (["done", "96/96"] if apart else [name, "done"]) for line in lines)
+
+
+def test_no_name_steers_a_terminal_or_is_broken(runs: Path) -> None:
     (runs / "first").rename(runs / f"a\x1b[31m{'long' * 20}")
     result = ambient("runs", "--runs", runs)
     assert "\x1b" not in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert f"a\\x1b[31m{'long' * 20}" in result.stdout.splitlines()
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
