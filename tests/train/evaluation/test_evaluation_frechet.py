@@ -3,6 +3,7 @@
 import contextlib
 import io
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import linalg
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.evaluation import frechet
 from ambient_train.evaluation.frechet import FrechetReference, frechet_distance, jackknife, jackknife_frechet
 from ambient_train.evaluation.statistics import FeatureStatistics, GroupedStatistics, RunningStatistics, merge_all
 
@@ -71,6 +73,46 @@ def test_rank_deficient_covariances_give_the_distance_of_the_projections():
     assert frechet_distance(*wide) == pytest.approx(frechet_distance(a, b), rel=1e-5)
     one_rank = gaussian(rng, 40, rank=1)
     assert frechet_distance(one_rank, one_rank) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("images", "dim"), [(4, 40), (40, 300), (140, 300)])
+def test_few_images_in_many_dimensions_are_compared_in_the_range_of_their_covariance(images, dim, monkeypatch):
+    rng = np.random.default_rng(11)
+    mix = rng.standard_normal((dim, dim)) * np.geomspace(1, 1e-3, dim)
+    wanted = FeatureStatistics.from_features(rng.standard_normal((2 * dim, dim)) @ mix.T)
+    few = FeatureStatistics.from_features(1.2 * rng.standard_normal((images, dim)) @ mix.T + 0.1)
+    basis = frechet.range_of(few)
+    assert basis.shape == (dim, images - 1 + 8)
+    found = FrechetReference(wanted).distance(few)
+    # sums of the products' square roots, by scipy's general root of the product (its rounding: sqrt of 1e-16 of each)
+    root = linalg.sqrtm(wanted.cov @ few.cov + 0j).trace().real
+    expected = np.sum((wanted.mean - few.mean) ** 2) + np.trace(wanted.cov) + np.trace(few.cov) - 2 * root
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert FrechetReference(wanted).distance(few, basis[:, : images // 2]) > expected * 1.001  # control: half of it
+    monkeypatch.setattr(frechet, "FEW", 0.0)
+    assert frechet.range_of(few) is None
+    assert FrechetReference(wanted).distance(few) == pytest.approx(found, rel=1e-5)
+
+
+def test_statistics_of_more_images_than_they_say_are_compared_whole():
+    rows = np.random.default_rng(12).standard_normal((500, 60))
+    true = FeatureStatistics.from_features(rows)
+    lying = replace(true, n=5)
+    assert frechet.range_of(lying) is None
+    other = FrechetReference(FeatureStatistics.from_features(rows * 1.5))
+    assert other.distance(lying) == other.distance(true)
+
+
+def test_the_jackknife_of_few_images_in_many_dimensions_is_that_of_the_whole_covariance(monkeypatch):
+    rng = np.random.default_rng(13)
+    reference = FrechetReference(FeatureStatistics.from_features(rng.standard_normal((400, 120))))
+    groups = GroupedStatistics(120, 5)
+    groups.update(rng.standard_normal((40, 120)) + 0.1)
+    small = jackknife_frechet(reference, groups.groups)
+    monkeypatch.setattr(frechet, "FEW", 0.0)
+    whole = jackknife_frechet(reference, groups.groups)
+    assert small.value == pytest.approx(whole.value, rel=1e-6)
+    assert small.stderr == pytest.approx(whole.stderr, rel=1e-4)
 
 
 def test_a_point_mass_is_at_the_trace_of_the_other_covariance():
