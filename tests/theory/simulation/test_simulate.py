@@ -1,6 +1,7 @@
 """The simulator: seeding, ledger, plan, rows, slopes, exchange table, the command."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -476,6 +477,9 @@ def test_a_few_precise_samples_are_said_to_carry_the_bound(tmp_path):
     words = " ".join(result.stdout.split())
     assert "file, n 1e+03 to 2e+03: a few samples carry n_l (condition up to 4," in words
     assert "clean, n" not in words.split("Verdict")[1].split("a few samples")[1]
+    few = CliRunner().invoke(app, [*arguments[:-1], "1000", "--reps", "4", "--outdir", str(tmp_path / "c"), "--quiet"])
+    assert "file, n 1e+03: a few samples carry n_l" in " ".join(few.stdout.split())
+    assert re.search(r"standard errors up to [1-9]0* %", " ".join(few.stdout.split()))
     even = CliRunner().invoke(app, [*QUICK, "--outdir", str(tmp_path / "b"), "--quiet"])
     assert "a few samples" not in even.stdout
 
