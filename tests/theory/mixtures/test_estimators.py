@@ -8,6 +8,7 @@ import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -15,6 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from two_atoms import LAW, drawn
 
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
+from ambient_theory.mixtures.inference import number_of_components
 from ambient_theory.mixtures.laws import AtomicLaw, separated_law
 from ambient_theory.mixtures.likelihood import (
     em_step,
@@ -285,6 +287,36 @@ def test_noise_forgotten_after_a_fit_with_it_is_refused(method):
         getattr(model, method)(X)
     assert np.all(np.isfinite(getattr(model, method)(X, noise_std=S)))
     assert np.all(np.isfinite(getattr(HeteroscedasticMixture(common_noise=1.0).fit(X), method)(X)))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_predict", "fit_transform"])
+def test_noise_that_is_stated_twice_is_refused(method):
+    """Else a score without noise_std, after a fit with it, would take the common noise in silence."""
+    with pytest.raises(UsageError, match=r"common_noise=3 states .* leave one of them out"):
+        getattr(HeteroscedasticMixture(common_noise=3.0), method)(X, noise_std=S)
+    search = GridSearchCV(HeteroscedasticMixture(common_noise=3.0), {"n_components": [1, 2]})
+    with pytest.raises(ValueError, match="leave one of them out"):
+        search.fit(X, noise_std=S)
+
+
+def test_a_fit_with_common_noise_answers_for_samples_of_other_noise_and_is_bootstrapped():
+    model = HeteroscedasticMixture(common_noise=1.0, random_state=0).fit(X)
+    assert model.score(X, noise_std=2.0) != model.score(X)
+    assert np.all(model.intervals(X, kind="bootstrap", n_boot=19).means_stderr > 0)
+    same = HeteroscedasticMixture(random_state=0)
+    assert number_of_components(model, X, 1.0) == number_of_components(same, X, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:k = 5")
+def test_what_a_fit_that_has_not_converged_advises_is_what_would_help():
+    x = separated_law(2).sample(np.ones(300), np.random.default_rng(0))
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        HeteroscedasticMixture(method="em", max_iter=2, random_state=0).fit(x, noise_std=1.0)
+    law, rng = AtomicLaw([-8, 0, 8.0], [0.3, 0.3, 0.4]), np.random.default_rng(4)
+    s = rng.choice([1, 2.5], 300)
+    with pytest.warns(ConvergenceWarning, match="take fewer n_components"):  # far from max_iter, in a flat direction
+        model = HeteroscedasticMixture(5, random_state=0, n_init=1).fit(law.sample(s, rng), noise_std=s)
+    assert model.n_iter_ < model.max_iter
 
 
 def test_model_selection_without_routing_is_refused_and_with_it_scores_with_the_noise():
