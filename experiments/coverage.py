@@ -90,11 +90,11 @@ DESIGNS: tuple[tuple[str, tuple[Design, ...]], ...] = (
     (
         "noise estimated, too",
         (
-            Design("hard pair of half-width 1 in d = 2, noise unknown", embed(CLOSE, 2), 500, 200, **UNKNOWN, **FEW),
-            Design("separated on the line, noise unknown", APART, 300, 260, **UNKNOWN),
-            Design("hard pair of half-width 2 on the line, noise unknown", scaled(CLOSE, 2), 500, 160, **UNKNOWN),
+            Design("hard pair of half-width 1 in d = 2, noise unknown", embed(CLOSE, 2), 500, 165, **UNKNOWN, **FEW),
+            Design("separated on the line, noise unknown", APART, 300, 230, **UNKNOWN),
+            Design("hard pair of half-width 2 on the line, noise unknown", scaled(CLOSE, 2), 500, 130, **UNKNOWN),
             Design(
-                "two levels 10:90 on the line, a common factor unknown", APART, 500, 180, noise="factor", **TWO, **AGAIN
+                "two levels 10:90 on the line, a common factor unknown", APART, 500, 155, noise="factor", **TWO, **AGAIN
             ),
         ),
     ),
