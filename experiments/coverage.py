@@ -84,17 +84,19 @@ DESIGNS: tuple[tuple[str, tuple[Design, ...]], ...] = (
         "d dimensions, bootstrap of 99",
         (
             Design("atoms at -2 and 2 in d = 5", embed(SYMMETRIC, 5), 300, 100, **FEW, **AGAIN),
-            Design("hard pair of half-width 1.5 in d = 5", embed(scaled(CLOSE, 1.5), 5), 300, 100, **FEW, **AGAIN),
+            Design("hard pair of half-width 1.5 in d = 5", embed(scaled(CLOSE, 1.5), 5), 300, 60, **FEW),
         ),
     ),
     (
         "noise estimated, too",
         (
-            Design("hard pair of half-width 1 in d = 2, noise unknown", embed(CLOSE, 2), 500, 165, **UNKNOWN, **FEW),
-            Design("separated on the line, noise unknown", APART, 300, 230, **UNKNOWN),
-            Design("hard pair of half-width 2 on the line, noise unknown", scaled(CLOSE, 2), 500, 130, **UNKNOWN),
             Design(
-                "two levels 10:90 on the line, a common factor unknown", APART, 500, 155, noise="factor", **TWO, **AGAIN
+                "hard pair of half-width 1 in d = 2, noise unknown", embed(CLOSE, 2), 500, 60, noise="unknown", **FEW
+            ),
+            Design("separated on the line, noise unknown", APART, 300, 215, **UNKNOWN),
+            Design("hard pair of half-width 2 on the line, noise unknown", scaled(CLOSE, 2), 500, 125, **UNKNOWN),
+            Design(
+                "two levels 10:90 on the line, a common factor unknown", APART, 500, 150, noise="factor", **TWO, **AGAIN
             ),
         ),
     ),
