@@ -172,7 +172,8 @@ def _checked(
     n, k = len(x), model.n_components
     notes = [*samples.notes, *_notes_on_k(config, k, candidates, ratios)]
     if config.method != "npmle" and (spare := k - _distinct(model, s)):
-        notes.append(f"{_atoms(spare)} of {k} lie in the place of another or weigh nothing: the samples support fewer")
+        what = "lies in the place of another or weighs" if spare == 1 else "lie in the place of another or weigh"
+        notes.append(f"{_atoms(spare)} of {k} {what} nothing: the samples support fewer")
     if not model.converged_:
         notes.append(
             f"the fit stopped after {model.n_iter_} iterations short of a maximum: fewer atoms, or another --method"

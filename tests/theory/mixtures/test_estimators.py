@@ -120,6 +120,17 @@ def test_fit_follows_permutation_translation_and_scale(shift, scale, seed, d):
     assert w1(moved.law_, expected) < 1e-4 * scale * (1 + abs(shift) / scale)
 
 
+def test_rotating_the_samples_rotates_the_atoms_where_they_are_binned_too():
+    rng = np.random.default_rng(1)
+    law = AtomicLaw(np.outer([-2, 2], np.eye(6)[0]), [0.35, 0.65])
+    x, s = drawn(2000, law=law)
+    base = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
+    for _ in range(4):
+        q, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+        turned = HeteroscedasticMixture(random_state=0).fit(x @ q, noise_std=s)
+        np.testing.assert_allclose(turned.means_ @ q.T, base.means_, atol=1e-7)
+
+
 def test_atoms_do_not_depend_on_how_much_of_the_offset_they_carry():
     x, s = drawn(2000)
     near, far = (HeteroscedasticMixture().fit(x + c, noise_std=s).means_ - c for c in (0, 1e6))
