@@ -307,7 +307,7 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
 
             how = "raise max_iter, or use method='mle'"
             if self.method == "npmle":
-                how = "the law is short of the most likely one by a hair; no option helps"
+                how = "raise tol"
             elif self.method != "em" and found.iterations < self.max_iter:
                 how = "the likelihood is flat where it stopped, as with more atoms than the samples show: take fewer "
                 how += "n_components, or more n_init"
