@@ -95,7 +95,9 @@ DESIGNS: tuple[tuple[str, tuple[Design, ...]], ...] = (
             ),
             Design("separated on the line, noise unknown", APART, 300, 215, **UNKNOWN),
             Design("hard pair of half-width 2 on the line, noise unknown", scaled(CLOSE, 2), 500, 125, **UNKNOWN),
-            Design("two levels 10:90 on the line, a common factor unknown", APART, 500, 60, noise="factor", **TWO),
+            Design(
+                "two levels 10:90 on the line, a common factor unknown", APART, 500, 150, noise="factor", **TWO, **AGAIN
+            ),
         ),
     ),
 )
