@@ -85,7 +85,15 @@ def total_noise(sigma: ArrayLike, s0: float = 1.0) -> Floats:
 def effective_size(power: float, levels: ArrayLike, counts: ArrayLike | None = None) -> float:
     """`sum_l n_l s_l^-power`, in samples of unit noise. levels: (L,); counts: (L,) or None for one sample each."""
     s, n = check_levels(levels, counts)
-    return float(np.sum(n * s**-power))
+    with np.errstate(over="ignore"):  # of unit noise: infinitely many where that is beyond 1e308 times the noise
+        return float(np.sum(n * s**-power))
+
+
+def size_of_least(power: float, levels: ArrayLike, counts: ArrayLike | None = None) -> tuple[float, float]:
+    """The effective size in samples of the least noise that occurs, and that noise: finite in every unit."""
+    s, n = check_levels(levels, counts)
+    least = float(s[n > 0].min())
+    return effective_size(power, s[n > 0] / least, n[n > 0]), least
 
 
 def n_d(levels: ArrayLike, counts: ArrayLike | None = None) -> float:
@@ -108,8 +116,7 @@ def weight_condition(d: int, levels: ArrayLike, counts: ArrayLike | None = None,
 
     Above 1, one sample carries more than 1/d of the weight and the stated rate does not apply.
     """
-    s, n = check_levels(levels, counts)
-    return float((d + log_term) * np.max(s[n > 0] ** -4.0) / n_d(s, n))
+    return (d + log_term) / size_of_least(4, levels, counts)[0]
 
 
 def low_weight_condition(k: int, levels: ArrayLike, counts: ArrayLike | None = None, log_term: float = 1.0) -> float:
@@ -118,10 +125,8 @@ def low_weight_condition(k: int, levels: ArrayLike, counts: ArrayLike | None = N
     Above 1 a few samples carry n_l, too few for the 2k - 1 moments that a law of k atoms needs: the term is then
     smaller than any estimator's error.
     """
-    s, n = check_levels(levels, counts)
     k = check_k(k)
-    share = np.max(s[n > 0] ** -(4.0 * k - 2)) / n_l(k, s, n)
-    return float((2 * k - 1 + log_term) * share)
+    return (2 * k - 1 + log_term) / size_of_least(4 * k - 2, levels, counts)[0]
 
 
 def n_counted(radius: float, levels: ArrayLike, counts: ArrayLike | None = None) -> float:
@@ -191,11 +196,12 @@ def bound(
     low_factor = 1.0 if delta is None else log_term
     if k == 1:
         return BoundTerms(0.0, c_l * math.sqrt((d + log_term) / n_mean(levels, counts)))
-    pca = 0.0 if d == 1 else c_d * ((d + log_term) / n_d(levels, counts)) ** 0.25
+    (of_d, least), (of_l, _) = size_of_least(4, levels, counts), size_of_least(4 * k - 2, levels, counts)
+    pca = 0.0 if d == 1 else c_d * least * ((d + log_term) / of_d) ** 0.25
     floor = 0.0 if radius is None else radius / math.sqrt(n_counted(radius, levels, counts))
     return BoundTerms(
         pca,
-        c_l * (low_factor / n_l(k, levels, counts)) ** lowdim_exponent(k),
+        c_l * least * (low_factor / of_l) ** lowdim_exponent(k),
         floor,
         0.0 if d == 1 else weight_condition(d, levels, counts, log_term=1.0 if delta is None else log_term),
         low_weight_condition(k, levels, counts, log_term=1.0 if delta is None else log_term),

@@ -26,7 +26,8 @@ from ambient_theory.mixtures.inference import (
     Kind,
     Uncertainty,
     bootstrap_intervals,
-    check_boot,
+    check_draws,
+    check_has_atoms,
     check_level,
     check_noise_error,
     free_numbers,
@@ -89,8 +90,8 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
     n_init : k-means++ starts of the likelihood methods.
     max_iter, tol : of the likelihood methods. Converged is where the mean log-likelihood still to be gained, by a
         scoring step, is below tol.
-    common_noise : the noise standard deviation of every sample where none is given with the samples; None: noise_std is
-        required by every method that needs it.
+    common_noise : the noise standard deviation of every sample of a fit, which then takes no noise_std; None: noise_std
+        is required by every method that needs it.
     random_state : int, RandomState, Generator or None; used for starts and the split only.
 
     Attributes
@@ -148,7 +149,7 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
         """
         self._check_parameters()
         x = validate_data(self, X, dtype=np.float64, ensure_min_samples=1)
-        s = self._noise(noise_std, noise_level, len(x), y)
+        s = self._noise_of_fit(noise_std, noise_level, len(x), y)
         samples = Samples(x, s, as_counts(sample_weight, len(x)))
         self._check_enough(len(x) if samples.counts is None else int(np.count_nonzero(samples.counts)))
         self._stream: MomentStream | SpaceStream | None = None
@@ -200,7 +201,7 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
         self._check_parameters()
         fresh = getattr(self, "_stream", None) is None
         x = validate_data(self, X, dtype=np.float64, reset=fresh)
-        s = self._noise(noise_std, noise_level, len(x), y)
+        s = self._noise_of_fit(noise_std, noise_level, len(x), y)
         k, on_line = self.n_components, x.shape[1] == 1 and self.method in ("auto", "dmm")
         rng = as_generator(self.random_state)
         stream: MomentStream | SpaceStream | None = None if fresh else self._stream
@@ -236,6 +237,15 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
 
     def _noise(self, noise_std: ArrayLike | None, noise_level: ArrayLike | None, n: int, y: Any = None) -> Floats:
         return resolve_noise(noise_std, noise_level, n, common=self.common_noise, positional=y)
+
+    def _noise_of_fit(self, noise_std: ArrayLike | None, noise_level: ArrayLike | None, n: int, y: Any) -> Floats:
+        """The same for samples that are fitted: stated once, or a score without noise_std would take another."""
+        if self.common_noise is not None and noise_std is not None:
+            raise UsageError(
+                f"common_noise={self.common_noise:g} states the noise of all samples, and noise_std states it, too: "
+                "leave one of them out"
+            )
+        return self._noise(noise_std, noise_level, n, y)
 
     subspace_: Subspace | None
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -295,9 +305,14 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
         if not found.converged:
             from sklearn.exceptions import ConvergenceWarning
 
+            how = "raise max_iter, or use method='mle'"
+            if self.method == "npmle":
+                how = "raise tol"
+            elif self.method != "em" and found.iterations < self.max_iter:
+                how = "the likelihood is flat where it stopped, as with more atoms than the samples show: take fewer "
+                how += "n_components, or more n_init"
             warnings.warn(
-                f"method {self.method!r} stopped after {found.iterations} iterations without converging: "
-                "raise max_iter, or use method='mle'",
+                f"method {self.method!r} stopped after {found.iterations} iterations without converging: {how}",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -320,11 +335,13 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
 
     def aic(self, X: ArrayLike, *, noise_std: ArrayLike | None = None) -> float:
         """`2 P - 2 l`, P = k d + k - 1: smaller is better."""
+        check_has_atoms(self)
         free = free_numbers(*self.means_.shape)
         return 2 * free - 2 * self.total_log_likelihood(X, noise_std=noise_std)
 
     def bic(self, X: ArrayLike, *, noise_std: ArrayLike | None = None) -> float:
         """`P log n - 2 l`, P = k d + k - 1: smaller is better."""
+        check_has_atoms(self)
         points = self._points(X, noise_std)
         log_likelihood = points.n * mean_log_likelihood(points, self.means_, self.weights_)
         return float(free_numbers(*self.means_.shape) * np.log(points.n) - 2 * log_likelihood)
@@ -349,6 +366,7 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
         (`NoiseScale.relative_error`), for `bootstrap`. Raises UsageError.
         """
         points = self._points(X, noise_std, sample_weight)
+        check_has_atoms(self)
         check_level(level)
         check_noise_error(noise_error)
         by_likelihood = self.subspace_ is None and (self.method_ in ("mle", "em") or self.n_components == 1)
@@ -360,7 +378,9 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
                 raise UsageError("bootstrap intervals need samples without weights: write the repetitions out")
             n = len(np.asarray(X))
             s = np.array(np.broadcast_to(self._noise(noise_std, None, n), n))
-            return bootstrap_intervals(self, s, level, check_boot(n_boot), as_generator(random_state), noise_error)
+            return bootstrap_intervals(
+                self, s, level, check_draws(n_boot, level), as_generator(random_state), noise_error
+            )
         if noise_error:
             raise UsageError(
                 f"{kind} intervals take the noise as known: use kind='bootstrap' with noise_error, or, on the line, "
@@ -368,16 +388,13 @@ class HeteroscedasticMixture(Predictions, DensityMixin, BaseEstimator):
             )
         if not by_likelihood and kind == "likelihood":
             raise UsageError("likelihood intervals are for a fit by likelihood on the line: use kind='bootstrap'")
-        if self.subspace_ is not None or self.method_ == "npmle":
-            raise UsageError("fisher intervals are for a fixed number of atoms on the line: use kind='bootstrap'")
+        if self.subspace_ is not None:
+            raise UsageError("fisher intervals are for samples on the line: use kind='bootstrap'")
         means_se, weights_se, _ = standard_errors(points, self.means_, self.weights_)
         z = one_number_quantile(level) ** 0.5
         ends = np.stack([np.append(self.means_[:, 0], self.weights_)] * 2, axis=1)
-        if kind == "fisher":
+        if kind == "fisher" or len(self.weights_) == 1:  # of one atom the log-likelihood is a parabola
             ends = ends + z * np.append(means_se[:, 0], weights_se)[:, None] * [-1, 1]
-        elif len(self.weights_) == 1:
-            means_se = np.full((1, 1), float(np.sum(points.counts / points.s**2)) ** -0.5)
-            ends[:1] += z * means_se * [-1, 1]
         else:
             low, high = float(points.x.min()), float(points.x.max())
             if self.radius is not None:

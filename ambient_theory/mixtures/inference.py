@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -22,7 +23,7 @@ from scipy.optimize import linear_sum_assignment, minimize
 from scipy.special import chdtr, ndtr, ndtri
 
 from ambient_theory.mixtures.dmm import LineFit, fit_dmm
-from ambient_theory.mixtures.information import scores
+from ambient_theory.mixtures.information import scores, told
 from ambient_theory.mixtures.points import Points, log_density, mean_log_likelihood
 from ambient_theory.mixtures.streaming import level_moments
 from ambient_theory.shared.errors import UsageError
@@ -56,16 +57,20 @@ class Uncertainty:
 
 
 def standard_errors(points: Points, atoms: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
-    """Standard errors of atoms (k, r) and weights (k,), and the covariance (k r + k, k r + k) of all of them."""
+    """Standard errors of atoms (k, r) and weights (k,), and the covariance (k r + k, k r + k) of all of them. Of one
+    atom the information is known, `sum_i c_i / s_i^2` whatever the samples."""
     k, r = atoms.shape
+    if k == 1:
+        variance = 1 / float(np.sum(points.counts / points.s**2))
+        return np.full((1, r), math.sqrt(variance)), np.zeros(1), np.diag([*[variance] * r, 0.0])
     s, left_out = scores(points, atoms, weights)
     root = s * np.sqrt(points.counts)[:, None]
     size = np.linalg.norm(root, axis=0)
-    seen = size > 1e-8 * max(float(size.max()), 1e-300)
+    seen = told(points, size, k)
     inner = np.full((len(size), len(size)), 0.0)
     scaled = root[:, seen] / size[seen]
     values, vectors = np.linalg.eigh(scaled.T @ scaled)
-    kept = np.maximum(values, 1e-12 * values[-1])
+    kept = np.maximum(values, 1e-12 * values.max(initial=0.0))
     inner[np.ix_(seen, seen)] = (vectors / kept) @ vectors.T / np.outer(size[seen], size[seen])
     to_all = np.zeros((k * r + k, len(size)))
     to_all[: k * r, : k * r] = np.eye(k * r)
@@ -162,7 +167,7 @@ def refits(
     out = []
     for _ in range(n_boot):
         x, _ = model.sample(len(s), noise_std=s, random_state=rng)
-        again = clone(model).set_params(random_state=int(rng.integers(2**31)), n_init=1)
+        again = clone(model).set_params(random_state=int(rng.integers(2**31)), n_init=1, common_noise=None)
         factor = math.exp(noise_error * rng.standard_normal()) if noise_error else 1.0
         out.append((x, again.fit(x, noise_std=factor * s)))
     return out
@@ -258,9 +263,12 @@ def _fits(model: Any, X: ArrayLike, noise_std: ArrayLike, candidates: Sequence[i
 
     from sklearn.base import clone
 
+    check_has_atoms(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # more atoms than there are: that is the question
-        return [clone(model).set_params(n_components=k).fit(X, noise_std=noise_std) for k in candidates]
+        return [
+            clone(model).set_params(n_components=k, common_noise=None).fit(X, noise_std=noise_std) for k in candidates
+        ]
 
 
 @dataclass(frozen=True)
@@ -327,10 +335,13 @@ def goodness_of_fit(
 ) -> Test:
     """Could these samples come from k atoms with this noise? `misfit`, its law bootstrapped with refits. A small p says
     no: more atoms, atoms that are no points, or noise that is wrong."""
+    from sklearn.utils.validation import check_is_fitted, validate_data
+
     from ambient_theory.mixtures.inputs import as_generator
 
     check_boot(n_boot)
-    x = np.asarray(X, dtype=float)
+    check_is_fitted(model, "means_")
+    x = validate_data(model, X, dtype=np.float64, reset=False)
     s = np.array(np.broadcast_to(model._noise(noise_std, None, len(x)), len(x)))
     seen = misfit(model, x, s)
     drawn = [misfit(again, other, s) for other, again in refits(model, s, n_boot, as_generator(random_state))]
@@ -339,21 +350,46 @@ def goodness_of_fit(
 
 def check_boot(n_boot: int) -> int:
     """The number of bootstrap samples. Raises UsageError below 1."""
-    if isinstance(n_boot, bool) or not isinstance(n_boot, int) or n_boot < 1:
+    if isinstance(n_boot, bool) or not isinstance(n_boot, Integral) or n_boot < 1:
         raise UsageError(f"n_boot must be a whole number >= 1, not {n_boot!r}")
-    return n_boot
+    return int(n_boot)
+
+
+def least_draws(level: float) -> int:
+    """Bootstrap samples from which an interval of this level can be read: of fewer, the rank `p (B + 1)` of its lower
+    end, p = (1 - level)/2, is less than one."""
+    return math.ceil(2 / (1 - level) - 1 - 1e-9)
+
+
+def check_draws(n_boot: int, level: float) -> int:
+    """The number of samples of a bootstrap interval. Raises UsageError where they are too few for its level."""
+    if check_boot(n_boot) < least_draws(level):
+        raise UsageError(
+            f"{n_boot} bootstrap samples are too few for intervals of level {level:g}: give {least_draws(level)} or "
+            "more, or a lower level"
+        )
+    return int(n_boot)
+
+
+def check_has_atoms(model: HeteroscedasticMixture) -> None:
+    """Raises UsageError for `npmle`."""
+    if model.method == "npmle":
+        raise UsageError(
+            "the most likely of all laws has no fixed number of atoms, to be sure of or to be chosen: take another "
+            "method than 'npmle'"
+        )
 
 
 def check_noise_error(error: float) -> float:
     """The relative standard error of the noise. Raises UsageError where it is no finite number >= 0."""
-    if not (isinstance(error, int | float) and 0 <= error < math.inf):
+    if not (isinstance(error, Real) and 0 <= error < math.inf):
         raise UsageError(f"noise_error is a relative standard error, a finite number >= 0, not {error!r}")
     return float(error)
 
 
 def check_level(level: float) -> float:
     """The level. Raises UsageError outside (0, 1)."""
-    if not (isinstance(level, int | float) and 0 < level < 1):
+    if not (isinstance(level, Real) and 0 < level < 1):
         raise UsageError(f"the level of an interval lies between 0 and 1, such as 0.9, not {level!r}")
     return float(level)
 

@@ -19,6 +19,8 @@ from ambient_theory.mixtures.points import Points, log_kernels, log_sum_exp
 
 Floats = NDArray[np.float64]
 AT_ZERO = 1e-8
+UNTOLD = 1e-8
+"""A number of which the samples tell this little, beside all that they could, is one of which they tell nothing."""
 
 
 def scores(points: Points, atoms: Floats, weights: Floats) -> tuple[Floats, int]:
@@ -33,6 +35,15 @@ def scores(points: Points, atoms: Floats, weights: Floats) -> tuple[Floats, int]
     left_out = int(np.argmax(weights))
     by_weight = np.delete(ratio, left_out, axis=1) - ratio[:, [left_out]]
     return np.concatenate([by_atom.reshape(len(ratio), k * r), by_weight], axis=1), left_out
+
+
+def told(points: Points, size: Floats, k: int) -> NDArray[np.bool_]:
+    """Of which numbers the samples tell something: size (k r + k - 1,), the root mean square of each one's score times
+    the root of n, beside `sqrt(sum_i c_i / s_i^2)`, of an atom that is seen in every sample, and `sqrt(n)`. Scores of
+    atoms have a unit and those of weights have none, so that they cannot be compared with each other."""
+    most = np.full(len(size), np.sqrt(points.n))
+    most[: len(size) - (k - 1)] = np.sqrt(np.sum(points.counts / points.s**2))
+    return size > UNTOLD * most
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ def scoring_step(
     free[k * r :] = ~(empty[others] & (gradient[k * r :] <= 0))
     root = s * np.sqrt(share)[:, None]
     size = np.linalg.norm(root, axis=0)
-    free &= size > 1e-8 * size.max()  # two atoms in one place: nothing is learned of how they share their weight
+    free &= told(points, np.sqrt(points.n) * size, k)  # of two atoms in one place nothing tells how they share weight
     move = np.zeros(len(gradient))
     if free.any():
         root, scale = root[:, free], size[free]

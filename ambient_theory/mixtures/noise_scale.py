@@ -122,14 +122,41 @@ def noise_scale(
     Raises UsageError for `npmle` and for intervals in d dimensions, DataError where there are no more distinct samples
     than atoms.
     """
+    if intervals and np.ndim(X) == 2 and np.shape(X)[1] > 1:
+        raise UsageError("intervals that allow for unknown noise are for the line: leave intervals out")
+    profile = noise_profile(model, X, noise_std, level=level, random_state=random_state)
+    return profile.with_intervals() if intervals else profile.scale
+
+
+@dataclass(frozen=True)
+class NoiseProfile:
+    """What `noise_scale` answers, with the likelihood it was read off: intervals can be asked for later, without
+    profiling again."""
+
+    scale: NoiseScale
+    profile: _Profile
+    best: float
+
+    def with_intervals(self) -> NoiseScale:
+        """The scale with likelihood intervals of atoms and weights, on the line."""
+        return replace(self.scale, uncertainty=_region(self.profile, self.best, self.scale))
+
+
+def noise_profile(
+    model: HeteroscedasticMixture,
+    X: ArrayLike,
+    noise_std: ArrayLike | None = None,
+    *,
+    level: float = 0.9,
+    random_state: Any = 0,
+) -> NoiseProfile:
+    """`noise_scale`, with its profile kept."""
     model._check_parameters()
     if model.method == "npmle":
         raise UsageError("among all laws any smaller noise fits: method 'npmle' has no noise scale; choose another")
     check_level(level)
     x = validate_data(model, X, dtype=np.float64, ensure_min_samples=1)
     s = np.array(np.broadcast_to(resolve_noise(1.0 if noise_std is None else noise_std, None, len(x)), len(x)))
-    if intervals and x.shape[1] > 1:
-        raise UsageError("intervals that allow for unknown noise are for the line: leave intervals out")
     if len(np.unique(x, axis=0)) <= model.n_components:
         raise DataError(
             f"with k = {model.n_components} an atom goes through every one of the samples, and no noise is left to be "
@@ -141,8 +168,7 @@ def noise_scale(
     if x.shape[1] > 1 and model.n_components > 1:  # once more in the subspace that noise of this size shows
         profile = _Profile(model, x, s, math.exp(best), rng)
         best = profile.maximum()
-    found = _read_off(profile, best, level, noise_std is not None)
-    return replace(found, uncertainty=_region(profile, best, found)) if intervals else found
+    return NoiseProfile(_read_off(profile, best, level, noise_std is not None), profile, best)
 
 
 class _Profile:

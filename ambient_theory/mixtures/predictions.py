@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ambient_theory.mixtures.inputs import Scored, as_generator
+from ambient_theory.mixtures.inputs import Scored, as_counts, as_generator
 from ambient_theory.mixtures.laws import AtomicLaw
 from ambient_theory.mixtures.points import Points, log_kernels
 from ambient_theory.shared.errors import UsageError
@@ -64,7 +64,7 @@ class Predictions(OneToOneFeatureMixin, TransformerMixin):
     ) -> float:
         """Mean log density; with sample_weight (n,) the weighted mean."""
         values = self.score_samples(X, noise_std=noise_std)
-        return float(np.average(values, weights=None if sample_weight is None else np.asarray(sample_weight)))
+        return float(np.average(values, weights=as_counts(sample_weight, len(values))))
 
     def predict_proba(self, X: ArrayLike, *, noise_std: ArrayLike | None = None) -> Floats:
         """Posterior probability of each atom, (n, k)."""

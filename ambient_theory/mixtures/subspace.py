@@ -92,7 +92,9 @@ def weighted_subspace(
         values = values - float(w @ s**2)
         signal = leading_signal(values)
     assert signal is not None
-    return Subspace(centre, basis, values, signal)
+    # a direction points where the samples are skewed to: samples that are rotated are then binned and started alike
+    skewed = w @ (rows @ basis) ** 3
+    return Subspace(centre, np.where(skewed < 0, -basis, basis), values, signal)
 
 
 def _leading(rows: Floats, w: Floats, rank: int, rng: np.random.Generator) -> tuple[Floats, Floats]:

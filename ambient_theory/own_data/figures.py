@@ -116,7 +116,8 @@ def _posterior(ax: Axes, fit: Fit, axis: Floats, name: str) -> None:
     ax.axline((float(x.mean()), float(x.mean())), slope=1, color=GREY, linewidth=0.8, linestyle="--")
     if spread:
         ax.figure.colorbar(dots, ax=ax, label="log10 of the noise", shrink=0.8)
-    ax.set_xlim(float(x.min()), float(x.max()))
+    if x.min() < x.max():
+        ax.set_xlim(float(x.min()), float(x.max()))
     ax.set_xlabel(name)
     ax.set_ylabel("posterior mean")
     ax.set_title("What lies behind each")

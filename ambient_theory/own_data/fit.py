@@ -20,11 +20,12 @@ from ambient_theory.mixtures.inference import (
     Kind,
     Test,
     Uncertainty,
+    check_draws,
     goodness_of_fit,
     likelihood_ratio_test,
     number_of_components,
 )
-from ambient_theory.mixtures.noise_scale import NoiseScale, noise_scale
+from ambient_theory.mixtures.noise_scale import NoiseProfile, NoiseScale, noise_profile, noise_scale
 from ambient_theory.own_data.options import CHECKED_UP_TO, FitConfig
 from ambient_theory.own_data.samples import OwnSamples
 from ambient_theory.shared.errors import UsageError
@@ -74,20 +75,19 @@ def fit_samples(samples: OwnSamples, config: FitConfig, stage: Stage = lambda wh
     check_fit(samples, config)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        candidates, ratios, scale = _numbers_of_atoms(samples, config, stage)
-        best = min(candidates, key=lambda c: c.bic)
-        k = config.k or (_by_ratio(ratios, config) if config.ratio_test else best.k)
-        found = scale.get(k)
+        candidates, ratios, profiles = _numbers_of_atoms(samples, config, stage)
+        best = min(candidates, key=lambda c: c.bic).k if candidates else 1  # of all laws: whatever number results
+        k = config.k or (_by_ratio(ratios, config) if config.ratio_test else best)
+        found = None if k not in profiles else profiles[k].scale
         if found is not None and samples.x.shape[1] == 1 and config.intervals in ("auto", "likelihood"):
             stage("intervals, with the noise as unknown as the atoms")
-            ask: dict[str, Any] = {"level": config.level, "random_state": config.seed}
-            found = noise_scale(_model(config, k), samples.x, samples.s, **ask, intervals=True)
+            found = profiles[k].with_intervals()
         if found is not None:
             samples = samples.with_noise(found.scale, found.known)
         stage("fitting")
         model = _model(config, k).fit(samples.x, noise_std=samples.noise_std)
         fit = _checked(samples, config, model, candidates, ratios, found, stage)
-    heard = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    heard = [str(w.message) for w in caught if w.category is UserWarning]
     said = [message for message in dict.fromkeys(heard) if f"k = {k}:" in message or "k = " not in message]
     return replace(fit, notes=(*fit.notes, *said))
 
@@ -95,8 +95,18 @@ def fit_samples(samples: OwnSamples, config: FitConfig, stage: Stage = lambda wh
 def check_fit(samples: OwnSamples, config: FitConfig) -> None:
     """Raises UsageError where these samples cannot be fitted like that."""
     n, d = samples.x.shape
+    estimated = samples.s is None or config.rescale_noise
     if config.method == "npmle" and d > 1:
         raise UsageError(f"--method npmle works on the line, and the samples have {d} dimensions: choose another")
+    if config.intervals in ("likelihood", "fisher") and d > 1:
+        raise UsageError(
+            f"--intervals {config.intervals} is for the line, and the samples have {d} dimensions: take bootstrap"
+        )
+    if config.intervals == "likelihood" and config.method == "dmm" and config.k != 1 and not estimated:
+        raise UsageError("--intervals likelihood is for a fit by likelihood, not for --method dmm: take bootstrap")
+    by_default = d > 1 or (config.method == "dmm" and not estimated)
+    if config.intervals == "bootstrap" or (config.intervals == "auto" and by_default):
+        check_draws(config.boot, config.level)
     if config.k is not None and n < config.k:
         raise UsageError(f"{n} samples for --k {config.k}: fewer atoms, or more samples")
 
@@ -107,22 +117,24 @@ def _model(config: FitConfig, k: int) -> HeteroscedasticMixture:
 
 def _numbers_of_atoms(
     samples: OwnSamples, config: FitConfig, stage: Stage
-) -> tuple[list[Candidate], dict[int, Test], dict[int, NoiseScale]]:
-    """Every number of atoms that is looked at, the tests of k against k + 1, and the noise where it is estimated."""
+) -> tuple[list[Candidate], dict[int, Test], dict[int, NoiseProfile]]:
+    """Every number of atoms that is looked at, the tests of k against k + 1, and the noise where it is estimated. Of
+    all laws (npmle) there is none to look at."""
     x, s = samples.x, samples.s
-    most = 1 if config.method == "npmle" else config.max_k
-    asked = [config.k] if config.k is not None else list(range(1, min(most, len(x)) + 1))
-    scales: dict[int, NoiseScale] = {}
+    if config.method == "npmle":
+        return [], {}, {}
+    asked = [config.k] if config.k is not None else list(range(1, min(config.max_k, len(x)) + 1))
+    profiles: dict[int, NoiseProfile] = {}
     if s is None or config.rescale_noise:
         candidates = []
         distinct = len(np.unique(x, axis=0))  # with as many atoms no noise is left to be estimated
         for k in [k for k in asked if config.k is not None or k < max(distinct, 2)]:
             stage(f"the noise, with {_atoms(k)}")
-            scales[k] = noise_scale(_model(config, k), x, s, level=config.level, random_state=config.seed)
-            scaled = samples.with_noise(scales[k].scale, s is not None).noise_std
+            profiles[k] = noise_profile(_model(config, k), x, s, level=config.level, random_state=config.seed)
+            scaled = samples.with_noise(profiles[k].scale.scale, s is not None).noise_std
             (one,) = number_of_components(_model(config, k), x, scaled, [k])
             candidates.append(Candidate(k, one.log_likelihood, one.aic + 2, one.bic + math.log(len(x))))  # and c itself
-        return candidates, {}, scales
+        return candidates, {}, profiles
     if len(asked) > 1:
         stage(f"how many atoms: 1 to {asked[-1]}")
     candidates = number_of_components(_model(config, 1), x, s, asked)
@@ -134,7 +146,7 @@ def _numbers_of_atoms(
             ratios[k] = test
             if test.p > 1 - config.level:
                 break
-    return candidates, ratios, scales
+    return candidates, ratios, profiles
 
 
 def _atoms(k: int) -> str:
@@ -160,7 +172,12 @@ def _checked(
     n, k = len(x), model.n_components
     notes = [*samples.notes, *_notes_on_k(config, k, candidates, ratios)]
     if config.method != "npmle" and (spare := k - _distinct(model, s)):
-        notes.append(f"{_atoms(spare)} of {k} lie in the place of another or weigh nothing: the samples support fewer")
+        what = "lies in the place of another or weighs" if spare == 1 else "lie in the place of another or weigh"
+        notes.append(f"{_atoms(spare)} of {k} {what} nothing: the samples support fewer")
+    if not model.converged_:
+        notes.append(
+            f"the fit stopped after {model.n_iter_} iterations short of a maximum: fewer atoms, or another --method"
+        )
     few = n <= CHECKED_UP_TO
     estimated = scale is not None
     if scale is None and (config.noise_scale or (config.noise_scale is None and few and config.method != "npmle")):

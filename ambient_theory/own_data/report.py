@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ambient_theory.bounds.sizes import size_of_least
 from ambient_theory.own_data.fit import Fit
 from ambient_theory.shared.files import finite
 from ambient_theory.shared.plain_text import csv_field
@@ -181,8 +182,10 @@ def sentences(fit: Fit) -> list[str]:
         out.append(f"Goodness of fit: p = {fit.goodness.p:.3g} ({fit.goodness.n_boot} bootstrap samples): {verdict}.")
     low, high = float(fit.samples.noise_std.min()), float(fit.samples.noise_std.max())
     noise = f"{low:.4g} for all" if low == high else f"{low:.4g} to {high:.4g}"
+    k = fit.model.n_components
+    of_l, of_d = (size_of_least(power, d.levels, d.counts)[0] for power in (4 * k - 2, 4))
     out.append(
-        f"Noise {noise}; effective sizes n_l {d.n_l:.3g}, n_d {d.n_d:.3g}, in samples of unit noise; "
+        f"Noise {noise}; effective sizes n_l {of_l:.3g}, n_d {of_d:.3g}, in samples of the least noise; "
         f"weight conditions {d.low_weight_condition:.2g}, {d.weight_condition:.2g} (above 1 a few samples carry all)."
     )
     return out

@@ -20,6 +20,7 @@ from ambient_theory.shared.errors import UsageError
 
 Floats = NDArray[np.float64]
 MOST_SAMPLES = 2**62
+MOST_BINS = 100_000
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,20 @@ class BinnedLevel:
 
 
 def bin_edges(radius: float, s: float, bins: int = 500, centre: float = 0.0) -> Floats:
-    """B + 1 edges on [centre - R - 8s, centre + R + 8s]: outside lies less than 1e-15 of the probability.
+    """Edges of `bins` or more on [centre - R - 8s, centre + R + 8s]: outside lies less than 1e-15 of the probability.
+    None is wider than s/2, where Sheppard's correction starts to fail (its error is about `2 exp(-2 pi^2 s^2/h^2)`,
+    1e-34 at h = s/2).
 
-    Raises UsageError if a bin would be wider than s/2, where Sheppard's correction starts to fail (its error is
-    about `2 exp(-2 pi^2 s^2/h^2)`, 1e-34 at h = s/2).
+    Raises UsageError where that takes more than `MOST_BINS`.
     """
     half = radius + 8 * s
-    if 2 * half / bins > s / 2:
-        need = int(np.ceil(4 * half / s))
+    need = 4 * half / s
+    if need > MOST_BINS:
         raise UsageError(
-            f"{bins} bins on [-{half:.3g}, {half:.3g}] are wider than s/2 = {s / 2:.3g}: use at least {need} bins"
+            f"noise of s = {s:.3g} in a ball of radius R = {radius:.3g} takes {need:.2g} bins: give --radius in the "
+            "unit of the noise, or draw samples with --engine exact"
         )
-    return np.linspace(centre - half, centre + half, bins + 1)
+    return np.linspace(centre - half, centre + half, max(bins, int(np.ceil(need))) + 1)
 
 
 def draw_binned(

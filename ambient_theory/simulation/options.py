@@ -51,7 +51,9 @@ class Simulated(Checked):
         2.0, "Total standard deviation s of a noisy sample", key="sigma_noisy", above=0, panel=_LEVELS
     )
     reps: int = option(500, "Replicates of each cell; two or more give a standard error", at_least=2, panel=_GRID)
-    bins: int = option(500, "Bins of the binned engine", at_least=50, panel=_METHOD)
+    bins: int = option(
+        500, "Bins of the binned engine, at least: none is wider than half the noise", at_least=50, panel=_METHOD
+    )
     seed: int = option(0, "Seed of every cell", at_least=0, panel=_GRID)
 
 

@@ -123,8 +123,9 @@ def condition_lines(rows: Sequence[Row]) -> list[str]:
                 above.setdefault(r["mix"], []).append(r)
         for mix, group in above.items():
             sizes, worst = [r["n"] for r in group], max(r[name] for r in group)
+            span = " to ".join(dict.fromkeys(f"{n:.2g}" for n in (min(sizes), max(sizes))))
             lines.append(
-                f"  {mix}, n {min(sizes):.2g} to {max(sizes):.2g}: a few samples carry {size} (condition up to "
+                f"  {mix}, n {span}: a few samples carry {size} (condition up to "
                 f"{worst:.2g}, should be below 1), and its term of the bound is too small there"
             )
     return lines
@@ -158,7 +159,7 @@ def _error_tables(rows: Sequence[Row]) -> list[Table]:
         group = [r for r in rows if (r["family"], r["k"], r["d"]) == key]
         columns = list(dict.fromkeys((r["mix"], r["estimator"], r["weights"]) for r in group))
         worst = max((r["w1_se"] / r["w1_mean"] for r in group if r["w1_mean"] > 0), default=0.0)
-        title = f"W1, {key[0]}, k = {key[1]}, d = {key[2]} (standard errors up to {100 * worst:.1g} %)"
+        title = f"W1, {key[0]}, k = {key[1]}, d = {key[2]} (standard errors up to {float(f'{100 * worst:.1g}'):g} %)"
         cells = {(r["n"], r["mix"], r["estimator"], r["weights"]): r for r in group}
         widths = [max(8, *map(len, _heading(*column))) for column in columns]
         for part in parts_that_fit(columns, widths, 70):

@@ -56,6 +56,18 @@ def test_one_clean_sample_among_noisy_ones_breaks_the_weight_condition():
     assert bounds.weight_condition(100, [0.01, 1.0], [1, 10_000]) > 90
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_conditions_have_no_unit_and_terms_that_of_the_noise(unit):
+    """At k = 5 n_l is a sum of s^-18, beyond what a number holds at s = 1e-20."""
+    s, counts = np.array([1.0, 2.5]), [30, 70]
+    one, other = bounds.bound(5, 3, s, counts, radius=2.0), bounds.bound(5, 3, unit * s, counts, radius=2 * unit)
+    for name in ("pca", "low", "floor"):
+        assert getattr(other, name) / unit == pytest.approx(getattr(one, name), rel=1e-12)
+    assert other.weight_condition == pytest.approx(one.weight_condition, rel=1e-12)
+    assert other.low_weight_condition == pytest.approx(one.low_weight_condition, rel=1e-12)
+    assert one.low == pytest.approx((30 + 70 * 2.5**-18) ** (-1 / 18), rel=1e-12)
+
+
 def test_the_low_dimensional_term_has_its_own_condition():
     """One precise sample carries n_l alone: the subspace's condition at d = 1 is just above 1, this one says it."""
     levels, counts = [0.1, 2.0], [1, 4999]

@@ -8,6 +8,7 @@ import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -15,6 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from two_atoms import LAW, drawn
 
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
+from ambient_theory.mixtures.inference import number_of_components
 from ambient_theory.mixtures.laws import AtomicLaw, separated_law
 from ambient_theory.mixtures.likelihood import (
     em_step,
@@ -116,6 +118,17 @@ def test_fit_follows_permutation_translation_and_scale(shift, scale, seed, d):
     moved = HeteroscedasticMixture(random_state=0).fit(shift + scale * x[order], noise_std=scale * s[order])
     expected = AtomicLaw(shift + scale * base.means_, base.weights_)
     assert w1(moved.law_, expected) < 1e-4 * scale * (1 + abs(shift) / scale)
+
+
+def test_rotating_the_samples_rotates_the_atoms_where_they_are_binned_too():
+    rng = np.random.default_rng(1)
+    law = AtomicLaw(np.outer([-2, 2], np.eye(6)[0]), [0.35, 0.65])
+    x, s = drawn(2000, law=law)
+    base = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
+    for _ in range(4):
+        q, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+        turned = HeteroscedasticMixture(random_state=0).fit(x @ q, noise_std=s)
+        np.testing.assert_allclose(turned.means_ @ q.T, base.means_, atol=1e-7)
 
 
 def test_atoms_do_not_depend_on_how_much_of_the_offset_they_carry():
@@ -285,6 +298,36 @@ def test_noise_forgotten_after_a_fit_with_it_is_refused(method):
         getattr(model, method)(X)
     assert np.all(np.isfinite(getattr(model, method)(X, noise_std=S)))
     assert np.all(np.isfinite(getattr(HeteroscedasticMixture(common_noise=1.0).fit(X), method)(X)))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_predict", "fit_transform"])
+def test_noise_that_is_stated_twice_is_refused(method):
+    """Else a score without noise_std, after a fit with it, would take the common noise in silence."""
+    with pytest.raises(UsageError, match=r"common_noise=3 states .* leave one of them out"):
+        getattr(HeteroscedasticMixture(common_noise=3.0), method)(X, noise_std=S)
+    search = GridSearchCV(HeteroscedasticMixture(common_noise=3.0), {"n_components": [1, 2]})
+    with pytest.raises(ValueError, match="leave one of them out"):
+        search.fit(X, noise_std=S)
+
+
+def test_a_fit_with_common_noise_answers_for_samples_of_other_noise_and_is_bootstrapped():
+    model = HeteroscedasticMixture(common_noise=1.0, random_state=0).fit(X)
+    assert model.score(X, noise_std=2.0) != model.score(X)
+    assert np.all(model.intervals(X, kind="bootstrap", n_boot=19).means_stderr > 0)
+    same = HeteroscedasticMixture(random_state=0)
+    assert number_of_components(model, X, 1.0) == number_of_components(same, X, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:k = 5")
+def test_what_a_fit_that_has_not_converged_advises_is_what_would_help():
+    x = separated_law(2).sample(np.ones(300), np.random.default_rng(0))
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        HeteroscedasticMixture(method="em", max_iter=2, random_state=0).fit(x, noise_std=1.0)
+    law, rng = AtomicLaw([-8, 0, 8.0], [0.3, 0.3, 0.4]), np.random.default_rng(4)
+    s = rng.choice([1, 2.5], 300)
+    with pytest.warns(ConvergenceWarning, match="take fewer n_components"):  # far from max_iter, in a flat direction
+        model = HeteroscedasticMixture(5, random_state=0, n_init=1).fit(law.sample(s, rng), noise_std=s)
+    assert model.n_iter_ < model.max_iter
 
 
 def test_model_selection_without_routing_is_refused_and_with_it_scores_with_the_noise():

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
+from sklearn.exceptions import NotFittedError
 from two_atoms import LAW, drawn
 
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
@@ -52,6 +53,30 @@ def test_where_the_data_say_nothing_the_standard_error_is_infinite():
     )
     assert np.isinf(by_atom[2, 0])
     assert np.all(np.isfinite(by_atom[:2]))
+
+
+@pytest.mark.parametrize("unit", [1e-20, 1e12])
+@pytest.mark.parametrize("kind", ["likelihood", "fisher", "bootstrap"])
+def test_intervals_follow_the_unit_of_the_samples(kind, unit):
+    """Samples in coulombs or in metres: scores of atoms have the unit 1/x and those of weights none."""
+    x, s = drawn(200)
+    one, other = (
+        HeteroscedasticMixture(random_state=0)
+        .fit(c * x, noise_std=c * s)
+        .intervals(c * x, noise_std=c * s, kind=kind, n_boot=19)
+        for c in (1.0, unit)
+    )
+    for name in ("low", "high", "stderr"):
+        np.testing.assert_allclose(getattr(other, f"means_{name}") / unit, getattr(one, f"means_{name}"), rtol=2e-3)
+        np.testing.assert_allclose(getattr(other, f"weights_{name}"), getattr(one, f"weights_{name}"), rtol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["likelihood", "fisher"])
+def test_of_one_atom_the_information_is_known_even_where_all_samples_are_equal(kind):
+    x = np.full((9, 1), 5.0)
+    u = HeteroscedasticMixture(1).fit(x, noise_std=1.5).intervals(x, noise_std=1.5, kind=kind)
+    np.testing.assert_allclose(flat(u)[2], [0.5, 0])
+    np.testing.assert_allclose(u.means_high - 5, 0.5 * ndtri(0.95))
 
 
 def test_all_kinds_of_interval_agree_where_the_likelihood_is_a_parabola():
@@ -235,6 +260,8 @@ def test_atoms_are_matched_to_the_nearest_altogether():
         ({"level": 1.2}, "between 0 and 1"),
         ({"kind": "magic"}, "unknown kind"),
         ({"kind": "bootstrap", "n_boot": 0}, "n_boot"),
+        ({"kind": "bootstrap", "n_boot": 18}, "18 bootstrap samples are too few for intervals of level 0.9: give 19"),
+        ({"kind": "bootstrap", "level": 0.95, "n_boot": 38}, "give 39 or more"),
         ({"kind": "bootstrap", "noise_error": np.inf}, "finite number >= 0"),
         ({"kind": "fisher", "noise_error": 0.1}, "take the noise as known"),
         ({"kind": "bootstrap", "sample_weight": np.ones(60)}, "without weights"),
@@ -245,6 +272,27 @@ def test_bad_questions_get_a_sentence(options, words):
     model = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
     with pytest.raises(UsageError, match=words):
         model.intervals(x, noise_std=s, **options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    x, s = drawn(60)
+    model = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
+    asked = {"level": np.float32(0.5), "n_boot": np.int64(9), "noise_error": np.float64(0.01)}
+    assert model.intervals(x, noise_std=s, kind="bootstrap", **asked).level == 0.5
+
+
+def test_the_most_likely_of_all_laws_has_neither_intervals_nor_a_number_of_atoms():
+    x, s = drawn(60)
+    model = HeteroscedasticMixture(method="npmle").fit(x, noise_std=s)
+    for kind in (None, "likelihood", "fisher", "bootstrap"):
+        with pytest.raises(UsageError, match="no fixed number of atoms"):
+            model.intervals(x, noise_std=s, kind=kind)
+    for question in (model.aic, model.bic):
+        with pytest.raises(UsageError, match="no fixed number of atoms"):
+            question(x, noise_std=s)
+    for test in (number_of_components, likelihood_ratio_test):
+        with pytest.raises(UsageError, match="no fixed number of atoms"):
+            test(model, x, s)
 
 
 # ------------------------------------------------------------------------------------------- the number of atoms
@@ -294,6 +342,16 @@ def test_wrong_noise_and_too_few_atoms_do_not_fit_and_the_truth_does(d):
         warnings.simplefilter("ignore")
         few = HeteroscedasticMixture(1, random_state=0).fit(x, noise_std=s)
     assert goodness_of_fit(few, x, s, **ask).p == 1 / 20
+
+
+def test_goodness_is_asked_of_a_fit_and_of_samples_like_its_own():
+    x, s = drawn(60)
+    with pytest.raises(NotFittedError):
+        goodness_of_fit(HeteroscedasticMixture(), x, s)
+    model = HeteroscedasticMixture(random_state=0).fit(x, noise_std=s)
+    for other in (x[:, 0], np.column_stack([x, x]), np.where(x > 0, x, np.nan)):
+        with pytest.raises(ValueError, match=r"1D array|features|NaN"):
+            goodness_of_fit(model, other, s)
 
 
 def test_the_quantile_of_a_likelihood_interval_is_that_of_chi_square_with_one_degree_of_freedom():

@@ -139,3 +139,14 @@ def test_denoising_is_a_step_of_a_pipeline_with_noise_routed_to_it():
 def test_bad_weights_get_a_sentence(weights, words):
     with pytest.raises(UsageError, match=words):
         HeteroscedasticMixture().fit(np.arange(9.0)[:, None], noise_std=1.0, sample_weight=weights)
+    model = HeteroscedasticMixture().fit(np.arange(9.0)[:, None], noise_std=1.0)
+    with pytest.raises(UsageError, match=words):
+        model.score(np.arange(9.0)[:, None], noise_std=1.0, sample_weight=weights)
+
+
+def test_a_score_weighs_samples_and_a_column_of_weights_is_one():
+    x, w = np.arange(9.0)[:, None], np.arange(9.0)
+    model = HeteroscedasticMixture().fit(x, noise_std=1.0)
+    expected = w @ model.score_samples(x, noise_std=1.0) / w.sum()
+    for weights in (w, w[:, None]):
+        assert model.score(x, noise_std=1.0, sample_weight=weights) == pytest.approx(expected, rel=1e-12)

@@ -14,11 +14,12 @@ from two_atoms import LAW, drawn
 from typer.testing import CliRunner
 
 from ambient_theory import HeteroscedasticMixture, fit_gmm
+from ambient_theory.mixtures import noise_scale
 from ambient_theory.mixtures.laws import AtomicLaw
 from ambient_theory.own_data import fit as fitting
 from ambient_theory.own_data.fit import Fit, fit_samples
 from ambient_theory.own_data.options import FitConfig
-from ambient_theory.own_data.report import summary
+from ambient_theory.own_data.report import sentences, summary
 from ambient_theory.own_data.samples import samples_of_arrays, samples_of_file
 from ambient_theory.shared.errors import DataError, UsageError
 from cli import app
@@ -205,6 +206,47 @@ def test_noise_that_nobody_knows_is_estimated_and_said_to_be() -> None:
     assert [c.k for c in few.candidates] == [1, 2]
 
 
+def test_noise_that_is_estimated_is_profiled_once_for_each_number_of_atoms(monkeypatch: pytest.MonkeyPatch) -> None:
+    profiled: list[int] = []
+    answer = noise_scale._Profile.maximum
+
+    def counted(self: Any) -> float:
+        profiled.append(self.k)
+        return answer(self)
+
+    monkeypatch.setattr(noise_scale._Profile, "maximum", counted)
+    x, _ = drawn(40, levels=(0.7,))
+    found = fitted(x, None, noise=None, unknown_noise=True, noise_scale=None, intervals="auto", max_k=2)
+    assert profiled == [1, 2]
+    again = noise_scale.noise_scale(HeteroscedasticMixture(2, random_state=0), x, intervals=True, random_state=0)
+    assert found.intervals is not None
+    assert again.uncertainty is not None
+    assert found.intervals.to_dict() == again.uncertainty.to_dict()
+
+
+def test_equal_samples_are_one_atom_and_are_fitted_like_others() -> None:
+    found = fitted(np.full(30, 5.0), 1.0, intervals="auto", noise_scale=None)
+    assert found.model.means_.tolist() == [[5.0]]
+    assert found.intervals is not None
+    assert found.intervals.means_stderr[0, 0] == pytest.approx(30**-0.5)
+
+
+def test_effective_sizes_and_intervals_are_said_in_every_unit() -> None:
+    x, s = drawn(40)
+    one, other = (fitted(c * x, c * s, k=5, intervals="fisher") for c in (1.0, 1e-20))
+    assert sentences(one)[-1].partition("effective")[2] == sentences(other)[-1].partition("effective")[2]
+    assert not any(word in sentences(other)[-1] for word in ("inf", "nan"))
+
+
+def test_a_fit_that_has_not_converged_is_said_once_and_those_beside_it_are_not() -> None:
+    rng = np.random.default_rng(4)
+    s = rng.choice([1, 2.5], 300)
+    x = AtomicLaw([-8, 0, 8.0], [0.3, 0.3, 0.4]).sample(s, rng)
+    assert sum("short of a maximum" in note for note in fitted(x, s, k=5, method="em").notes) == 1
+    notes = fitted(x, s, goodness=True, max_k=3).notes
+    assert not any("max_iter" in note or "short of" in note for note in notes)
+
+
 def test_in_space_the_bootstrap_carries_the_error_of_an_estimated_noise() -> None:
     x, _ = drawn(40, law=AtomicLaw(np.outer([-3, 3], np.eye(2)[0])), levels=(0.7,))
     found = fitted(x, None, noise=None, unknown_noise=True, noise_scale=None, intervals="auto", k=2)
@@ -225,6 +267,7 @@ def test_the_most_likely_of_all_laws_has_no_number_of_atoms() -> None:
     assert found.goodness.p > 0.1
     assert (found.intervals, found.bic, found.scale) == (None, None, None)
     assert summary(found)["k"] == len(found.model.weights_)
+    assert summary(found)["candidates"] == []
     with pytest.raises(UsageError, match="fixed number of atoms"):
         fitted(x, s, method="npmle", k=2)
     with pytest.raises(UsageError, match="on the line"):
@@ -285,6 +328,25 @@ def test_what_a_terminal_shows_fits_eighty_columns(d: int, tmp_path: Path, monke
         (("--noise", "sigma", "--boot", "50", "--no-goodness", "--intervals", "none"), 2, "nothing that is asked for"),
         (("--noise", "sigma", "--level", "0.99", "--boot", "50", "--column", "x"), 2, "100 bootstrap samples or more"),
         (("--noise", "sigma", "--level", "1", "--column", "x"), 2, "--level"),
+        (("--noise", "sigma", "--column", "x", "--column", "variance", "--intervals", "fisher"), 2, "for the line"),
+        (("--noise", "sigma", "--column", "x", "--method", "dmm", "--intervals", "likelihood"), 2, "take bootstrap"),
+        (
+            (
+                "--noise",
+                "sigma",
+                "--column",
+                "x",
+                "--method",
+                "dmm",
+                "--level",
+                "0.95",
+                "--boot",
+                "19",
+                "--no-goodness",
+            ),
+            2,
+            "give 39 or more",
+        ),
         (("--noise", "sigma", "--method", "npmle", "--ratio-test", "--column", "x"), 2, "fixed number of atoms"),
     ],
 )

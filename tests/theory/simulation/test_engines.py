@@ -31,9 +31,13 @@ def test_sheppards_correction_makes_binned_moments_unbiased(h_over_s):
     assert abs(without[1] - truth[1]) == pytest.approx(h**2 / 12, rel=1e-6)  # the negative control
 
 
-def test_bins_too_wide_are_refused():
-    with pytest.raises(UsageError, match="at least"):
-        bin_edges(2.0, 0.01, 500)
+def test_no_bin_is_wider_than_half_the_noise_and_noise_of_another_unit_is_refused():
+    for s, bins in ((1.0, 500), (0.01, 832), (0.001, 8032)):
+        edges = bin_edges(2.0, s, 500)
+        assert len(edges) == bins + 1
+        assert np.diff(edges).max() <= s / 2 * (1 + 1e-9)
+    with pytest.raises(UsageError, match="give --radius in the unit of the noise"):
+        bin_edges(2.0, 1e-20, 500)
 
 
 def test_binned_and_exact_engines_have_the_same_law():

@@ -1,6 +1,7 @@
 """The simulator: seeding, ledger, plan, rows, slopes, exchange table, the command."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -459,6 +460,28 @@ def test_every_sample_of_its_own_noise_is_taken_in_steps_and_the_shares_add_up()
         assert sum(apportioned(n, settings["shares"])) == n
 
 
+def test_fine_noise_of_a_file_is_simulated_as_it_is_and_noise_of_another_unit_by_its_radius(tmp_path):
+    """Of the engines the exact one knows no bins: the same risk, but for what 30 replicates scatter."""
+    np.save(tmp_path / "fine.npy", np.repeat([1e-3, 2e-3], 50))
+    np.save(tmp_path / "coulombs.npy", np.repeat([1e-20, 2e-20], 50))
+
+    def risks(name, *more):
+        words = ["simulate-gmm", "--noise-file", str(tmp_path / name), "--family", "separated", "--n", "1000", *more]
+        out = str(tmp_path / "-".join(["out", name, *more]).replace("/", "_"))
+        result = CliRunner().invoke(app, [*words, "--reps", "30", "--outdir", out, "--quiet", "--json"])
+        assert result.exit_code == 0, result.output
+        rows = [row for row in json.loads(result.stdout)["rows"] if row["estimator"] == "dmm"]
+        return np.array([[row["w1_mean"], row["w1_se"]] for row in rows]).T
+
+    (fine, error), (exact, other) = risks("fine.npy"), risks("fine.npy", "--engine", "exact")
+    assert np.all(np.abs(fine - exact) < 4 * np.hypot(error, other))
+    (small, _) = risks("coulombs.npy", "--radius", "2e-17")
+    np.testing.assert_allclose(small / 1e-20, fine / 1e-3, rtol=1)
+    refused = CliRunner().invoke(app, ["simulate-gmm", "--noise-file", str(tmp_path / "coulombs.npy"), "--n", "1000"])
+    assert refused.exit_code == 2
+    assert "give --radius in the unit of the noise" in refused.stderr
+
+
 def test_a_few_precise_samples_are_said_to_carry_the_bound(tmp_path):
     s = np.append(np.full(999, 2.0), 0.2)
     np.save(tmp_path / "s.npy", s)
@@ -476,6 +499,9 @@ def test_a_few_precise_samples_are_said_to_carry_the_bound(tmp_path):
     words = " ".join(result.stdout.split())
     assert "file, n 1e+03 to 2e+03: a few samples carry n_l (condition up to 4," in words
     assert "clean, n" not in words.split("Verdict")[1].split("a few samples")[1]
+    few = CliRunner().invoke(app, [*arguments[:-1], "1000", "--reps", "4", "--outdir", str(tmp_path / "c"), "--quiet"])
+    assert "file, n 1e+03: a few samples carry n_l" in " ".join(few.stdout.split())
+    assert re.search(r"standard errors up to [1-9]0* %", " ".join(few.stdout.split()))
     even = CliRunner().invoke(app, [*QUICK, "--outdir", str(tmp_path / "b"), "--quiet"])
     assert "a few samples" not in even.stdout
 
