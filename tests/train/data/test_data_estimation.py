@@ -13,10 +13,12 @@ from data_files import png, write_folder
 from experiment_script import experiment
 from invoke import ambient
 from number_files import counts, tiff
+from scipy.ndimage import gaussian_filter
 from scipy.optimize import brentq
 from scipy.stats import binom, chi2
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.estimation import level as level_module
 from ambient_train.data.estimation.gain import Gain, gain_of
 from ambient_train.data.estimation.level import (
     CLEAN,
@@ -134,7 +136,7 @@ def test_texture_of_all_strengths_that_a_root_keeps_is_told_by_the_wider_one(m: 
     rng, n, s2 = np.random.default_rng(m), 100_000, 0.04
     raised, told, silent, wide = [], [], [], []
     for _ in range(30):
-        noise = s2 * chi2.rvs(m, size=n, random_state=rng) / m
+        noise = s2 * rng.chisquare(m, n) / m
         v = noise * (1 + np.where(rng.random(n) < 0.3, np.exp(rng.uniform(-10, 10, n)), 0))
         root, _ = smallest_root(v, m, least_patches(n))
         raised.append(root - s2)
@@ -142,9 +144,8 @@ def test_texture_of_all_strengths_that_a_root_keeps_is_told_by_the_wider_one(m: 
         wide.append(smallest_root(v, m, least_patches(n), WIDER)[0] - s2)
         silent.append(texture(noise, m, smallest_root(noise, m, least_patches(n))[0]))
     error = np.std(np.array(raised) - told) / np.sqrt(30)
-    # to first order: a share of 0.3 over 20 of the logarithm of t, relative to the 0.85 of the patches that are smooth
-    assert abs(np.mean(raised) - np.mean(told)) < 4 * error + 0.1 * np.mean(raised)
-    assert np.mean(told) > 3 * np.std(told) / np.sqrt(30)
+    assert abs(np.mean(raised) - np.mean(told)) < 4 * error
+    assert np.mean(told) > (2 if m == 3 else 4) * np.std(told) / np.sqrt(30)
     assert abs(np.mean(silent)) < 4 * np.std(silent) / np.sqrt(30)  # control: none is told where there is none
     assert np.mean(wide) / np.mean(raised) == pytest.approx(1 + 1 / remainder(m), rel=0.4)
 
@@ -423,7 +424,8 @@ def test_the_level_of_known_noise_is_within_five_percent_and_intervals_cover_it(
     the error of a share of 75 draws, and hardly any interval reaches 5 % further than it should."""
     errors, covered, wrong = [], 0, 0
     for sigma in SIGMAS:
-        for seed in range(15):
+        for draw in range(15):
+            seed = SIGMAS.index(sigma) * 15 + draw  # other images and noise at each level, so that 75 draws are 75
             x = images_of(name, SETS[name], seed)
             y = x + sigma * np.random.default_rng(1000 + seed).standard_normal(x.shape)
             level = level_of_set(y)
@@ -433,6 +435,38 @@ def test_the_level_of_known_noise_is_within_five_percent_and_intervals_cover_it(
         assert np.median(errors[-15:]) < 0.05, sigma
     assert covered / 75 > 0.85 - 2 * np.sqrt(0.85 * 0.15 / 75)
     assert wrong / 75 < 0.25  # control: intervals are not so wide that they hold everything
+
+
+def textured(count: int, channels: int, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Images [count, channels, side, side] of white texture whose contrast goes smoothly over orders of magnitude."""
+    contrast = gaussian_filter(rng.standard_normal((count, 1, side, side)), (0, 0, side / 8, side / 8), mode="wrap")
+    texture = rng.standard_normal((count, channels, side, side))
+    return np.clip(0.1 * np.exp(2.5 * contrast / contrast.std()) * texture, -1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "channels", "side", "sigma"), [(400, 1, 16, 0.2), (60, 3, 24, 0.1), (200, 1, 20, 0.5)]
+)
+def test_intervals_cover_where_texture_of_all_strengths_raises_the_level(
+    monkeypatch: pytest.MonkeyPatch, count: int, channels: int, side: int, sigma: float
+) -> None:
+    """30 draws. Control: intervals that allow for one error of both halves, and not for what the roots show."""
+    draws, levels, controls = 30, [], []
+    for draw in range(draws):
+        rng = np.random.default_rng((1, draw))
+        x = textured(count, channels, side, rng)
+        y = x + sigma * rng.standard_normal(x.shape)
+        levels.append(level_of_set(y))
+        with monkeypatch.context() as without:
+            without.setattr(level_module, "texture", lambda v, m, s2: 0.0)
+            without.setattr(level_module, "_UNSEEN", np.sqrt(0.5))
+            controls.append(level_of_set(y))
+    assert sum(level.low <= sigma <= level.high for level in levels) >= binom.ppf(1e-2, draws, 0.85)
+    assert sum(level.low <= sigma <= level.high for level in controls) < binom.ppf(1e-2, draws, 0.85)
+    widths = [np.median([level.high - level.low for level in of]) for of in (levels, controls)]
+    assert widths[0] < 3 * widths[1]  # they are not covered by intervals that say nothing
+    assert sum(level.low <= 1.2 * sigma <= level.high for level in levels) < 0.2 * draws
 
 
 @pytest.mark.slow
