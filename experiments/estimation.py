@@ -1,6 +1,6 @@
 """How well noise is estimated where it is known: white noise by level, intervals, and correlated noise that is flagged.
 
-    python experiments/estimation.py           # results/estimation.json here, and docs/data.md: 6 minutes of one core
+    python experiments/estimation.py           # results/estimation.json here, and docs/data.md: 13 minutes of one core
     python experiments/estimation.py --tables  # the lines of docs/data.md from that file, within a second
 
 Images of three sets get known noise; what `ambient data noise` is built of says how much there is. Images and noise are
