@@ -1,7 +1,7 @@
 """Gain and read noise: the line variance = gain v + intercept over the brightness v of smooth patches.
 
 Counts of a camera have variance gain (v - offset) + read^2 (Poisson-Gaussian; Foi et al. 2008). Patches are sorted into
-bins of their mean; in each bin the level is that of `level.smallest_root` over the flattest quarter, by the coarse
+bins of their mean; in each bin the level is that of `roots.smallest_root` over the flattest quarter, by the coarse
 coefficients, which noise leaves independent of the fine ones that measure it; a weighted line goes through the bins.
 Texture that is left raises the gain: how far the flattest half differs from the quarter is counted with its error. The
 offset is not seen by itself: the intercept is read^2 - gain offset.
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ambient_train.data.estimation.level import least_patches, smallest_root
 from ambient_train.data.estimation.patches import coefficients, fine
+from ambient_train.data.estimation.roots import least_patches, smallest_root
 
 Array = np.ndarray
 ERRORS, BINS, _LEAST_IN_BIN, _GROUPS = 4.0, 10, 200, 16

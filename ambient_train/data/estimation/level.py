@@ -5,9 +5,9 @@ it is not. Texture can only raise a level, so of several ways of seeing it the l
 
 * patches among the darkest or the brightest: their mean is a coefficient of its own, which white noise leaves
   independent of the others, so that choosing by it does not bias mean(v). Backgrounds and skies are such;
-* all patches, where smooth ones are not told by their brightness. With c, k the median of chi^2_m/m and its mean below
-  that, s^2 = mean(v | v < c s^2)/k, which only the lower half of the smooth patches' law enters: an empirical null
-  (Efron 2004). The smallest solution with enough patches is taken, so that a share of smooth patches is enough;
+* all patches, where smooth ones are not told by their brightness, by the root that only the lower half of the smooth
+  patches' law enters (`roots`). The smallest one with enough patches is taken, so that a share of smooth patches is
+  enough;
 * pixels in which whole images agree (black corners), about their mean, by the same root over images, with the lower
   nine tenths of the law: a few images that differ there do not enter. They vary least; where noise hides which do, they
   are told by their mean, too, the darkest or brightest of all, which white noise leaves independent of the variance;
@@ -26,22 +26,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ambient_train.data.estimation.patches import coefficients
+from ambient_train.data.estimation.roots import (
+    BELOW,
+    LEAST_PATCHES,
+    least_patches,
+    null,
+    root,
+    smallest_root,
+    texture,
+)
 
 Array = np.ndarray
 SIDES, SHARES = (2, 3, 4, 6), (0.25, 0.5, 0.95)
 ENDS = (0.05, 0.1, 0.2, 0.4)
 """Shares of the patches that count as the darkest, or the brightest."""
-BELOW, _BELOW_OF_PIXELS = 0.5, 0.9
-"""Share of the smooth patches' law that is used."""
+_BELOW_OF_PIXELS = 0.9
+"""Share of the law of images that is used."""
 CLEAN = 0.01
 """Levels below this, in units of [-1, 1], are no noise: 1.3 grey levels of 255."""
-_LEAST_PATCHES, _LEAST_SHARE, _LEAST_DOF = 30, 0.04, 3
+_LEAST_DOF = 3
 _GROUPS, _CAUTION, _APART = 16, 2.0, 2.0
 _WHOLE, _DIRECTIONS = 1024, (4, 6, 8, 12, 16, 24, 32, 48, 64)
 _FEWEST = 4
 """Pixels that vary least, of which `_orders` takes the noise."""
 _UNSEEN = 1.0
-"""Texture of a set that is allowed for, in standard errors: less is not seen by the choice of a way."""
+"""Texture of a set that is allowed for, in standard errors of a half: less is not seen by the choice of a way."""
 _TOUCHED = 0.02
 """Share of saturated patches beyond which those beside them are no fair sample of the noise."""
 _TEXTURE_OF_ONE = 0.15
@@ -58,36 +67,6 @@ class Level:
     low: float
     high: float
     smooth: float = 1.0
-
-
-@functools.lru_cache(maxsize=64)
-def null(m: int, below: float = BELOW) -> tuple[float, float]:
-    """(c, k): the `below` quantile of chi^2_m/m, and the mean of chi^2_m/m below it."""
-    from scipy.stats import chi2
-
-    cut = float(chi2.ppf(below, m))
-    return cut / m, float(chi2.cdf(cut, m + 2)) / below
-
-
-def smallest_root(v: Array, m: int, least: int, below: float = BELOW) -> tuple[float, float]:
-    """(s^2, share of smooth patches) of mean squares v [n] of m coefficients; (nan, 0) where there is no root."""
-    return _root(np.sort(v), m, least, below)
-
-
-def _root(ordered: Array, m: int, least: int, below: float) -> tuple[float, float]:
-    cut, mean = null(m, below)
-    number = np.arange(1, len(ordered) + 1)
-    s2 = np.cumsum(ordered) / number / mean
-    following = np.append(ordered[1:], np.inf)
-    found = np.flatnonzero((cut * s2 < following) & (number >= least))
-    if not len(found):
-        return float("nan"), 0.0
-    return float(s2[found[0]]), min(1.0, float(number[found[0]]) / below / len(ordered))
-
-
-def least_patches(total: int) -> int:
-    """Patches that must agree on a level."""
-    return max(min(_LEAST_PATCHES, total // 4 + 1), int(_LEAST_SHARE * total))
 
 
 @dataclass(frozen=True)
@@ -202,7 +181,7 @@ def _of_whole_images(pixels: Array, n: int) -> list[Candidate]:
     if size <= _WHOLE and n >= 4 * size:
         _, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
         out += [Candidate(0, vectors[:, :m]) for m in counts]
-    if n >= _LEAST_PATCHES:
+    if n >= LEAST_PATCHES:
         centre, scale = flat.mean(0), np.sqrt(len(flat) / (len(flat) + 1))  # of others, about a mean that has noise
         for order in _orders(centre, ((flat - centre) ** 2).mean(0), len(flat)):
             for m in counts:
@@ -235,14 +214,14 @@ def _seen_by_others(pixels: Array) -> Seen:
 def _measured(ordered: Array, candidate: Candidate) -> tuple[float, float]:
     """(s^2, share) of energies by ascending size."""
     total = len(ordered)
-    if total < (1 if candidate.below < 1 or not candidate.side else _LEAST_PATCHES):
+    if total < (1 if candidate.below < 1 or not candidate.side else LEAST_PATCHES):
         return float("nan"), 0.0
     if candidate.below == 1:
         return float(ordered.mean()), 1.0
     if not candidate.side:  # the root of a few images is not smooth enough for a jackknife
         below = max(int(candidate.below * total), 1)
         return float(ordered[:below].mean()) / null(candidate.dof, candidate.below)[1], 1.0
-    return _root(ordered, candidate.dof, least_patches(total), candidate.below)
+    return root(ordered, candidate.dof, least_patches(total), candidate.below)
 
 
 def measured(v: Array, candidate: Candidate) -> tuple[float, float]:
@@ -266,9 +245,10 @@ def _jackknife(v: Array, candidate: Candidate) -> float:
     return error if np.isfinite(error) else float("inf")
 
 
-def _half(chosen_on: Array, seen: Array, clipped: tuple[float, float] | None) -> tuple[float, float, float]:
-    """(s^2, its standard error, share) on `seen`, by the way that is least on `chosen_on`."""
-    best, way = float("inf"), Candidate(2, np.arange(3))
+def _half(chosen_on: Array, seen: Array, clipped: tuple[float, float] | None) -> tuple[float, float, float, float]:
+    """(s^2, its standard error, texture that it keeps, share) on `seen`, by the way that is least on `chosen_on`; the
+    texture is that of both halves, of which one does not share the error of s^2."""
+    best, way, left = float("inf"), Candidate(2, np.arange(3)), 0.0
     for ways in (_of_patches(chosen_on, clipped, by_image=False), _seen_by_others(chosen_on)):
         for candidate, v in ways:
             s2, _ = measured(v, candidate)
@@ -280,19 +260,28 @@ def _half(chosen_on: Array, seen: Array, clipped: tuple[float, float] | None) ->
                 error = max(error, abs(one - other) / 2) if np.isfinite(one - other) else np.inf
             upper = s2 + _CAUTION * error
             if upper < best:
-                best, way = upper, candidate
+                best, way, left = upper, candidate, _left(v, candidate, s2)
     v = way.energies(seen, clipped)
     s2, share = measured(v, way)
-    return s2, _jackknife(v, way), share
+    return s2, _jackknife(v, way), (left + _left(v, way, s2)) / 2, share
+
+
+def _left(v: Array, candidate: Candidate, s2: float) -> float:
+    """Texture that a root s^2 of energies [N, P] shows to have kept; 0 for other ways, which show none."""
+    if not candidate.side or candidate.below == 1:
+        return 0.0
+    return texture(v[np.isfinite(v)], candidate.dof, s2)
 
 
 def level_of_set(pixels: Array, clipped: tuple[float, float] | None = None) -> Level:
     """The one level of images [N, C, H, W] float64, N >= 4, that share it.
 
     clipped: values at which pixels saturate. The choice of a way does not see texture of about one standard error,
-    which raises the level; an interval from -(t + 1) to t errors, t the 90 % quantile of Student's law, covers 89 to
-    93 % for any such bias from 0 to 1 error (cf. Armstrong & Kolesar 2018). Texture below `CLEAN` everywhere cannot be
-    told from noise at all, so in variance the interval reaches down by its square, too.
+    which raises the level: of one error of the half that it is made on, which is sqrt(2) errors of the mean of both
+    halves, and that mean keeps it. An interval from -(t + sqrt(2)) to t errors, t the 90 % quantile of Student's law,
+    covers 90 to 95 % for any such bias from 0 to sqrt(2) errors (cf. Armstrong & Kolesar 2018). Where the roots show
+    that they keep more (`roots.texture`), the interval reaches down by that instead. Texture below `CLEAN` everywhere
+    cannot be told from noise at all, so in variance it reaches down by its square, too.
     """
     from scipy.special import stdtrit
 
@@ -308,8 +297,9 @@ def level_of_set(pixels: Array, clipped: tuple[float, float] | None = None) -> L
         se = apart
     freedom = len(known) * (min(_GROUPS, len(b)) - 1)
     reach = float(stdtrit(max(freedom, 1), 0.9)) * se
-    low, high = (float(np.sqrt(max(x, 0.0))) for x in (s2 - reach - _UNSEEN * se - CLEAN**2, s2 + reach))
-    return Level(float(np.sqrt(s2)), low, high, float(np.mean([h[2] for h in known])))
+    unseen = max(_UNSEEN * np.sqrt(len(known)) * se, float(np.mean([h[2] for h in known])))
+    low, high = (float(np.sqrt(max(x, 0.0))) for x in (s2 - reach - unseen - CLEAN**2, s2 + reach))
+    return Level(float(np.sqrt(s2)), low, high, float(np.mean([h[3] for h in known])))
 
 
 def way_of_images(pixels: Array, clipped: tuple[float, float] | None = None) -> Candidate:

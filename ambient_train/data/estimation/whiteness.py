@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ambient_train.data.estimation.level import least_patches, null, smallest_root
 from ambient_train.data.estimation.patches import coefficients, fine, lags
+from ambient_train.data.estimation.roots import least_patches, null, smallest_root
 
 Array = np.ndarray
 VISIBLE, ERRORS = 0.15, 3.0

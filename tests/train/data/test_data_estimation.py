@@ -13,25 +13,35 @@ from data_files import png, write_folder
 from experiment_script import experiment
 from invoke import ambient
 from number_files import counts, tiff
+from scipy.ndimage import gaussian_filter
+from scipy.optimize import brentq
 from scipy.stats import binom, chi2
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.estimation import level as level_module
 from ambient_train.data.estimation.gain import Gain, gain_of
 from ambient_train.data.estimation.level import (
     CLEAN,
     Candidate,
     _of_whole_images,
     _orders,
-    least_patches,
     level_of_set,
     levels_of_images,
-    null,
-    smallest_root,
     way_of_images,
 )
 from ambient_train.data.estimation.options import NoiseOptions
 from ambient_train.data.estimation.patches import basis, coefficients, fine, lags
 from ambient_train.data.estimation.report import clipped_share, noise_of
+from ambient_train.data.estimation.roots import (
+    BELOW,
+    WIDER,
+    influence,
+    least_patches,
+    null,
+    remainder,
+    smallest_root,
+    texture,
+)
 from ambient_train.data.estimation.whiteness import whiteness
 from ambient_train.data.load import ImageSet, load_images
 from ambient_train.data.prepare.check import check
@@ -100,6 +110,55 @@ def test_the_root_is_the_variance_of_noise_alone_and_of_noise_in_a_fifth_of_the_
     s2, _ = smallest_root(v + rng.uniform(1, 20, n), m, least_patches(n))  # control: texture everywhere
     assert not s2 < 1
     assert smallest_root(np.zeros(100), m, 30) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("m", [3, 9, 40])
+@pytest.mark.parametrize("below", [BELOW, WIDER])
+def test_little_texture_moves_a_root_by_its_influence(m: int, below: float) -> None:
+    """Exact for a share e -> 0: the root of the mixed law, from the laws of its parts; second order is e of it."""
+    cut, mean = null(m, below)
+
+    def excess(s2: float, t: float) -> float:  # E (v - k s^2) 1[v < c s^2], v = (1 + t) chi^2_m/m
+        a = cut * s2 * m / (1 + t)
+        return float((1 + t) * chi2.cdf(a, m + 2) - mean * s2 * chi2.cdf(a, m))
+
+    e = 1e-5
+    for t in (0.01, 0.3, 3.0, 30.0):
+        s2 = brentq(lambda s, t=t: (1 - e) * excess(s, 0) + e * excess(s, t), 0.9, 1.1, xtol=1e-15)
+        assert (s2 - 1) / e == pytest.approx(float(influence(np.array(t), m, below)), rel=0.01, abs=1e-6)
+    assert float(influence(np.array(1e-5), m, below)) == pytest.approx(1e-5, rel=1e-3)
+    assert float(influence(np.array(1e6), m, below)) < 1e-3
+
+
+@pytest.mark.parametrize("m", [3, 9, 40])
+def test_texture_of_all_strengths_that_a_root_keeps_is_told_by_the_wider_one(m: int) -> None:
+    """Patches whose texture has density 1/t, 30 draws: what the root is too large by, to 4 standard errors of both."""
+    rng, n, s2 = np.random.default_rng(m), 100_000, 0.04
+    raised, told, silent, wide = [], [], [], []
+    for _ in range(30):
+        noise = s2 * rng.chisquare(m, n) / m
+        v = noise * (1 + np.where(rng.random(n) < 0.3, np.exp(rng.uniform(-10, 10, n)), 0))
+        root, _ = smallest_root(v, m, least_patches(n))
+        raised.append(root - s2)
+        told.append(texture(v, m, root))
+        wide.append(smallest_root(v, m, least_patches(n), WIDER)[0] - s2)
+        silent.append(texture(noise, m, smallest_root(noise, m, least_patches(n))[0]))
+    error = np.std(np.array(raised) - told) / np.sqrt(30)
+    assert abs(np.mean(raised) - np.mean(told)) < 4 * error
+    assert np.mean(told) > (2 if m == 3 else 4) * np.std(told) / np.sqrt(30)
+    assert abs(np.mean(silent)) < 4 * np.std(silent) / np.sqrt(30)  # control: none is told where there is none
+    assert np.mean(wide) / np.mean(raised) == pytest.approx(1 + 1 / remainder(m), rel=0.4)
+
+
+def test_patches_that_are_far_from_noise_are_no_texture_that_a_root_keeps() -> None:
+    """Exact: what lies beyond the wider cut does not enter, however much it is."""
+    v = 0.04 * chi2.rvs(9, size=4000, random_state=np.random.default_rng(0)) / 9
+    root, _ = smallest_root(v, 9, 30)
+    beyond = np.concatenate([v, np.full(8000, 1.0)])
+    assert smallest_root(beyond, 9, 30)[0] == pytest.approx(root)
+    assert texture(beyond, 9, root) == pytest.approx(texture(v, 9, root))
+    among = np.concatenate([v, np.full(2000, 0.06)])  # control: half as many at 1.5 of the level
+    assert texture(among, 9, root) > texture(v, 9, root) + 0.01
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.3])
@@ -365,7 +424,8 @@ def test_the_level_of_known_noise_is_within_five_percent_and_intervals_cover_it(
     the error of a share of 75 draws, and hardly any interval reaches 5 % further than it should."""
     errors, covered, wrong = [], 0, 0
     for sigma in SIGMAS:
-        for seed in range(15):
+        for draw in range(15):
+            seed = SIGMAS.index(sigma) * 15 + draw  # other images and noise at each level, so that 75 draws are 75
             x = images_of(name, SETS[name], seed)
             y = x + sigma * np.random.default_rng(1000 + seed).standard_normal(x.shape)
             level = level_of_set(y)
@@ -375,6 +435,38 @@ def test_the_level_of_known_noise_is_within_five_percent_and_intervals_cover_it(
         assert np.median(errors[-15:]) < 0.05, sigma
     assert covered / 75 > 0.85 - 2 * np.sqrt(0.85 * 0.15 / 75)
     assert wrong / 75 < 0.25  # control: intervals are not so wide that they hold everything
+
+
+def textured(count: int, channels: int, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Images [count, channels, side, side] of white texture whose contrast goes smoothly over orders of magnitude."""
+    contrast = gaussian_filter(rng.standard_normal((count, 1, side, side)), (0, 0, side / 8, side / 8), mode="wrap")
+    texture = rng.standard_normal((count, channels, side, side))
+    return np.clip(0.1 * np.exp(2.5 * contrast / contrast.std()) * texture, -1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "channels", "side", "sigma"), [(400, 1, 16, 0.2), (60, 3, 24, 0.1), (200, 1, 20, 0.5)]
+)
+def test_intervals_cover_where_texture_of_all_strengths_raises_the_level(
+    monkeypatch: pytest.MonkeyPatch, count: int, channels: int, side: int, sigma: float
+) -> None:
+    """30 draws. Control: intervals that allow for one error of both halves, and not for what the roots show."""
+    draws, levels, controls = 30, [], []
+    for draw in range(draws):
+        rng = np.random.default_rng((1, draw))
+        x = textured(count, channels, side, rng)
+        y = x + sigma * rng.standard_normal(x.shape)
+        levels.append(level_of_set(y))
+        with monkeypatch.context() as without:
+            without.setattr(level_module, "texture", lambda v, m, s2: 0.0)
+            without.setattr(level_module, "_UNSEEN", np.sqrt(0.5))
+            controls.append(level_of_set(y))
+    assert sum(level.low <= sigma <= level.high for level in levels) >= binom.ppf(1e-2, draws, 0.85)
+    assert sum(level.low <= sigma <= level.high for level in controls) < binom.ppf(1e-2, draws, 0.85)
+    widths = [np.median([level.high - level.low for level in of]) for of in (levels, controls)]
+    assert widths[0] < 3 * widths[1]  # they are not covered by intervals that say nothing
+    assert sum(level.low <= 1.2 * sigma <= level.high for level in levels) < 0.2 * draws
 
 
 @pytest.mark.slow
