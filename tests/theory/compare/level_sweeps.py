@@ -103,8 +103,10 @@ def level_sweep(
     sigmas: Sequence[float] = (SIGMA,),
     **changes: object,
 ) -> list[Record]:
-    """Records of clean-only models and of mixtures under the law `size`. rng None: no scatter, seeds agree. exponent: of
-    the variance of models that count for few images, equal at 200."""
+    """Records of clean-only models and of mixtures under the law `size`.
+
+    rng None: no scatter, seeds agree. exponent: of the variance of models that count for few images, equal at 200.
+    """
     cells: list[tuple[int, int, float | None]] = [(n, 0, None) for n in clean]
     cells += [(n, m, s) for s in sigmas for n, m in mixed]
     out = []

@@ -62,7 +62,9 @@ def seeded(rows: list[Record], rng: np.random.Generator, scatter: float) -> list
 @pytest.mark.parametrize("exponent", [0.0, 2.0])
 @pytest.mark.parametrize("sweeps", [100, pytest.param(400, marks=pytest.mark.slow)])
 def test_intervals_hold_the_truth_as_often_as_they_say(sweeps: int, exponent: float) -> None:
-    """With the scatter of small models as that of large ones, and with more of it. Sweeps whose seeds move all their models alike; the mixtures are worth exactly what clean sizes are, so that
+    """With the scatter of small models as that of large ones, and with more of it.
+
+    Sweeps whose seeds move all their models alike; the mixtures are worth exactly what clean sizes are, so that
     interpolation has no part. Standard error of a share of .9: 3 points of 100, 1.5 of 400; the two mixtures and parts
     share the clean curve and are no more than one draw. Told another worth, the intervals hold it in few draws."""
     rng = np.random.default_rng(1)
