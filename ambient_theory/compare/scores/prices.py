@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambient_theory.compare.cells.tables import Table
-from ambient_theory.compare.fitting import studentised
 
 SLACK = 1e-9
 
@@ -94,7 +93,11 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_studentised = functools.lru_cache(maxsize=64)(studentised.quantile)
+@functools.lru_cache(maxsize=64)
+def _studentised(confidence: float, means: int, dof: int) -> float:
+    from scipy import stats  # two seconds of imports, which `price` and `budget` need not wait for
+
+    return float(stats.studentized_range.ppf(confidence, means, dof))
 
 
 def certain_order(table: Table, confidence: float = 0.95) -> tuple[NDArray[np.bool_], float]:
