@@ -119,13 +119,15 @@ class _Fit:
         own = np.add.reduceat(weight * rows, starts) / total
         centre = np.add.reduceat(weight[:, :, None] * columns[:, None, :], starts) / total[:, :, None]
         x, y = columns[:, None, :] - centre[owner], rows - own[owner]
-        normal = np.einsum("mlk,ml,mlj->lkj", x, weight, x, optimize=True)
+        weighted = (weight[:, :, None] * x).transpose(1, 2, 0)
+        normal = weighted @ x.transpose(1, 0, 2)
         inverse = np.linalg.inv(normal)
-        b = np.einsum("lkj,mlj,ml->lk", inverse, x, weight * y, optimize=True)
+        b = (inverse @ (weighted @ y.T[:, :, None]))[..., 0]
+        by_cell = centre.transpose(1, 0, 2)
         return cls(
-            mean=own - np.einsum("clk,lk->cl", centre, b),
-            variance=1 / total + np.einsum("clk,lkj,clj->cl", centre, inverse, centre, optimize=True),
-            rest=y - np.einsum("mlk,lk->ml", x, b),
+            mean=own - (by_cell @ b[..., None])[..., 0].T,
+            variance=1 / total + ((by_cell @ inverse) * by_cell).sum(axis=2).T,
+            rest=y - (x * b).sum(axis=2),
             log_det=np.log(total).sum(axis=0) + np.linalg.slogdet(normal)[1],
         )
 
@@ -136,14 +138,12 @@ def _exponent(owner: NDArray[np.intp], columns: Floats, rows: Floats, log_n: Flo
     if dof < 1 or not np.ptp(log_n):
         return 0.0
     grid = np.linspace(0.0, STEEPEST, _STEPS)
-    found = np.empty(_STEPS)
-    for k, g in enumerate(grid):
-        weight = np.exp(g * log_n)
-        fit = _Fit.of(owner, columns, rows, weight)
-        squares = (weight * fit.rest**2).sum(axis=0)
-        if np.any(squares <= ALIKE):
-            return 0.0
-        found[k] = np.mean(dof * np.log(squares) + fit.log_det)
+    weight = np.exp(log_n[:, None, :] * grid[:, None]).reshape(len(owner), -1)  # all exponents in one fit
+    fit = _Fit.of(owner, columns, np.tile(rows, (1, _STEPS)), weight)
+    squares = (weight * fit.rest**2).sum(axis=0)
+    if np.any(squares <= ALIKE):
+        return 0.0
+    found = (dof * np.log(squares) + fit.log_det).reshape(_STEPS, -1).mean(axis=1)
     if found[0] - found.min() < CERTAIN:
         return 0.0
     k = int(np.clip(np.argmin(found), 1, _STEPS - 2))

@@ -118,21 +118,21 @@ def test_the_fit_with_weights_is_that_of_the_whole_design() -> None:
 
 
 def test_the_exponent_is_found_where_there_is_one_and_rarely_where_there_is_none() -> None:
-    """400 tables of 46 models: 32 degrees of freedom in each of two outcomes, log n with standard deviation 1.3, so one
-    exponent has a standard error of about sqrt(2/(2 x 32))/1.3 = .14, and the mean of 400 of .007. Without one, 1 % at
-    most seem to have one, for the outcomes' mean says less than each of them: at most 4 + 3 x 2 of 400."""
+    """200 tables of 46 models: 32 degrees of freedom in each of two outcomes, log n with standard deviation 1.3, so one
+    exponent has a standard error of about sqrt(2/(2 x 32))/1.3 = .14, and the mean of 200 of .01. Without one, 1 % at
+    most seem to have one, for the outcomes' mean says less than each of them: at most 2 + 3 x 1.4 of 200."""
     rng = np.random.default_rng(7)
     size = np.repeat(IMAGES[:, None], 2, axis=1)
-    found = np.array([[blocked(HAVE, unequal(rng, g), size).exponent for g in (1.5, 0.0)] for _ in range(400)])
-    assert np.mean(found[:, 0]) == pytest.approx(1.5, abs=0.03)
+    found = np.array([[blocked(HAVE, unequal(rng, g), size).exponent for g in (1.5, 0.0)] for _ in range(200)])
+    assert np.mean(found[:, 0]) == pytest.approx(1.5, abs=0.04)
     assert 0.08 < np.std(found[:, 0]) < 0.25
-    assert np.sum(found[:, 1] > 0) <= 10
+    assert np.sum(found[:, 1] > 0) <= 6
 
 
 def test_intervals_cover_whatever_the_size_and_pooled_ones_too_much_of_large_and_too_little_of_small_ones() -> None:
-    """1,000 tables; the standard error of a share near .9 is .0095. The exponent is estimated, with a standard error of
+    """500 tables; the standard error of a share near .9 is .0134. The exponent is estimated, with a standard error of
     .14: at the ends, 2 from the mean of log n, that is 14 % of a standard deviation, so some 2 points are allowed."""
-    rng, draws = np.random.default_rng(8), 1000
+    rng, draws = np.random.default_rng(8), 500
     size = np.repeat(IMAGES[:, None], 2, axis=1)
     pairs = {"small": (0, 1), "large": (6, 7)}
     held = {(name, by_size): 0 for name in pairs for by_size in (True, False)}
@@ -145,10 +145,10 @@ def test_intervals_cover_whatever_the_size_and_pooled_ones_too_much_of_large_and
                 width = np.sqrt(s2 * (1 / found.replicates[a, 0] + 1 / found.replicates[b, 0]))
                 half = stats.t.ppf(0.95, found.dof()) * width
                 held[name, by_size] += abs(float(found.mean[a, 0] - found.mean[b, 0])) <= half
-    assert abs(held["small", True] / draws - 0.9) < 3 * 0.0095 + 0.02
-    assert abs(held["large", True] / draws - 0.9) < 3 * 0.0095 + 0.02
+    assert abs(held["small", True] / draws - 0.9) < 3 * 0.0134 + 0.02
+    assert abs(held["large", True] / draws - 0.9) < 3 * 0.0134 + 0.02
     assert held["small", False] / draws < 0.75
-    assert held["large", False] / draws > 0.99
+    assert held["large", False] / draws > 0.985
 
 
 def test_a_mixture_counts_for_the_clean_images_that_do_as_well() -> None:
