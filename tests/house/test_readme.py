@@ -51,6 +51,7 @@ def test_the_numbers_of_the_readme_are_those_of_the_findings(script: ModuleType)
     assert script.marked(readme, script.numbers(other, pages[1])) != readme
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_worths_of_the_shipped_records(script: ModuleType) -> None:
     found, _ = analyse_levels(read_shipped().records)
     chosen = next(f for f in found if f.table.key.rule == script.RULE and f.priced)

@@ -126,6 +126,7 @@ def test_a_sweep_that_dies_leaves_the_records_of_what_was_done(
 
 
 @pytest.mark.multiproc
+@pytest.mark.slow
 def test_workers_give_the_records_of_one_process(tmp_path: Path, grid: Path) -> None:
     answers = []
     for workers in (1, 2):

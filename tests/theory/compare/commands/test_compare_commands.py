@@ -41,6 +41,7 @@ def compared(file, tmp_path_factory):
     return run("compare", file, "--outdir", outdir), outdir
 
 
+@pytest.mark.slow
 def test_compare_without_arguments_answers_from_what_ships(tmp_path):
     result = run("compare", "--outdir", tmp_path / "report", "--json", "--quiet")
     assert result.exit_code == 0, result.output
@@ -142,13 +143,16 @@ def widest(output):
     return max(len(line) for line in output.splitlines() if line.startswith(("│", "┃", "┏")))
 
 
-def test_what_ships_is_said_to_be_not_your_data_in_tables_as_wide_as_a_terminal(file, monkeypatch):
+@pytest.mark.parametrize("command", [SHIPPED_PRICE, pytest.param(SHIPPED_BUDGET, marks=pytest.mark.slow)])
+def test_what_ships_is_said_to_be_not_your_data_in_tables_as_wide_as_a_terminal(command, file, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
-    for command in (SHIPPED_PRICE, SHIPPED_BUDGET):
-        said = run(*command).stdout
-        assert said.startswith("not your data: 8x8 Fashion-MNIST")
-        assert 80 - 25 < widest(said) <= 80
-        assert "not your data" not in run(*command, file).output
+    said = run(*command).stdout
+    assert said.startswith("not your data: 8x8 Fashion-MNIST")
+    assert 80 - 25 < widest(said) <= 80
+    assert "not your data" not in run(*command, file).output
+
+
+def test_prices_know_whether_they_are_of_what_ships(file):
     assert prices()["shipped"] is True
     assert prices(file)["shipped"] is False
 
