@@ -88,7 +88,8 @@ def mix_rows(group: Group) -> list[list[str]]:
         if any(o is not None for o in others):
             score = float(group.back(np.mean(group.transform(m.values))))
             duration = f"{group.key.duration_nimg:,}"
-            rows.append([duration, m.name, f"{number(score)} ({len(m.values)} seeds)",
+            seeds = "one seed" if len(m.values) == 1 else f"{len(m.values)} seeds"
+            rows.append([duration, m.name, f"{number(score)} ({seeds})",
                          *(versus(group, m, o) for o in others)])  # fmt: skip
     return rows
 
@@ -193,8 +194,8 @@ def beside_section(found: Sequence[LevelFindings]) -> list[str]:
             chosen = [b for b in f.beside if b.part == part]
             levels = sorted({b.cell.sigma_n or 0.0 for b in chosen})
             sharp = [s for s in levels if any(b.cell.sigma_n == s and b.width <= BAR_PRICE for b in chosen)]
-            named = ", ".join(f"{s:g}" for s in sharp) or "none"
-            parts.append(f"*{part.capitalize()}*: prices known to a factor of {BAR_PRICE:g} at σ {named} "
+            named = f"at σ {', '.join(f'{s:g}' for s in sharp)}" if sharp else "nowhere"
+            parts.append(f"*{part.capitalize()}*: prices known to a factor of {BAR_PRICE:g} {named} "
                          f"({len(sharp)} of {len(levels)} noise levels).\n")  # fmt: skip
         parts.append(table(BESIDE_COLUMNS, beside_rows(f.beside)))
     return [*out, *parts]
