@@ -90,9 +90,7 @@ DESIGNS: tuple[tuple[str, tuple[Design, ...]], ...] = (
     (
         "noise estimated, too",
         (
-            Design(
-                "hard pair of half-width 1 in d = 2, noise unknown", embed(CLOSE, 2), 500, 60, noise="unknown", **FEW
-            ),
+            Design("hard pair of half-width 1 in d = 2, noise unknown", embed(CLOSE, 2), 500, 165, **FEW, **UNKNOWN),
             Design("separated on the line, noise unknown", APART, 300, 215, **UNKNOWN),
             Design("hard pair of half-width 2 on the line, noise unknown", scaled(CLOSE, 2), 500, 125, **UNKNOWN),
             Design(
