@@ -27,7 +27,7 @@ from ambient_theory.compare.by_level.levels import (
 )
 from ambient_theory.compare.by_level.potency import worth_intervals
 from ambient_theory.compare.by_level.unseen import Unseen, unseen_errors, unseen_scores
-from ambient_theory.compare.by_level.words import beside_sentence
+from ambient_theory.compare.by_level.words import beside_sentence, together
 from ambient_theory.compare.cells.tables import Group
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.shared.errors import DataError
@@ -94,7 +94,17 @@ class LevelFindings:
     def sentences(self) -> list[str]:
         """What is said of each noise level, controls last."""
         where = f"{self.table.key.dataset}, {self.table.key.rule}, "
-        out = [where + j.sentence() for j in self.priced.values()]
+        return [where + j.sentence() for j in self.priced.values()] + self._others(where)
+
+    def opening(self) -> list[str]:
+        """The same with the prices of all noise levels in one sentence, and what is said of several said once."""
+        if len(self.priced) < 2:
+            return self.sentences()
+        where = f"{self.table.key.dataset}, {self.table.key.rule}, "
+        return [where + together(self.priced.values()), *self._others(where)]
+
+    def _others(self, where: str) -> list[str]:
+        out = []
         if own := beside_sentence(self.beside):
             out.append(where + own)
         for sigma_n, j in self.judgements.items():

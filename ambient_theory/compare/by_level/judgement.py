@@ -127,43 +127,50 @@ class Judgement:
 
     def sentence(self) -> str:
         """What the laws say, in words."""
+        return f"σ {self.sigma_n:g}: {self._price()}{'; '.join(self.clauses())}."
+
+    def clauses(self) -> list[str]:
+        """What is said beside the price: which laws fit."""
         if self.undetermined:
-            return f"σ {self.sigma_n:g}: no price; {self.undetermined}."
+            return ["no price", self.undetermined]
         law = self.surviving
-        price = self._price()
         if law == "":
-            return (
-                f"σ {self.sigma_n:g}: {price}every measured level lies on one side of the noise, so the laws are one."
-            )
+            return ["every measured level lies on one side of the noise, so the laws are one"]
         if law == ONE:
-            text = "one worth at every level and two goods cannot be told apart"
+            out = ["one worth at every level and two goods cannot be told apart"]
             if self.rejected(NOTHING_BELOW, TWO):
-                text += "; below the noise level noisy images are worth something"
+                out.append("below the noise level noisy images are worth something")
         elif law == TWO:
-            text = "a noisy image is two goods"
             nothing, additive = self.rejected(NOTHING_BELOW, TWO), self.rejected(ADDITIVE, TWO)
             if nothing is False:
-                text += ": it adds above the noise level, and nothing is certain below"
+                what = "it adds above the noise level, and nothing is certain below"
             elif additive:
-                text += ": it adds above the noise level; below, noisy images multiply the clean ones and saturate"
+                what = "it adds above the noise level; below, noisy images multiply the clean ones and saturate"
             else:
-                text += ": it adds above the noise level and less or more below; whether that saturates is not seen"
+                what = "it adds above the noise level and less or more below; whether that saturates is not seen"
+            out = [f"a noisy image is two goods: {what}"]
         else:
-            text = "neither one worth nor two goods is enough: the worth changes from level to level"
+            out = ["neither one worth nor two goods is enough: the worth changes from level to level"]
         if self.rejected(FORMULA, FREE) is False:
-            text += f"; {FORMULA}, without a fitted constant, is not rejected"
+            out.append(f"{FORMULA}, without a fitted constant, is not rejected")
         elif self.rejected(FORMULA, FREE):
             largest = int(max(self.market.n_clean[self.market.n_noisy == 0]))
-            text += f"; {FORMULA} with V of the model of {largest:,} clean images is rejected"
+            out.append(f"{FORMULA} with V of the model of {largest:,} clean images is rejected")
         lack = self.laws[FREE].lack
         if lack is not None and lack.p is not None and lack.p < 0.05:
-            text += "; no law fits all mixtures, and intervals are widened to what is left"
-        return f"σ {self.sigma_n:g}: {price}{text}."
+            out.append("no law fits all mixtures, and intervals are widened to what is left")
+        return out
+
+    @property
+    def leading(self) -> Interval | None:
+        """The worth that is said first: above the noise where levels lie on both sides; None without an interval."""
+        worth = self.coarse or self.one
+        return None if self.undetermined or worth.low is None or worth.high is None else worth
 
     def _price(self) -> str:
         """The price above the noise with its interval, for the start of a sentence."""
-        worth = self.coarse or self.one
-        if self.undetermined or worth.low is None or worth.high is None:
+        worth = self.leading
+        if worth is None or worth.low is None or worth.high is None:
             return ""
         where = "above the noise level " if self.coarse is not None else ""
         where += "and on average " if where and self.surviving == FREE else ""

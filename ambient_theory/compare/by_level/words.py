@@ -78,6 +78,28 @@ def beside_sentence(found: Iterable[Beside]) -> str:
     return f"each mixture by itself, in nats over all levels: {'; '.join(each)}."
 
 
+def together(judged: Iterable[Judgement]) -> str:
+    """What is said of several noise levels: their prices in one sentence, and each other thing once, with where it
+    holds."""
+    every = list(judged)
+    out = []
+    known = [(j, j.leading) for j in every if j.leading is not None]
+    if known:
+        prices = "; ".join(f"{span(worth.inverse())} at σ {j.sigma_n:g}" for j, worth in known if worth is not None)
+        where = "above the noise level " if all(j.coarse is not None for j, _ in known) else ""
+        out.append(f"{where}one clean image is worth so many noisy ones: {prices} ({100 * every[0].confidence:g} %).")
+    said: dict[str, list[float]] = {}
+    for j in every:
+        for clause in j.clauses():
+            said.setdefault(clause, []).append(j.sigma_n)
+    by_place: dict[str, list[str]] = {}
+    for clause, sigmas in said.items():
+        place = "at every σ" if len(sigmas) == len(every) else f"at σ {', '.join(f'{s:g}' for s in sigmas)}"
+        by_place.setdefault(place, []).append(clause)
+    out += [f"{place}: {'; '.join(clauses)}." for place, clauses in by_place.items()]
+    return " ".join([*out[:1], *(text[0].upper() + text[1:] for text in out[1:])])
+
+
 BESIDE_SHORT = ("clean + noisy", "levels", "as good as clean times", "noisy for one clean")
 
 

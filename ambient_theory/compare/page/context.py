@@ -189,7 +189,7 @@ def page_context(findings: Findings, plates: dict[str, list[Plate]], pictures: l
         sections.append(section("published", "The published table", intro, plates["published"], tables))
     if findings.analyses:
         sections.append(section("groups", "All groups", [], [], [overview_table(findings)]))
-    first = [sentence for found in by_dataset(findings.levels) for sentence in found[0].sentences()]
+    first = [sentence for found in by_dataset(findings.levels) for sentence in found[0].opening()]
     return {
         "question": QUESTION,
         "answers": first or findings.answers,

@@ -18,6 +18,7 @@ from ambient_theory.compare.by_level.unseen import FITTED
 from ambient_theory.compare.by_level.words import band_columns, band_rows, worth_text
 from ambient_theory.compare.findings import gather_findings
 from ambient_theory.compare.fitting.fits import Interval
+from ambient_theory.compare.scores.words import span
 from ambient_theory.shared.files import finite
 
 TRUTH = two_goods(0.4, 1.2, 2.0)
@@ -70,6 +71,24 @@ def test_worths_under_every_condition_show_whether_they_move(found):
     assert moves["last", 131_072].coarse.contains(0.4)
     assert moves["last", 65_536].coarse.contains(0.3)
     assert moves["last", 65_536].coarse.contains(0.4) is False
+
+
+def test_of_several_noise_levels_prices_are_said_in_one_sentence_and_what_they_share_once(found):
+    rows = level_sweep(np.random.default_rng(6), TRUTH, sigmas=(0.1, SIGMA, 0.5), scatter=0.004)
+    [f] = analyse_levels(rows, 0.9)[0]
+    first, *others = f.opening()
+    assert first.startswith("made-up, at fixed compute, above the noise level one clean image is worth so many noisy")
+    for sigma, judged in f.priced.items():
+        assert f"{span(judged.coarse.inverse())} at σ {sigma:g}" in first
+        for clause in judged.clauses():
+            assert clause.casefold() in first.casefold()
+    shared = set.intersection(*(set(j.clauses()) for j in f.priced.values()))
+    assert shared
+    assert all(first.count(clause) == 1 for clause in shared)
+    assert "At every σ: " in first
+    assert len(others) == 1  # each mixture by itself
+    assert len(f.sentences()) == 4
+    assert found[0][0].opening() == found[0][0].sentences()  # of one noise level there is nothing to put together
 
 
 def test_distances_of_the_same_models_are_predicted_and_those_of_others_are_not(found, records):
