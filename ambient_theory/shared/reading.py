@@ -16,7 +16,7 @@ from typing import Any
 
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import read_json, read_sealed
-from ambient_theory.shared.frames import frame
+from ambient_theory.shared.frames import flat, frame
 from ambient_theory.shared.limits import unpacking
 from ambient_theory.shared.parsing import parse_json
 from ambient_theory.shared.records import Record
@@ -51,8 +51,9 @@ class Reading:
         return f"Reading({self.sentence()})"
 
     def to_frame(self) -> Any:
-        """The records as a `pandas.DataFrame`, one row a record. Raises UsageError without pandas."""
-        return frame(r.to_dict() for r in self.records)
+        """The records as a `pandas.DataFrame`, one row a record, what is `extra` in columns of its own. Raises
+        UsageError without pandas."""
+        return frame(flat(r.to_dict()) for r in self.records)
 
     def to_dict(self) -> dict[str, int]:
         return {"records": len(self.records), "runs": self.runs, "files": self.files}

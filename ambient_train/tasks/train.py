@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.console import starting, talk
-from ambient_theory.shared.frames import frame
+from ambient_theory.shared.frames import flat, frame
 from ambient_theory.shared.notebooks import picture_html
 from ambient_theory.shared.plain_text import duration_text
 from ambient_theory.shared.progress import progress_listener
 from ambient_theory.shared.records import Record
+from ambient_theory.shared.toml_text import toml_value
 from ambient_train.diffusion.sampler_settings import OneStep
 from ambient_train.interchange.load import starting_weights
 from ambient_train.networks.execution import one_thread_for_small
@@ -54,8 +55,9 @@ class TrainResult:
         return picture_html(grids[-1] if grids else None, repr(self))
 
     def to_frame(self) -> Any:
-        """The scores as a `pandas.DataFrame`, one row a record. Raises UsageError without pandas."""
-        return frame(r.to_dict() for r in self.records)
+        """The scores as a `pandas.DataFrame`, one row a record, floors and intervals in columns of their own. Raises
+        UsageError without pandas."""
+        return frame(flat(r.to_dict()) for r in self.records)
 
     def to_dict(self) -> dict[str, Any]:
         records = [r.to_dict() for r in self.records]
@@ -102,7 +104,7 @@ class DryRun:
 
     def show(self) -> None:
         for key, value in self.config.items():
-            print(f"{key} = {value!r}")
+            print(f"{key} = {toml_value(value)}" if value is not None else f"# {key}: not set")
         print(f"images: {self.n_clean:,} clean, {self.n_noisy:,} noisy; train on {self.duration_nimg:,}")
         print(f"parameters: {self.parameters:,}")
         print(

@@ -21,6 +21,7 @@ import ambient_train
 from ambient_theory import HeteroscedasticMixture, bounds, compare, simulate
 from ambient_theory.shared.advice import Worth
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.frames import flat
 from ambient_train import evaluate, generate, load, restore, train, worth
 from ambient_train.interchange.load import load_trained
 from ambient_train.pricing.answer import WorthAnswer
@@ -185,8 +186,14 @@ def test_results_become_frames_where_pandas_is(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(UsageError, match="pip install pandas"):
         found.to_frame()
     monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda rows: rows))
-    assert found.to_frame() == [r.to_dict() for r in found.records]
-    assert run.to_frame()[0]["metric"] == run.records[0].metric
+    assert [row["value"] for row in found.to_frame()] == [r.value for r in found.records]
+    first, row = run.records[0], run.to_frame()[0]
+    assert row["metric"] == first.metric
+    assert row["floor"] == first.extra["floor"]
+    assert row["interval95"] == first.extra["interval95"]
+    assert "extra" not in row
+    assert flat({"a": 1, "extra": {"a": 2, "b": 3}}) == {"a": 1, "extra_a": 2, "b": 3}
+    assert flat({"a": 1}) == {"a": 1}
     [answer, *_] = compare.price_by_level(compare.read_shipped().records, sigma_n=0.2)
     assert [list(row.values()) for row in answer.to_frame()] == answer.rows()
     assert repr(answer) == f"BandAnswer({answer.sentence()})"

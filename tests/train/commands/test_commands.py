@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,9 @@ def test_dry_run_writes_nothing(tmp_path: Path, tiny_config: Path) -> None:
     assert plan["parameters"] > 1000
     assert plan["img_per_s"] > 0
     assert not out.exists()
+    shown = train(tiny_config, out, "--dry-run").stdout.splitlines()
+    settings = [line for line in shown[: len(plan["config"])] if not line.startswith("# ")]
+    assert tomllib.loads("\n".join(settings)) == {k: v for k, v in plan["config"].items() if v is not None}
 
 
 @pytest.mark.parametrize(
