@@ -80,12 +80,13 @@ def test_gaussian_posterior_has_the_closed_forms_mean_and_covariance(name: str) 
     assert plain < 0.06
     assert better < 0.06
     assert spread < 0.09
-    # negative control: told white noise of the same mean variance
+    # negative control: told white noise of the same mean variance; how far it errs depends on y, which another LAPACK
+    # draws otherwise
     y32 = y.astype(np.float32).reshape(1, 1, SIDE, SIDE)
     white = restore(gaussian, y32, np.array([SIGMA_N]), np.array([7]), samples=N, batch=N)
     wrong = off(white)
-    assert wrong[0] > 0.2
-    assert wrong[2] > 0.2
+    assert wrong[0] > 2 * 0.06
+    assert wrong[2] > 2 * 0.09
 
 
 def test_two_atoms_come_as_often_as_their_posterior_says_after_many_sweeps() -> None:
