@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from marked_page import MarkedPage
+
 from ambient_theory.shared.files import atomic_write_text, read_json
 
 ROOT = Path(__file__).parents[1]
 OUT, PAGE = ROOT / "experiments" / "bench.json", ROOT / "docs" / "speed.md"
-BEGIN, END = "<!-- made by experiments/bench.py -->\n", "<!-- end -->\n"
+MARKED = MarkedPage(PAGE, "bench.py")
 STEP = "test_cifar10_ddpmpp_step"
 LOADER = "test_noisy_batches_at_32x32_beside_making_their_noise_again"
 RATIOS: tuple[tuple[str, str, str], ...] = (
@@ -84,14 +86,8 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(out) + "\n"
 
 
-def marked(page: str, lines: str) -> str:
-    """The page with the lines between its marks."""
-    head, rest = page.split(BEGIN, 1)
-    return head + BEGIN + lines + END + rest.split(END, 1)[1]
-
-
 if __name__ == "__main__":
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "benchmarks" / "latest.json"
     result = condensed(read_json(source))
     atomic_write_text(OUT, json.dumps(result, indent=1) + "\n")
-    atomic_write_text(PAGE, marked(PAGE.read_text(encoding="utf-8"), table(result)))
+    MARKED.write(table(result))

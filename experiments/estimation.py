@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from marked_page import MarkedPage
 
 from ambient_theory.shared.files import atomic_write_text, read_json
 from ambient_train.data.estimation.level import CLEAN, Level, level_of_set, levels_of_images, way_of_images
@@ -24,7 +25,7 @@ from ambient_train.data.load import load_images
 
 ROOT = Path(__file__).parents[1]
 OUT, PAGE = ROOT / "experiments" / "results" / "estimation.json", ROOT / "docs" / "data.md"
-BEGIN, END = "<!-- made by experiments/estimation.py -->\n", "<!-- end -->\n"
+MARKED = MarkedPage(PAGE, "estimation.py")
 SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0)
 SETS = {"digits": 500, "photos32": 200, "fashion": 200}
 """Images of one draw, for the level."""
@@ -130,18 +131,12 @@ def tables(found: dict[str, Any]) -> str:
     return "\n".join(out) + "\n"
 
 
-def marked(page: str, lines: str) -> str:
-    """The page with the lines between its marks."""
-    head, rest = page.split(BEGIN, 1)
-    return head + BEGIN + lines + END + rest.split(END, 1)[1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", action="store_true", help="the tables alone, from what was measured")
     if not parser.parse_args().tables:
         atomic_write_text(OUT, json.dumps(result(), indent=1) + "\n")
-    atomic_write_text(PAGE, marked(PAGE.read_text(encoding="utf-8"), tables(read_json(OUT))))
+    MARKED.write(tables(read_json(OUT)))
 
 
 if __name__ == "__main__":

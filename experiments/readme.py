@@ -12,19 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from marked_page import MarkedPage
 
 from ambient_theory.compare.by_level.beside import ALL
 from ambient_theory.compare.by_level.findings import LevelFindings, analyse_levels
 from ambient_theory.compare.by_level.judgement import Judgement
 from ambient_theory.compare.cells.grouping import read_shipped
-from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.files import atomic_write_bytes
 from ambient_theory.shared.palette import BLACK, BLUE, GREY, RED
 
 ROOT = Path(__file__).parents[1]
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 PICTURE = DOCS / "figures" / "two-goods.svg"
 RULE = "at fixed compute"
-BEGIN, END = "<!-- made by experiments/readme.py -->\n", "<!-- end -->\n"
+MARKED = MarkedPage(README, "readme.py")
 LEAST = 0.003
 """Lower end of the axis of worths; what lies below it is drawn there."""
 
@@ -91,11 +92,6 @@ def numbers(findings: str, methods: str) -> str:
     return "\n".join(out) + "\n"
 
 
-def marked(readme: str, made: str) -> str:
-    """README.md with its marked lines replaced."""
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}{made}{END}", readme, flags=re.DOTALL)
-
-
 def picture(found: LevelFindings) -> bytes:
     """Worth of a noisy image by diffusion level, a panel for each noise of the data, as SVG."""
     from ambient_theory.shared import plotting
@@ -140,7 +136,7 @@ def main() -> None:
         chosen = next(f for f in found if f.table.key.rule == RULE and f.priced)
         atomic_write_bytes(PICTURE, picture(chosen))
     made = numbers(*((DOCS / page).read_text(encoding="utf-8") for page in ("findings.md", "methods.md")))
-    atomic_write_text(README, marked(README.read_text(encoding="utf-8"), made))
+    MARKED.write(made)
 
 
 if __name__ == "__main__":

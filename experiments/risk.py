@@ -12,8 +12,6 @@ is below each of their risks: that asks the default for a little too much. Draw 
 
 from __future__ import annotations
 
-import argparse
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from marked_page import MarkedPage, measure_or_check
 from numpy.typing import NDArray
 
 from ambient_theory.mixtures.estimators import HeteroscedasticMixture
@@ -30,7 +29,7 @@ from ambient_theory.shared.files import atomic_write_text, canonical_json, read_
 
 ROOT = Path(__file__).parents[1]
 OUT, PAGE = ROOT / "experiments" / "results" / "risk.json", ROOT / "docs" / "theory.md"
-BEGIN, END = "<!-- made by experiments/risk.py -->\n", "<!-- end -->\n"
+MARKED = MarkedPage(PAGE, "risk.py")
 SEED = 1130
 BAR = 1.2
 Floats = NDArray[np.float64]
@@ -134,11 +133,6 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def marked(page: str, made: str) -> str:
-    """docs/theory.md with its marked lines replaced."""
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}{made}{END}", page, flags=re.DOTALL)
-
-
 def known() -> list[dict[str, Any]]:
     """What was measured with today's settings."""
     if not OUT.exists():
@@ -158,19 +152,5 @@ def run(tell: Callable[[str], None]) -> None:
         tell(f"{design.name}: {entry['ratio']:.2f} +- {entry['stderr']:.2f} of {entry['best']}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    if not check:
-        run(print)
-    page = PAGE.read_text(encoding="utf-8")
-    made = marked(page, table(known()))
-    if check:
-        print(f"{PAGE.relative_to(ROOT)}: {'up to date' if made == page else 'differs'}")
-        raise SystemExit(0 if made == page else 1)
-    atomic_write_text(PAGE, made)
-
-
 if __name__ == "__main__":
-    main()
+    measure_or_check(__doc__ or "", MARKED, lambda: run(print), lambda: table(known()))

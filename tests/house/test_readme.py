@@ -38,17 +38,17 @@ def script() -> ModuleType:
 def test_the_numbers_on_estimated_noise_are_those_that_were_measured() -> None:
     measured = experiment("estimation")
     page, found = text_of("docs/data.md"), json.loads(measured.OUT.read_text(encoding="utf-8"))
-    assert measured.marked(page, measured.tables(found)) == page
+    assert measured.MARKED.marked(page, measured.tables(found)) == page
     assert [(r["set"], r["sigma"]) for r in found["rows"]] == [(n, s) for n in measured.SETS for s in measured.SIGMAS]
     found["rows"][0]["covered"] -= 1
-    assert measured.marked(page, measured.tables(found)) != page
+    assert measured.MARKED.marked(page, measured.tables(found)) != page
 
 
 def test_the_numbers_of_the_readme_are_those_of_the_findings(script: ModuleType) -> None:
     readme, pages = text_of("README.md"), [text_of("docs/findings.md"), text_of("docs/methods.md")]
-    assert script.marked(readme, script.numbers(*pages)) == readme
+    assert script.MARKED.marked(readme, script.numbers(*pages)) == readme
     other = pages[0].replace("| 2.", "| 3.").replace("| 0.", "| 0.9")
-    assert script.marked(readme, script.numbers(other, pages[1])) != readme
+    assert script.MARKED.marked(readme, script.numbers(other, pages[1])) != readme
 
 
 @pytest.mark.slow

@@ -13,7 +13,10 @@ FOLDER = Path(__file__).parents[2] / "experiments"
 
 @functools.cache
 def experiment(name: str) -> ModuleType:
-    """experiments/NAME.py; under a name of its own, which its dataclasses look up."""
+    """experiments/NAME.py; under a name of its own, which its dataclasses look up. Scripts import what they share from
+    their own folder."""
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))
     spec = importlib.util.spec_from_file_location(f"{name}_script", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -23,9 +23,9 @@ def script() -> ModuleType:
 
 def test_the_table_of_the_page_is_that_of_what_was_measured(script: ModuleType) -> None:
     page, found = script.PAGE.read_text(encoding="utf-8"), script.known()
-    assert script.marked(page, script.table(found)) == page
+    assert script.MARKED.marked(page, script.table(found)) == page
     assert "Not measured yet" not in page
-    assert script.marked(page, script.table([{**entry, "mean": 0.5} for entry in found])) != page
+    assert script.MARKED.marked(page, script.table([{**entry, "mean": 0.5} for entry in found])) != page
 
 
 def test_the_page_says_that_every_mean_is_inside_86_to_94_per_cent_where_it_is(script: ModuleType) -> None:

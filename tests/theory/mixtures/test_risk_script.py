@@ -19,10 +19,10 @@ def script() -> ModuleType:
 
 def test_the_table_of_the_page_is_that_of_what_was_measured(script: ModuleType) -> None:
     page, found = script.PAGE.read_text(encoding="utf-8"), script.known()
-    assert script.marked(page, script.table(found)) == page
+    assert script.MARKED.marked(page, script.table(found)) == page
     assert len(found) == len(script.DESIGNS)
     assert "Not measured yet" not in script.table(found)
-    assert script.marked(page, script.table([{**entry, "ratio": 3.0} for entry in found])) != page
+    assert script.MARKED.marked(page, script.table([{**entry, "ratio": 3.0} for entry in found])) != page
 
 
 def test_the_default_has_at_most_1_2_times_the_risk_of_the_best_of_the_others(script: ModuleType) -> None:
