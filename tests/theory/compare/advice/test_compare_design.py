@@ -66,6 +66,26 @@ def test_the_prediction_is_the_interval_that_the_fit_gives() -> None:
     assert abs(np.median(wrong) - 1) > 0.2
 
 
+def test_models_of_few_images_tell_less_by_as_much_as_they_scatter_more() -> None:
+    """Against the scatter over 200 seeds of what was made: 1.5 % at 200 images, in proportion to 1/N."""
+    uneven = Ensemble.of(table(exponent=2.0), SIGMA)
+    assert 1.5 < uneven.exponent < 2.5
+    assert Ensemble.of(table(), SIGMA).exponent == 0
+    few, many = Mixture(50), Mixture(800)
+    rows = uneven.rows([few, many])[..., 0]  # one over the error and the scatter
+    size = np.array([[50.0], [800.0]])[..., None]
+    errors = uneven.curves.floor + uneven.curves.a * (size / uneven.curves.unit) ** -np.exp(uneven.curves.log_p)
+    drawn = []
+    for n in (50, 800):
+        made = level_sweep(
+            np.random.default_rng(n), one_good(0.3), levels=ABOVE, seeds=200, exponent=2.0, clean=(n,), mixed=()
+        )
+        values = np.log([[r.value for r in made if r.level == s] for s in ABOVE])
+        drawn.append(values.std(axis=1, ddof=1))
+    # 1/(row x error) is the deviation, known from 33 degrees of freedom and an exponent's error of .2
+    np.testing.assert_allclose(1 / (rows * errors), np.repeat(np.array(drawn)[:, None], len(uneven.c), 1), rtol=0.5)
+
+
 def test_same_records_give_the_same_plan_in_any_order() -> None:
     records = level_sweep(np.random.default_rng(1), one_good(0.3), levels=ABOVE, seeds=2)
     plans = [

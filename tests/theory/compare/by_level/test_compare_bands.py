@@ -192,6 +192,11 @@ def test_uneven_scatter_is_seen_and_even_scatter_is_not():
     rows = level_sweep(rng, one_good(0.3), seeds=5, scatter=0.002, mixed=())
     rows += level_sweep(rng, one_good(0.3), seeds=5, scatter=0.05, clean=())
     assert uneven_scatter(table(rows)) < 1e-4
+    by_size = table(level_sweep(rng, one_good(0.3), seeds=5, exponent=2.0))
+    assert uneven_scatter(by_size) > 0.01  # what the sizes explain is no unevenness
+    unexplained = replace(by_size)
+    unexplained.__dict__["blocked"] = replace(by_size.blocked, weight=np.ones_like(by_size.blocked.weight))
+    assert uneven_scatter(unexplained) < 1e-4
     assert uneven_scatter(table(level_sweep(rng, one_good(0.3), seeds=1))) is None
 
 

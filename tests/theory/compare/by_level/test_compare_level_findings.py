@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ambient_theory.compare.by_level.findings import analyse_levels, worths_of
 from ambient_theory.compare.by_level.goods import NAIVE, ONE, TWO
 from ambient_theory.compare.by_level.levels import LEVEL_BEST, level_tables
 from ambient_theory.compare.by_level.unseen import FITTED
-from ambient_theory.compare.by_level.words import band_columns, band_rows, worth_text
+from ambient_theory.compare.by_level.words import band_columns, band_rows, together, worth_text
 from ambient_theory.compare.findings import gather_findings
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.words import span
@@ -89,6 +90,25 @@ def test_of_several_noise_levels_prices_are_said_in_one_sentence_and_what_they_s
     assert len(others) == 1  # each mixture by itself
     assert len(f.sentences()) == 4
     assert found[0][0].opening() == found[0][0].sentences()  # of one noise level there is nothing to put together
+
+
+def test_what_holds_at_some_noise_levels_is_said_with_these():
+    def judged(sigma_n, worth, clauses):
+        return SimpleNamespace(
+            sigma_n=sigma_n, leading=worth, coarse=worth, confidence=0.9, clauses=lambda: list(clauses)
+        )
+
+    said = together(
+        [
+            judged(0.1, Interval(0.5, 0.4, 0.8), ("two goods", "no law fits")),
+            judged(0.2, Interval(0.25, 0.2, 0.5), ("two goods",)),
+            judged(0.4, None, ("no price", "two goods")),
+        ]
+    )
+    assert said == (
+        "above the noise level one clean image is worth so many noisy ones: 2.00 [1.25, 2.50] at σ 0.1; "
+        "4.00 [2.00, 5.00] at σ 0.2 (90 %). At every σ: two goods. At σ 0.1: no law fits. At σ 0.4: no price."
+    )
 
 
 def test_distances_of_the_same_models_are_predicted_and_those_of_others_are_not(found, records):
