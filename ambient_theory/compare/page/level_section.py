@@ -30,7 +30,8 @@ METHOD = (
     "How: every model is judged by its error in denoising the same held-out clean images with the same noise, level by "
     "level. At each level E = E∞ + a N^−p with three constants of its own; a law says what N is for a mixture. Fits "
     "are exact profiles, the seed of training is the unit of replication, what a seed does to all its models alike is "
-    "taken out where cells share seeds, and the correlation of levels is allowed for."
+    "taken out where cells share seeds, models of few images count for less where they are seen to scatter more, and "
+    "the correlation of levels is allowed for."
 )
 
 
