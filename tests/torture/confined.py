@@ -113,6 +113,7 @@ def _confine(memory: int, place: list[Path], changed: list[str]) -> None:
     limit = pages * resource.getpagesize() + memory
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.dont_write_bytecode = True  # of a module that is imported here first
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES):

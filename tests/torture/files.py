@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import shutil
-import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -77,7 +76,6 @@ def torture(
 
     What `out` has of a reader counts where it is of the same seed, code and libraries; else the reader begins anew.
     """
-    sys.dont_write_bytecode = True
     before = json.loads(out.read_text()) if out is not None and out.is_file() else {}
     known = before.get("readers", {}) if before.get("seed") == seed else {}
     asked = shares(count) if only is None else {only: count}

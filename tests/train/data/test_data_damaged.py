@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import importlib
 import json
 import os
 import signal
@@ -286,8 +287,7 @@ def test_damaged_files_are_read_refused_by_name_or_skipped(tmp_path: Path, name:
     assert [(d, one) for d, one in zip(drawn, found, strict=True) if one["outcome"] not in confined.GOOD] == []
 
 
-def test_the_campaign_continues_and_adds_up_reader_by_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)  # the campaign sets it
+def test_the_campaign_continues_and_adds_up_reader_by_reader(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     command = [sys.executable, str(TORTURE), "files", "--only", "records", "--count", "130", "--seed", "5"]
     done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
@@ -308,6 +308,23 @@ def test_the_campaign_continues_and_adds_up_reader_by_reader(tmp_path: Path, mon
     assert set(files.shares(100_000)) == set(READERS)
     assert sum(files.shares(100_000).values()) == 100_000
     assert min(files.shares(100_000).values()) >= 1_500
+
+
+def test_the_first_import_of_a_module_writes_no_bytecode_that_would_be_taken_for_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "imported_here_first.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+
+    def read(spec: str, dest: Path) -> str:
+        importlib.import_module("imported_here_first")
+        return confined.READ
+
+    case = confined.Case(0, "a.npy", {"a.npy": b"abcdef"}, read, confined.Limits())
+    assert [one["outcome"] for one in confined.run_cases(tmp_path, [case])] == ["read"]
+    assert not (tmp_path / "lib" / "__pycache__").exists()
 
 
 def test_the_documentation_says_what_the_committed_campaign_found() -> None:
