@@ -148,7 +148,7 @@ class DhariwalUNet(nn.Module):
         keys = active_dropout_keys() if self.training else None
         with torch.autocast(x.device.type, enabled=False):
             emb = self.embed(c_noise, class_labels, augment_labels)
-            x = x.to(dtype)
+            x = x.to(dtype, memory_format=torch.channels_last)
             skips: list[Tensor] = []
             for layer in self.enc.values():
                 if isinstance(layer, UNetBlock):

@@ -63,6 +63,17 @@ class Linear(nn.Module):
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
+def _like_images(weight: Tensor, x: Tensor) -> Tensor:
+    """The weight of a convolution of x in its dtype and memory layout, in one copy; itself where it has both.
+
+    Weights that are split over ranks (FSDP2) or loaded lie contiguously, images go channels-last: a convolution of both
+    would bring the weight into the layout of the images after it had been cast.
+    """
+    if weight.shape[2] > 1 and x.is_contiguous(memory_format=torch.channels_last):
+        return weight.to(x.dtype, memory_format=torch.channels_last)
+    return weight.to(x.dtype)
+
+
 class Conv2d(nn.Module):
     """A convolution with optional resampling by two: x [B, in, H, W] -> [B, out, H', W'].
 
@@ -120,7 +131,7 @@ class Conv2d(nn.Module):
         padding = (len(self.taps) - 1) // 2
         if self.weight is None or self.bias is None:
             return self._upsample(x) if self.up else self._downsample(x, padding) if self.down else x
-        w, b = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        w, b = _like_images(self.weight, x), self.bias.to(x.dtype)
         if self.up and self.kernel == 1:
             return self._upsample(F.conv2d(x, w)) + b[:, None, None]
         if self.up:

@@ -179,7 +179,7 @@ class SongUNet(nn.Module):
         keys = active_dropout_keys() if self.training else None
         with torch.autocast(x.device.type, enabled=False):
             emb = self.embed(c_noise, class_labels, augment_labels)
-            return self._forward(x.to(dtype), emb, keys)
+            return self._forward(x.to(dtype, memory_format=torch.channels_last), emb, keys)
 
     def _forward(self, x: Tensor, emb: Tensor, keys: Tensor | None) -> Tensor:
         aux = x

@@ -119,6 +119,31 @@ def test_any_configuration_equals_the_plain_formula(name: str) -> None:
     assert expected.std() > 0.01
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["three levels, two blocks", "adm, labels and augmentation"])
+def test_weights_that_lie_contiguously_are_brought_to_the_layout_of_the_images_with_their_cast(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they lie where they are split over ranks: every convolution is channels-last, so the numbers are the same."""
+    convolve, layouts = torch.nn.functional.conv2d, []
+
+    def watched(x: torch.Tensor, weight: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        layouts.append([t.is_contiguous(memory_format=torch.channels_last) for t in (x, weight)])
+        return convolve(x, weight, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", watched)
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network = build(CONFIGURATIONS[name]).float().to(memory_format=layout)  # type: ignore[call-overload]
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            y = network(*(t if t is None else t.float() for t in inputs(CONFIGURATIONS[name])))
+        y.float().square().sum().backward()
+        found.append([y.detach(), *(p.grad for p in network.parameters() if p.grad is not None)])
+    assert len(layouts) > 10
+    assert all(all(pair) for pair in layouts)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("name", ["residual, tent filter, fourier", "adm, labels and augmentation"])
 def test_gradients_equal_finite_differences(name: str) -> None:
     config = CONFIGURATIONS[name]
