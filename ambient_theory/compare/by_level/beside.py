@@ -5,7 +5,7 @@ The errors of one model over a range of levels make one number, its part of the 
     Q = sum_k w_k E(s_k),        w the quadrature of `int E s^-3 ds`        (levels in the range alone),
 
 and the clean-only models a curve log Q(log n). On it a mixture's Q is read as a number of clean images, n_eq, with an
-interval that inverts the test of equality (Fieller 1954; see `by_level.bands`, whose curve and intervals these are):
+interval that inverts the test of equality (`compare.fitting.clean_curve`):
 
     worth of one noisy image = (n_eq - n_clean) / n_noisy        (clean images).
 
@@ -22,9 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from ambient_theory.compare.by_level.bands import INSIDE, CleanCurve
 from ambient_theory.compare.by_level.levels import (
     LevelCell,
     LevelTable,
@@ -33,6 +31,7 @@ from ambient_theory.compare.by_level.levels import (
     nats_quadrature,
 )
 from ambient_theory.compare.cells.blocks import ALIKE
+from ambient_theory.compare.fitting.clean_curve import CleanCurve
 from ambient_theory.compare.fitting.fits import Interval
 
 ALL, ABOVE = "all levels", "above the noise"
@@ -97,17 +96,11 @@ def _over(table: LevelTable, chosen: NDArray[np.bool_], mixtures: list[LevelCell
     made = blocked_cells(cells, values)
     count, dof = len(table.clean), made.dof()
     variance = sum(float(np.sum(rest**2)) for rest in made.rest) / dof if dof > 0 else 0.0
-    quantile = float(special.stdtrit(dof, 0.5 + confidence / 2)) if dof > 0 else math.nan
     curve = CleanCurve.of(
         np.log([float(c.n_clean) for c in table.clean]), made.mean[:count, 0], made.replicates[:count, 0]
     )
-    out = []
-    for y, replicates in zip(made.mean[count:, 0], made.replicates[count:, 0], strict=True):
-        x, where = curve.invert(float(y))
-        n = math.exp(x) if where == INSIDE else (math.inf if x > 0 else 0.0)
-        if variance <= ALIKE:
-            out.append(Interval(n, None, None))
-            continue
-        ends = curve.interval(float(y), float(replicates), variance, quantile)
-        out.append(Interval(n, *(math.exp(e) if math.isfinite(e) else (math.inf if e > 0 else 0.0) for e in ends)))
-    return out
+    replicated = dof if variance > ALIKE else 0  # copies are no replicates
+    return [
+        curve.equivalent(float(y), float(seeds), variance, replicated, confidence)[0]
+        for y, seeds in zip(made.mean[count:, 0], made.replicates[count:, 0], strict=True)
+    ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from ambient_theory.compare.by_level.bands import BELOW, BEYOND, Bands, bands
+from ambient_theory.compare.by_level.bands import Bands, bands
 from ambient_theory.compare.by_level.beside import Beside, beside
 from ambient_theory.compare.by_level.formula import FormulaTest, judge_formula
 from ambient_theory.compare.by_level.goods import TWO, Market, fit_laws
@@ -29,6 +29,7 @@ from ambient_theory.compare.by_level.potency import worth_intervals
 from ambient_theory.compare.by_level.unseen import Unseen, unseen_errors, unseen_scores
 from ambient_theory.compare.by_level.words import beside_sentence, together
 from ambient_theory.compare.cells.tables import Group
+from ambient_theory.compare.fitting.clean_curve import BELOW, BEYOND
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ambient_theory.bounds.laws import law_named
-from ambient_theory.compare.by_level.bands import BELOW, BEYOND, MixtureBands
+from ambient_theory.compare.by_level.bands import MixtureBands
 from ambient_theory.compare.by_level.findings import LevelFindings
 from ambient_theory.compare.by_level.formula import BOUND_TERMS, predicted_worth
 from ambient_theory.compare.by_level.goods import TWO
 from ambient_theory.compare.by_level.judgement import Judgement
+from ambient_theory.compare.fitting.clean_curve import BELOW, BEYOND
 from ambient_theory.shared.palette import BLACK, BLUE, GREY, LEVELS, MARKERS, SKY
 from ambient_theory.shared.plotting import log_axis, new_figure, shared_legend
 

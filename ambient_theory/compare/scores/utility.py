@@ -1,6 +1,6 @@
-"""What a noisy sample was worth along the measured cells, without any curve: finite differences with intervals.
+"""What a noisy sample was worth along the measured cells, without a law: finite differences with intervals.
 
-Two measures. *Equivalent clean samples*: the clean-only cells, joined by a curve through all of them, say how many
+Two measures. *Equivalent clean samples*: the clean-only cells, joined by a curve through their means, say how many
 clean samples reach the score of a mixture; `(N_eq - n_clean) / n_noisy` is the average worth of its noisy samples.
 *Exchange rate*: on a rectangle of cells (n_clean A, B) x (n_noisy P, Q) at one noise level,
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,10 +25,10 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from ambient_theory.compare.cells.tables import Table
+from ambient_theory.compare.fitting.clean_curve import CleanCurve
 from ambient_theory.compare.fitting.fits import Interval
 
 Floats = NDArray[np.float64]
-GRID = 160
 
 
 @dataclass(frozen=True)
@@ -72,78 +73,27 @@ class Rate:
         }
 
 
-def draws_of(table: Table, count: int, rng: np.random.Generator) -> Floats:
-    """(count, R) draws of the cell means given the data: multivariate t with the pooled variance."""
-    heavy = np.sqrt(table.dof / rng.chisquare(table.dof, size=(count, 1)))
-    return table.y + heavy * rng.standard_normal((count, table.size)) * np.sqrt(table.variance / table.seeds)
+def equivalents(table: Table, confidence: float = 0.95) -> list[Equivalent]:
+    """Every mixture in clean samples (`compare.fitting.clean_curve`), in the order of the table.
 
-
-def clean_curve(log_n: Floats, y: Floats) -> Callable[[Floats], Floats]:
-    """A smooth guide for interpolation: a parabola in (log n, y), a straight line with fewer than four sizes.
-
-    With decades between clean sizes a straight line in (log n, log E) would overstate N_eq wherever the curve levels
-    off. The guide only bends the interpolation: every measured point is still passed through (see `equivalents`).
+    Empty without two clean-only sizes; no intervals from one seed a cell.
     """
-    x = log_n - log_n.mean()
-    if len(log_n) < 4:
-        line = np.polyfit(x, y, 1)
-        return lambda at: np.polyval(line, at - log_n.mean())
-    parabola = np.polyfit(x, y, 2)
-    return lambda at: np.polyval(parabola, at - log_n.mean())
-
-
-def invert_clean_curve(log_n: Floats, y_clean: Floats, target: Floats, guide: Callable[[Floats], Floats]) -> Floats:
-    """n at which the clean-only curve first reaches `target`; inf below its last point, 0 above its first.
-
-    log_n: (K,) ascending; y_clean: (D, K) scores; target: (D, M). Returns (D, M). Between the clean sizes the curve is
-    the guide plus straight-line interpolation of the points' distances from it, on GRID points; a rise with n is
-    levelled (the running minimum), since more clean samples cannot be worth less here.
-    """
-    grid = np.union1d(np.linspace(log_n[0], log_n[-1], GRID), log_n)
-    right = np.clip(np.searchsorted(log_n, grid), 1, len(log_n) - 1)
-    share = (grid - log_n[right - 1]) / (log_n[right] - log_n[right - 1])
-    rest = y_clean - guide(log_n)
-    curve = np.minimum.accumulate(guide(grid) + rest[:, right - 1] * (1 - share) + rest[:, right] * share, axis=1)
-    out = np.empty(target.shape)
-    rows = np.arange(len(curve))
-    for m in range(target.shape[1]):
-        goal = target[:, m]
-        above = np.sum(curve > goal[:, None], axis=1)
-        i = np.clip(above, 1, len(grid) - 1)
-        left_y, right_y = curve[rows, i - 1], curve[rows, i]
-        drop = left_y - right_y
-        part = np.where(drop > 0, (left_y - goal) / np.where(drop > 0, drop, 1.0), 1.0)
-        n = np.exp(grid[i - 1] + np.clip(part, 0.0, 1.0) * (grid[i] - grid[i - 1]))
-        out[:, m] = np.where(above == len(grid), np.inf, np.where(goal > curve[:, 0], 0.0, n))
-    return out
-
-
-def equivalents(table: Table, confidence: float = 0.95, draws: int = 2000, seed: int = 0) -> list[Equivalent]:
-    """Every mixture in clean samples. Empty without two clean-only sizes; no interval from one seed a cell."""
     clean = np.nonzero(table.n_noisy == 0)[0]
-    mixed = np.nonzero(table.n_noisy > 0)[0]
-    if len(clean) < 2 or not len(mixed):
+    if len(clean) < 2:
         return []
     clean = clean[np.argsort(table.n_clean[clean])]
-    log_n = np.log(table.n_clean[clean])
-    guide = clean_curve(log_n, table.y[clean])
-    point = invert_clean_curve(log_n, table.y[None, clean], table.y[None, mixed], guide)[0]
-    low = high = None
-    if table.dof:
-        y = draws_of(table, draws, np.random.default_rng(seed))
-        spread = invert_clean_curve(log_n, y[:, clean], y[:, mixed], guide)
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(spread, [tail, 1 - tail], axis=0, method="nearest")
+    curve = CleanCurve.of(np.log(table.n_clean[clean]), table.y[clean], table.seeds[clean])
     found = []
-    for i, cell in enumerate(mixed):
-        n_clean, n_noisy = float(table.n_clean[cell]), float(table.n_noisy[cell])
-        bottom, top = (None, None) if low is None or high is None else (float(low[i]), float(high[i]))
-        worths = [None if x is None else (x - n_clean) / n_noisy for x in (point[i], bottom, top)]
-        assert worths[0] is not None
-        worth = Interval(float(worths[0]), worths[1], worths[2])
-        n_eq = Interval(float(point[i]), bottom, top)
-        found.append(Equivalent(table.names[cell], n_clean, n_noisy, float(table.sigma_n[cell]), n_eq, worth))
+    for i in np.nonzero(table.n_noisy > 0)[0]:
+        n_clean, n_noisy, sigma_n = (float(v[i]) for v in (table.n_clean, table.n_noisy, table.sigma_n))
+        n_eq, _ = curve.equivalent(float(table.y[i]), float(table.seeds[i]), table.variance, table.dof, confidence)
+        worth = n_eq.map(partial(_average_worth, n_clean, n_noisy))
+        found.append(Equivalent(table.names[i], n_clean, n_noisy, sigma_n, n_eq, worth))
     return found
+
+
+def _average_worth(n_clean: float, n_noisy: float, n_eq: float) -> float:
+    return (n_eq - n_clean) / n_noisy
 
 
 def fieller(num: float, den: float, cov: Floats, quantile: float) -> tuple[float, float]:
