@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -62,14 +61,17 @@ KNOWN = 2.0
 
 
 def beside_sentence(found: Iterable[Beside]) -> str:
-    """Of each noise level a mixture whose own price over all levels is known, of the same sizes at as many levels as
-    can be; empty where none is known."""
+    """Of each noise level a mixture whose own price over all levels is known: of the sizes that are known at most noise
+    levels, then most sharply, where they are known; empty where none is."""
     known = [b for b in found if b.part == ALL and b.width <= KNOWN]
     if not known:
         return ""
-    counts = Counter((b.cell.n_clean, b.cell.n_noisy) for b in known)
+    widths: dict[tuple[int, int], list[float]] = {}
+    for b in known:
+        widths.setdefault((b.cell.n_clean, b.cell.n_noisy), []).append(b.width)
+    order = sorted(widths, key=lambda size: (-len(widths[size]), sum(widths[size])))
     chosen: dict[float, Beside] = {}
-    for b in sorted(known, key=lambda b: (b.cell.sigma_n or 0.0, -counts[b.cell.n_clean, b.cell.n_noisy], b.width)):
+    for b in sorted(known, key=lambda b: (b.cell.sigma_n or 0.0, order.index((b.cell.n_clean, b.cell.n_noisy)))):
         chosen.setdefault(b.cell.sigma_n or 0.0, b)
     each = (
         f"{b.cell.name} do as well as {span(b.equivalent)} clean ones (price {span(b.worth.inverse())})"

@@ -12,6 +12,7 @@ from level_sweeps import LEVELS, SIGMA, level_sweep, noise, one_good, two_goods
 from ambient_theory.compare.by_level.beside import ABOVE, ALL, Beside, beside
 from ambient_theory.compare.by_level.levels import LevelTable, level_tables
 from ambient_theory.compare.by_level.words import beside_rows, beside_sentence, beside_short
+from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.scores.words import span
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record
@@ -99,6 +100,21 @@ def test_the_price_that_is_known_best_is_said_of_each_noise_level_and_nothing_wh
     assert said.count("do as well as") == 2
     vague = level_sweep(np.random.default_rng(4), one_good(0.5), mixed=mixed, scatter=0.3, seeds=2)
     assert beside_sentence(beside(table(vague))) == ""
+
+
+def test_the_mixtures_said_of_several_noise_levels_are_of_the_same_sizes_where_they_can_be() -> None:
+    mixed = ((100, 200), (200, 200))
+    rows = level_sweep(np.random.default_rng(3), one_good(0.5), mixed=mixed, sigmas=(0.1, SIGMA), scatter=0.003)
+    factor = {(100, 0.1): 1.1, (100, SIGMA): 1.3, (200, 0.1): 1.15, (200, SIGMA): 1.2}  # each is sharper at one level
+    found = [
+        replace(b, worth=Interval(0.5, 0.5, 0.5 * factor[b.cell.n_clean, b.cell.sigma_n]))
+        for b in beside(table(rows))
+        if b.part == ALL
+    ]
+    said = beside_sentence(found)
+    assert said.count("200 clean + 200 noisy") == 2
+    unknown = [replace(b, worth=Interval(0.5, 0.0, 1.0)) if b.cell.n_clean == 200 else b for b in found]
+    assert beside_sentence(unknown).count("100 clean + 200 noisy") == 2
 
 
 def test_images_that_do_harm_have_no_price() -> None:
