@@ -27,7 +27,7 @@ from ambient_train.settings.run_options import process_share
 from ambient_train.training.batches import Batch, assemble, batch_loss, draw_pairs, uses_error
 from ambient_train.training.checkpoints import Checkpoint
 from ambient_train.training.flight import Flight, Numbers, Step
-from ambient_train.training.loop import BatchDivergedError, StepEnd, first_sample, learning_rate
+from ambient_train.training.loop import BatchDivergedError, StepEnd, first_sample, learning_rate, set_rate
 from ambient_train.training.state import TrainState, build_network, load_optimizer, make_optimizer, optimizer_state
 from ambient_train.training.world import World
 
@@ -236,8 +236,7 @@ def _step(
         )
     if config.grad_clip > 0:
         torch.nn.utils.clip_grads_with_norm_(network.parameters(), config.grad_clip, norm)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    set_rate(optimizer, config, rate)
     optimizer.step()
     return Step(first, first, numbers, total=value, norm=size)
 

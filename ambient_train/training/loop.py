@@ -90,6 +90,12 @@ def learning_rate(config: TrainConfig, nimg: int) -> float:
     return config.lr * min(t / max(config.lr_ramp_nimg, 1), 1.0) / decay**0.5
 
 
+def set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, rate: float) -> None:
+    """Give every group of parameters its own rate: `rate` where that is `config.lr` in full, others in proportion."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * (group["initial_lr"] / config.lr)
+
+
 def first_sample(nimg: int, skipped: Sequence[int], batch: int) -> int:
     """Global sample index at which the step after `nimg` images begins: batches that were skipped are passed over."""
     first = nimg
@@ -237,8 +243,7 @@ def _update(
     norm = whole(torch.nn.utils.get_total_norm(gradients))
     if config.grad_clip > 0:
         torch.nn.utils.clip_grads_with_norm_(parameters, config.grad_clip, norm)
-    for group in optimizer.param_groups:
-        group["lr"] = rate * (group["initial_lr"] / config.lr)
+    set_rate(optimizer, config, rate)
     good = norm.isfinite()
     optimizer.found_inf = (~good).to(torch.float32)  # type: ignore[attr-defined]
     optimizer.step()

@@ -52,7 +52,7 @@ def make_optimizer(
     muon = config.optimizer == "muon"
     optimizer: torch.optim.Optimizer
     if muon and sharded:
-        raise UsageError("--optimizer muon needs whole weight matrices: train with --optimizer adam or without --fsdp")
+        raise UsageError("--optimizer muon needs whole weight matrices: train with --optimizer adam or without --shard")
     adam = kind(
         [p for p in every if not (muon and is_hidden(p))],
         lr=config.lr,

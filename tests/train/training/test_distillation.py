@@ -78,6 +78,15 @@ def test_teacher_stays_as_it_is_and_generator_and_critic_part_from_it() -> None:
     assert all(p.requires_grad for p in state.critic.parameters())
 
 
+def test_hidden_weights_have_the_rate_of_muon_in_generator_and_critic() -> None:
+    config = tiny_run.config(optimizer="muon", muon_lr=0.02, network={"model_channels": 16, "channel_mult": [1, 2]})
+    state = second_stage(replace(config, lr_ramp_nimg=64))
+    advance(state, 32)
+    for optimizer in (state.optimizer, state.critic_optimizer):
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.0005])
+        assert len(optimizer.param_groups[0]["params"]) > 5
+
+
 def test_critic_meets_levels_and_images_as_the_teacher_did() -> None:
     """Same positions, levels and strengths of noise as the teacher's draw has under that seed; generated images."""
     state = second_stage(tiny_run.config())
