@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import few_clean
 import numpy as np
 
 from ambient_theory.compare.by_level.dominance import Losses, PartComparison, compare_with_parts
@@ -27,6 +28,7 @@ from ambient_theory.shared.replicates import replicates
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "experiments/results", ROOT / "docs/methods.md"
 LEARNING = "learning_screen.jsonl.gz"
+FEW_CLEAN = "noisy_only.jsonl.gz"
 SCREENS = (
     (
         "methods_fashion.jsonl.gz",
@@ -102,10 +104,8 @@ def _cell(records: Iterable[Record], cell: str, metric: str, nimg: int) -> tuple
 def _number(x: tuple[float, float | None] | None, least: float) -> str:
     if not x:
         return ""
-    mean, stderr = x
-    digits = 1 if mean > 20 else 2
-    text = f"{mean:.{digits}f}" + ("" if stderr is None else f" ± {stderr:.{digits}f}")
-    return f"**{text}**" if mean == least else text
+    text = few_clean.with_error(*x)
+    return f"**{text}**" if x[0] == least else text
 
 
 # --------------------------------------------------------------------------------------------------------- dominance
@@ -277,6 +277,8 @@ def page() -> str:
     parts = [HEAD]
     if (RESULTS / LEARNING).exists():
         parts += [LEARN, "\n".join(learning_table(read_records(RESULTS / LEARNING))) + "\n"]
+    if (RESULTS / FEW_CLEAN).exists():
+        parts += [few_clean.HEAD, "\n".join(few_clean.tables(read_records(RESULTS / FEW_CLEAN))) + "\n"]
     parts.append(DOMINANCE)
     for name, title in SCREENS:
         if (RESULTS / name).exists():

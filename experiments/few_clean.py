@@ -1,0 +1,112 @@
+"""The tables of docs/methods.md on few or no clean images, from the records of experiments/noisy_only.toml."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ambient_theory.shared.records import NATS, Record
+from ambient_theory.shared.replicates import replicates
+
+GOAL = "clean 1000"
+"""The cell whose score is the goal of all others."""
+HEAD = """
+## Few or no clean images
+
+1,000 images of 8x8 Fashion-MNIST, all noisy or a tenth of them clean; fixed beforehand in experiments/noisy_only.toml.
+*Full* samples go down to level 0, *truncated* ones end at the noise of the data with the posterior mean. *Gap closed*:
+of the difference in FD between truncated sampling and training on as many clean images, paired by seed. The distilled
+generator makes an image in one evaluation, the others in 23; its training comes on top of its teacher's (*full*), and
+it is no denoiser, so it has no nats.
+"""
+
+COLUMNS = "| method | seeds | FD | times that of clean | gap closed | nats |"
+
+
+def tables(records: Sequence[Record]) -> list[str]:
+    """A table for each kind of data: FD, FD over that of clean data, the share of the gap closed, nats; by seed paired.
+
+    The gap is that between truncated sampling T and as many clean images C: (T - x)/(T - C), both means over the seeds
+    that all three have, its standard error by the jackknife over seeds.
+    """
+    fd, nats = ({cell: _by_seed(records, cell, m) for cell in _cells(records)} for m in ("fd", NATS))
+    goal = fd.get(GOAL, {})
+    data: dict[str, list[str]] = defaultdict(list)
+    for cell in fd:
+        if ": " in cell:
+            data[cell.split(": ")[0]].append(cell)
+    lines = [f"{GOAL} images: FD {_scored(list(goal.values()))}, nats {_scored(list(nats.get(GOAL, {}).values()))}"]
+    lines[0] += f", {_seeds(goal)}."
+    for kind, cells in data.items():
+        truncated = fd.get(f"{kind}: truncated", {})
+        lines += [
+            "",
+            f"{kind}:",
+            "",
+            "| method | seeds | FD | times that of clean | gap closed | nats |",
+            "|---" * 6 + "|",
+        ]
+        for cell in cells:
+            own = fd[cell]
+            both = sorted(own.keys() & goal.keys())
+            ratio = [own[s] / goal[s] for s in both]
+            three = [(own[s], truncated[s], goal[s]) for s in both if s in truncated]
+            gap = "" if cell == f"{kind}: truncated" else _percent(closed(three)) if three else "–"
+            row = [cell.split(": ")[1], str(len(own)), _scored(list(own.values())), _scored(ratio), gap]
+            lines.append("| " + " | ".join([*row, _scored(list(nats[cell].values()))]) + " |")
+    return lines
+
+
+def _cells(records: Iterable[Record]) -> list[str]:
+    return list(dict.fromkeys(str(r.cell) for r in records))
+
+
+def _by_seed(records: Iterable[Record], cell: str, metric: str) -> dict[int, float]:
+    """The last checkpoint's score on held-out images by seed."""
+    return {
+        r.seed: r.value
+        for r in records
+        if (r.cell, r.metric, r.checkpoint, r.reference) == (cell, metric, "last", "heldout-clean")
+        and r.seed is not None
+    }
+
+
+def _seeds(values: Mapping[int, float]) -> str:
+    return f"{len(values)} seed{'' if len(values) == 1 else 's'}"
+
+
+def _scored(values: Sequence[float]) -> str:
+    """Mean and standard error, a dash where nothing was scored."""
+    if not values:
+        return "–"
+    found = replicates(values)
+    return with_error(found.mean, found.stderr)
+
+
+def with_error(mean: float, stderr: float | None) -> str:
+    """`12.3 ± 0.4`; the mean alone without a standard error."""
+    digits = 1 if mean > 20 else 2
+    return f"{mean:.{digits}f}" + ("" if stderr is None else f" ± {stderr:.{digits}f}")
+
+
+def closed(triples: Sequence[tuple[float, float, float]]) -> tuple[float, float | None]:
+    """Share of the gap closed by scores (own, truncated, clean) of each seed, and its standard error by the jackknife,
+    None from one seed."""
+    x = np.asarray(triples)
+
+    def share(rows: np.ndarray) -> float:
+        own, truncated, clean = rows.mean(0)
+        return float((truncated - own) / (truncated - clean))
+
+    if len(x) == 1:
+        return share(x), None
+    left_out = np.array([share(np.delete(x, k, 0)) for k in range(len(x))])
+    return share(x), math.sqrt((len(x) - 1) / len(x) * float(np.sum((left_out - left_out.mean()) ** 2)))
+
+
+def _percent(found: tuple[float, float | None]) -> str:
+    share, stderr = found
+    return f"{100 * share:.0f}" + ("" if stderr is None else f" ± {100 * stderr:.0f}") + " %"
