@@ -19,18 +19,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-from scipy import special
+import mix_distances
 
 from ambient_theory.compare.by_level.beside import ABOVE, ALL
 from ambient_theory.compare.by_level.findings import LevelFindings, analyse_levels, told_and_untold
-from ambient_theory.compare.by_level.goods import ADDITIVE, FREE, NOTHING_BELOW, ONE, TWO
+from ambient_theory.compare.by_level.goods import ADDITIVE, FREE, NAIVE, NOTHING_BELOW, ONE, TWO
 from ambient_theory.compare.by_level.judgement import FORMULA, Judgement
 from ambient_theory.compare.by_level.unseen import Unseen
 from ambient_theory.compare.by_level.verdicts import Verdict
 from ambient_theory.compare.by_level.words import BESIDE_COLUMNS, TOLD_COLUMNS, beside_rows, told_row, worth_text
 from ambient_theory.compare.cells.grouping import group_records
-from ambient_theory.compare.cells.tables import Group, MeasuredCell, table_of
+from ambient_theory.compare.cells.tables import Group
 from ambient_theory.compare.scores.analysis import GroupAnalysis, analyse_group
 from ambient_theory.compare.scores.words import answer, number, span
 from ambient_theory.shared.errors import AmbientError, DataError
@@ -57,81 +56,30 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*head, *lines]) + "\n" if lines else ""
 
 
+def headline(text: str) -> str:
+    """A line that is also said at the top of the page."""
+    return f"**{text}**\n"
+
+
+def is_headline(line: str) -> bool:
+    return line.startswith("**") and line.endswith("**\n") and "**" not in line[2:-3]
+
+
 # ------------------------------------------------------------------------------------ the mix against its parts
 
 
-def versus(group: Group, mix: MeasuredCell, other: MeasuredCell | None) -> str:
-    """`1.32 (better)`: the score of another cell, and how the mixture stands to it by Student's t at 5 %, with seeds
-    as blocks and their scatter pooled over the group."""
-    if other is None:
-        return "–"
-    pooled = table_of(group, group.cells)
-    text = number(float(group.back(np.mean(group.transform(other.values)))))
-    if not pooled.dof:
-        return f"{text} (one seed)"
-    ours, its = group.cells.index(mix), group.cells.index(other)
-    gap = float(pooled.y[its] - pooled.y[ours])
-    error = math.sqrt(pooled.variance * (1 / pooled.seeds[ours] + 1 / pooled.seeds[its]))
-    limit = float(special.stdtrit(pooled.dof, 0.975)) * error
-    return f"{text} ({'not certain' if abs(gap) <= limit else 'mix better' if gap > 0 else 'mix worse'})"
-
-
-def mix_rows(group: Group) -> list[list[str]]:
-    """A row a mixture that has at least one of its parts, or as many clean images, beside it."""
-    clean = {c.n_clean: c for c in group.cells if not c.n_noisy}
-    noisy = {(c.n_noisy, c.sigma_n): c for c in group.cells if not c.n_clean}
-    rows = []
-    for m in (c for c in group.price_cells if c.n_noisy):
-        total = m.n_clean + m.n_noisy
-        part = noisy.get((total, m.sigma_n)) or noisy.get((m.n_noisy, m.sigma_n))
-        others = (clean.get(total), clean.get(m.n_clean), part)
-        if any(o is not None for o in others):
-            score = float(group.back(np.mean(group.transform(m.values))))
-            duration = f"{group.key.duration_nimg:,}"
-            seeds = "one seed" if len(m.values) == 1 else f"{len(m.values)} seeds"
-            rows.append([duration, m.name, f"{number(score)} ({seeds})",
-                         *(versus(group, m, o) for o in others)])  # fmt: skip
-    return rows
-
-
-def distances(groups: Sequence[Group]) -> list[Group]:
-    """Frechet distances to held-out clean images, of the last checkpoint."""
-    return [
-        g
-        for g in groups
-        if g.key.source == "train"
-        and g.key.metric in ("fd", "fid")
-        and g.key.reference == "heldout-clean"
-        and g.key.checkpoint in ("", "last")
-    ]
-
-
 def mix_section(groups: Sequence[Group]) -> list[str]:
-    out = ["## Is a mixture as good as the paper says, and at which compute?\n"]
-    out.append(
-        "Fréchet distance to held-out clean images, lower is better. The paper (Daras, Cherapanamjeri, Daskalakis, "
-        "arXiv 2411.02780) finds a mixture near as many clean images and far below both of its parts alone. Each "
-        "comparison is Student's t at 5 %, without correction for their number.\n"
-    )
-    conditions: dict[tuple[str, ...], list[list[str]]] = {}
-    for g in sorted(distances(groups), key=lambda g: g.key):
-        name = (g.key.dataset, g.key.extractor_name, g.key.method, f"{g.key.n_eval:,}")
-        conditions.setdefault(name, []).extend(mix_rows(g))
-    shown = False
-    columns = ["training images", "mixture", "score", "as many clean", "its clean part alone", "noisy alone"]
-    for (dataset, extractor, method, n), rows in conditions.items():
-        if rows:
-            shown = True
-            about = f", method {method}" if method else ""
-            counts = [sum("mix better" in r[k] for r in rows) for k in (4, 5)]
-            certain = [sum("mix " in r[k] for r in rows) for k in (4, 5)]
-            out.append(f"**{dataset}**, {extractor} features, {n} generated images{about}.\n")
-            out.append(
-                f"Better than its clean part alone in {counts[0]} of {certain[0]} certain comparisons, than noisy "
-                f"images alone in {counts[1]} of {certain[1]}.\n"
-            )
-            out.append(table(columns, rows))
-    if not shown:
+    out = ["## Is a mixture as good as the paper says, and at which compute?\n", mix_distances.HEAD]
+    for what, found in mix_distances.by_condition(groups).items():
+        last = found[-1].duration
+        out.append(f"{what}.\n")
+        out.append(headline(mix_distances.in_short(found)))
+        counts = [f"than {name}" for name in mix_distances.ASIDE]
+        out.append("Better / not certain / worse, by duration:\n")
+        out.append(table(["training images", "mixtures", *counts], mix_distances.duration_rows(found)))
+        out.append(f"After {last:,} training images:\n")
+        out.append(table(["mixture", "score", *mix_distances.ASIDE], (m.row() for m in found if m.duration == last)))
+    if len(out) == 2:
         out.append("Missing: no record is a distance of a mixture beside one of its parts.\n")
     return out
 
@@ -166,6 +114,15 @@ def worth_section(found: Sequence[LevelFindings]) -> list[str]:
         )
     )
     out += [f"{f.table.key.label()}: {len(f.table.cells)} cells, up to {f.table.n_seeds} seeds.\n" for f in found]
+    for f in found:
+        known = [
+            f"{span(j.coarse.inverse())} at σ {s:g}"
+            for s, j in f.priced.items()
+            if j.coarse is not None and not j.undetermined and j.coarse.low
+        ]
+        if known:
+            where = f"{f.table.key.dataset}, {f.table.key.rule}"
+            out.append(headline(f"{where}: noisy images for one clean one, above the noise: {'; '.join(known)}."))
     return out
 
 
@@ -212,7 +169,17 @@ def law_section(found: Sequence[LevelFindings]) -> list[str]:
             rows.append([f.table.key.dataset, f.table.key.rule, f"{sigma_n:g}", j.undetermined or j.surviving or "–",
                          *("–" if t is None else t.verdict for t in tests)])  # fmt: skip
     columns = ["data", "rule", "σ", "survives", "one worth", "nothing below", "adds below", FORMULA]
-    return [*out, "Each law is tested as a case of a larger one.\n", table(columns, rows)]
+    survived = [row[3] for row in rows]
+    fits = sum(not lacking(j) for f in found for j in f.priced.values())
+    counts = ", ".join(f"{law} {survived.count(law)} times" for law in dict.fromkeys(survived))
+    said = f"Of {len(rows)} pairs of noise level and rule, a law fits all mixtures in {fits}; surviving: {counts}."
+    return [*out, "Each law is tested as a case of a larger one.\n", table(columns, rows), headline(said)]
+
+
+def lacking(j: Judgement) -> bool:
+    """Whether no law fits all mixtures: even free worths miss them by more than the scatter over seeds."""
+    lack = j.laws[FREE].lack
+    return lack is not None and lack.p is not None and lack.p < 0.05
 
 
 # ------------------------------------------------------------------------------------ hypotheses
@@ -240,7 +207,7 @@ def first_hypothesis(found: Sequence[LevelFindings]) -> list[str]:
         "mean worth below (0)",
         "below",
     ]
-    return [*out, table(columns, rows), f"**{verdict_words(verdicts)}**\n"]
+    return [*out, table(columns, rows), headline(verdict_words(verdicts))]
 
 
 def verdict_words(verdicts: Sequence[tuple[str, str]]) -> str:
@@ -274,7 +241,7 @@ def second_hypothesis(found: Sequence[LevelFindings]) -> list[str]:
         return [*out, "Not tested: no mixtures at fixed compute among the records.\n"]
     counts = "; ".join(f"{v}: {said.count(v)}" for v in dict.fromkeys(said))
     columns = ["data", "σ", "worth below σ", "ceiling", "verdict"]
-    return [*out, table(columns, rows), f"**H2, of {len(said)} noise levels: {counts}.**\n"]
+    return [*out, table(columns, rows), headline(f"H2, of {len(said)} noise levels: {counts}.")]
 
 
 # ------------------------------------------------------------------------------------ moves, unseen
@@ -321,6 +288,14 @@ def unseen_section(found: Sequence[LevelFindings]) -> list[str]:
     if not rows:
         return [*out, "Missing: too few cells to leave one out.\n"]
     out.append("|log(predicted/measured)|; chance: the median that the scatter over seeds gives a perfect law.\n")
+    for f in found:
+        for what, scores in (("the denoising error", f.unseen), *(("FD", s) for s in f.unseen_fd.values())):
+            missed = {u.law: f"{100 * u.median:.1f} %" for u in scores}
+            if TWO in missed:
+                others = ", ".join(f"{law} {by}" for law, by in missed.items() if law in (ONE, NAIVE))
+                where = f"{f.table.key.dataset}, {f.table.key.rule}"
+                goods = f"two goods predict {what} of a left-out mixture within {missed[TWO]} in the median ({others})"
+                out.append(headline(f"{where}: {goods}."))
     return [*out, table(["outcome", "law", "tested", "median", "95 %", "chance"], rows)]
 
 
@@ -347,9 +322,8 @@ def failures(found: Sequence[LevelFindings], problems: Sequence[str]) -> list[st
                 )
             elif j.expected is None and j.undetermined:
                 out.append(f"- {where}, σ {sigma_n:g}: no price; {j.undetermined}")
-            lack = j.laws[FREE].lack
-            if lack is not None and lack.p is not None and lack.p < 0.05:
-                out.append(f"- {where}, σ {sigma_n:g}: no law fits all mixtures (p {lack.p:.2g})")
+            if lacking(j):
+                out.append(f"- {where}, σ {sigma_n:g}: no law fits all mixtures (p {j.laws[FREE].lack.p:.2g})")
         for bar, unseen in ((BAR_DENOISE, f.unseen), *((BAR_FD, s) for s in f.unseen_fd.values())):
             best = next((u for u in unseen if u.law == TWO), None)
             if best is not None and best.median > bar:
@@ -368,7 +342,7 @@ def page(records: Sequence[Record], files: Sequence[str]) -> str:
     found, problems = analyse_levels(records, groups=groups)
     seen: set[str] = set()
     scored = []
-    for g in distances(groups):
+    for g in mix_distances.distances(groups):
         if g.key.dataset not in seen and g.noise_levels:
             seen.add(g.key.dataset)
             scored.append(analyse_group(g, only_price=True))
@@ -378,11 +352,14 @@ def page(records: Sequence[Record], files: Sequence[str]) -> str:
         f"Made by `python experiments/findings.py` from {', '.join(f'`{f}`' for f in files)}: {len(records):,} records "
         f"of {len(trainings):,} trainings. Intervals are at 95 %, from the scatter over training seeds.\n"
     )
-    parts += mix_section(groups)
-    parts += worth_section(found) + beside_section(found) + law_section(found)
-    parts += ["## The hypotheses\n", *first_hypothesis(found), *second_hypothesis(found)]
-    parts += moves_section(found) + told_section(found) + unseen_section(found) + score_section(scored)
+    answers = mix_section(groups) + worth_section(found) + beside_section(found) + law_section(found)
+    answers += ["## The hypotheses\n", *first_hypothesis(found), *second_hypothesis(found)]
+    answers += moves_section(found) + told_section(found) + unseen_section(found) + score_section(scored)
     lines = failures(found, problems)
+    said = [f"- {line.strip().strip('*')}" for line in answers if is_headline(line)]
+    if lines:
+        said.append(f"- {len(lines)} things that fail or are not known stand at the end.")
+    parts += ["## In short\n", "\n".join(said) + "\n", *answers]
     parts += ["## Where it fails\n", "\n".join(lines) + "\n" if lines else "Nothing beyond what stands above.\n"]
     parts.append("Not in these records: the sensitivity of a Fréchet distance to single levels.\n")
     return "\n".join(parts)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from compare_sweeps import record as score_record
+from compare_sweeps import sweep
 from experiment_script import experiment
 from level_sweeps import CLEAN, MIXED, SIGMA, formula, level_sweep, one_good, two_goods
 
+from ambient_theory.compare.cells.grouping import group_records
 from ambient_theory.shared.records import write_records
 
 ROOT = Path(__file__).parents[4]
@@ -76,10 +79,57 @@ def test_every_question_has_an_answer_from_the_records(text):
 
 
 def test_a_mixture_is_judged_against_its_parts_and_the_verdict_turns_with_the_truth(findings, text):
-    assert "Better than its clean part alone in 6 of 6" in section(text, "as good as the paper says")
-    assert "than noisy images alone in 1 of 1" in section(text, "as good as the paper says")
+    for part in ("their clean part alone 6 are better, 0 worse", "noisy images alone 1 are better, 0 worse"):
+        assert f"beside {part}" in section(text, "as good as the paper says")
+        assert f"beside {part}" in section(text, "## In short")
     worse = findings.page(distances(np.random.default_rng(1), better=False), ["x"])
-    assert re.search(r"its clean part alone in 0 of [1-6] certain", worse)
+    assert re.search(r"their clean part alone 0 are better, [1-6] worse", worse)
+
+
+def test_every_verdict_of_the_page_stands_at_its_top(text):
+    short = section(text, "## In short")
+    for words in (
+        "noisy images for one clean one, above the noise: ",
+        "a law fits all mixtures in",
+        "H1: ",
+        "H2, of 1",
+    ):
+        assert words in short
+    assert "two goods predict the denoising error of a left-out mixture within" in short
+    assert short.count("\n- ") == len(re.findall(r"(?m)^\*\*[^*]+\*\*$", text)) + 1  # and how much fails
+
+
+@pytest.fixture(scope="module")
+def mix_distances():
+    return experiment("mix_distances")
+
+
+def test_between_clean_sizes_as_many_clean_images_are_read_on_their_curve(mix_distances):
+    rows = sweep(None, worth={0.2: 1.0}, error=lambda n: (n / 1_000) ** -0.7)
+    [group] = group_records([replace(r, reference="heldout-clean") for r in rows])
+    for m in mix_distances.mixtures(group):
+        total = m.cell.n_clean + m.cell.n_noisy
+        as_many = m.others[0]
+        assert as_many.score == pytest.approx(m.score, rel=1e-6) == pytest.approx((total / 1_000) ** -0.7)
+        assert as_many.read == (total != 60_000)
+        assert as_many.verdict == ""  # copies are no replicates
+    beyond = [r for r in rows if r.n_clean < 60_000]
+    [group] = group_records([replace(r, reference="heldout-clean") for r in beyond])
+    assert {m.others[0] for m in mix_distances.mixtures(group) if m.cell.n_clean + m.cell.n_noisy > 6_000} == {None}
+
+
+def test_equal_scores_are_called_different_as_rarely_as_stated_and_a_half_worth_is_seen(mix_distances):
+    """320 sweeps, each with one mixture between sizes; the share of 5 % has a standard error of 1.2 %."""
+    power = lambda n: (n / 1_000) ** -0.7  # noqa: E731
+    rng, called = np.random.default_rng(5), {1.0: 0, 0.5: 0}
+    for worth in called:
+        for _ in range(320):
+            rows = [r for r in sweep(rng, worth={0.2: worth}, error=power) if r.n_noisy in (0, 6_000)]
+            [group] = group_records([replace(r, reference="heldout-clean") for r in rows])
+            [mix] = [m for m in mix_distances.mixtures(group) if m.cell.n_clean == 6_000]
+            called[worth] += mix.others[0].verdict != mix_distances.OPEN
+    assert 0.05 - 3.5 * 0.0122 < called[1.0] / 320 < 0.05 + 3.5 * 0.0122
+    assert called[0.5] / 320 > 0.5
 
 
 def test_what_is_missing_is_said(findings):
