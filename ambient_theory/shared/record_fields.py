@@ -5,9 +5,10 @@ Whatever else a record says is kept as it is. Standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.kinds import (
     COUNT,
     NOT_NEGATIVE,
@@ -48,6 +49,8 @@ EXTRA: Mapping[str, Kind] = {
     **dict.fromkeys(("images", "grade", "family", "mix", "estimator", "weights"), TEXT),
     "interval95": PAIR,
 }
+LARGEST = 1e100
+"""Of every measured number: sums of squares of such numbers are finite."""
 METHOD: Mapping[str, Kind] = {"told_sigma": NOT_NEGATIVE}
 
 
@@ -57,5 +60,22 @@ def check_fields(record: Any) -> None:
         check_kind(name, getattr(record, name), kind)
     check_kinds({name: getattr(record, name) for name in OPTIONAL}, OPTIONAL)
     check_kinds(record.extra, EXTRA, "extra.")
+    for name, number in _measured(record):
+        if abs(number) > LARGEST:
+            raise DataError(f"{name} {number:g} is larger than any measured number ({LARGEST:g})")
     if isinstance(record.method, Mapping):
         check_kinds(record.method, {name: METHOD.get(name, SCALAR) for name in record.method}, "method.")
+
+
+def _measured(record: Any) -> Iterator[tuple[str, float]]:
+    """Real numbers of a record, with their names."""
+    for name in ("value", "stderr", "level", "sigma_n"):
+        value = getattr(record, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None:
+                yield name, number
+    for name in ("floor", "memorisation_floor", "low", "high", "n_d", "n_l", "interval95"):
+        value = record.extra.get(name)
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if number is not None:
+                yield f"extra.{name}", number

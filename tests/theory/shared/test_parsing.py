@@ -123,6 +123,23 @@ def test_a_field_of_another_kind_is_named(changes: dict[str, object], words: str
         record(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"value": -1e308}, "value -1e+308"),
+        ({"stderr": 2e100}, "stderr 2e+100"),
+        ({"level": 1e200}, "level 1e+200"),
+        ({"sigma_n": (0.2, 1e101)}, "sigma_n 1e+101"),
+        ({"extra": {"floor": 1e101}}, r"extra\.floor 1e+101"),
+        ({"extra": {"interval95": [0, 1e308]}}, r"extra\.interval95 1e+308"),
+    ],
+)
+def test_a_number_whose_square_no_float_holds_is_no_measured_one(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(DataError, match=named.replace("+", r"\+") + " is larger than any measured number"):
+        record(**changes)
+    assert record(value=-1e100, sigma_n=(0.2, 1e100)).value == -1e100
+
+
 def test_whole_numbers_become_numbers_and_what_is_not_json_is_left_out() -> None:
     found = record(value=10**19, stderr=1, evaluation={"seed": 1, "sampler": {"rho": float("nan")}})
     assert [type(x) for x in (found.value, found.stderr)] == [float, float]
