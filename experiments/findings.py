@@ -73,10 +73,10 @@ def mix_section(groups: Sequence[Group]) -> list[str]:
     for what, found in mix_distances.by_condition(groups).items():
         last = found[-1].duration
         out.append(f"{what}.\n")
-        out.append(headline(mix_distances.in_short(found)))
-        counts = [f"than {name}" for name in mix_distances.ASIDE]
-        out.append("Better / not certain / worse, by duration:\n")
-        out.append(table(["training images", "mixtures", *counts], mix_distances.duration_rows(found)))
+        if short := mix_distances.in_short(found):
+            counts = [f"than {name}" for name in mix_distances.ASIDE]
+            out += [headline(short), "Better / not certain / worse, by duration:\n"]
+            out.append(table(["training images", "mixtures", *counts], mix_distances.duration_rows(found)))
         out.append(f"After {last:,} training images:\n")
         out.append(table(["mixture", "score", *mix_distances.ASIDE], (m.row() for m in found if m.duration == last)))
     if len(out) == 2:
@@ -169,11 +169,15 @@ def law_section(found: Sequence[LevelFindings]) -> list[str]:
             rows.append([f.table.key.dataset, f.table.key.rule, f"{sigma_n:g}", j.undetermined or j.surviving or "–",
                          *("–" if t is None else t.verdict for t in tests)])  # fmt: skip
     columns = ["data", "rule", "σ", "survives", "one worth", "nothing below", "adds below", FORMULA]
-    survived = [row[3] for row in rows]
-    fits = sum(not lacking(j) for f in found for j in f.priced.values())
-    counts = ", ".join(f"{law} {survived.count(law)} times" for law in dict.fromkeys(survived))
-    said = f"Of {len(rows)} pairs of noise level and rule, a law fits all mixtures in {fits}; surviving: {counts}."
-    return [*out, "Each law is tested as a case of a larger one.\n", table(columns, rows), headline(said)]
+    judged = [j for f in found for j in f.priced.values() if not j.undetermined and j.laws[FREE].lack is not None]
+    out += ["Each law is tested as a case of a larger one.\n", table(columns, rows)]
+    if judged:
+        survived = [j.surviving or "none" for j in judged]
+        counts = ", ".join(f"{law} {survived.count(law)} times" for law in dict.fromkeys(survived))
+        fits = sum(not lacking(j) for j in judged)
+        where = f"Of {len(judged)} pairs of noise level and rule"
+        out.append(headline(f"{where}, a law fits all mixtures in {fits}; surviving: {counts}."))
+    return out
 
 
 def lacking(j: Judgement) -> bool:

@@ -149,8 +149,10 @@ def counted(found: Iterable[Mix], k: int) -> tuple[int, int, int]:
 
 
 def duration_rows(found: Sequence[Mix]) -> list[list[str]]:
-    """A row a duration: mixtures, and the three counts beside each of `ASIDE`."""
-    rows = []
+    """A row a duration: mixtures, and the three counts beside each of `ASIDE`; none where there is no verdict."""
+    rows: list[list[str]] = []
+    if not any(sum(counted(found, k)) for k in range(len(ASIDE))):
+        return rows
     for duration in dict.fromkeys(m.duration for m in found):
         chosen = [m for m in found if m.duration == duration]
         counts = (counted(chosen, k) for k in range(len(ASIDE)))
@@ -161,7 +163,7 @@ def duration_rows(found: Sequence[Mix]) -> list[list[str]]:
 
 
 def in_short(found: Sequence[Mix]) -> str:
-    """One sentence about the mixtures of the longest training."""
+    """One sentence about the mixtures of the longest training; empty from one seed a cell, which has no verdict."""
     last, group = found[-1].duration, found[-1].group
     chosen = [m for m in found if m.duration == last]
     parts = []
@@ -169,6 +171,8 @@ def in_short(found: Sequence[Mix]) -> str:
         better, open_, worse = counted(chosen, k)
         if better + open_ + worse:
             parts.append(f"beside {name} {better} are better, {worse} worse, {open_} not certainly either")
+    if not parts:
+        return ""
     key = group.key
     about = f"{key.dataset}, FD in {key.extractor_name} of {key.n_eval:,} images, after {last:,} training images"
     return f"{about}, of {len(chosen)} mixtures: {'; '.join(parts)}."
