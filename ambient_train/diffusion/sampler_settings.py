@@ -47,7 +47,7 @@ class Stepping(Checked):
     )
     stop_sigma: float = option(
         0.0,
-        "Return the denoised image at the first level below this one, 0 = go down to 0; for models trained on noisy "
+        "End at this level with the denoised image there, 0 = go down to 0; for models trained on noisy "
         "images only, whose denoiser is untrained below the data's noise",
         at_least=0,
         shown_default=BY_RUN,

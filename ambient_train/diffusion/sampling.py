@@ -143,16 +143,17 @@ def integrate(
 
     denoise(x, sigma) -> D: sigma a scalar tensor. noise(i) -> [B, C, H, W] standard normal for step i (needed when
     churn > 0). solver "euler" leaves out the correction, which a step to time 0 never has. alpha: where the second
-    slope is taken, in units of the step. stop_sigma: return D at the first level below it.
+    slope is taken, in units of the step. stop_sigma: end at this level, with the denoised image D there in place of x;
+    the last step is shortened to meet it.
     Raises UsageError for churn without a source of noise.
     """
     steps = len(times) - 1
     x = x.to(torch.float64)
-    for i in range(steps):
+    if stop_sigma > 0:
+        times = _down_to(times, flow, stop_sigma)
+    for i in range(len(times) - 1):
         t, following = times[i], times[i + 1]
         sigma = flow.sigma(t)
-        if float(sigma) < stop_sigma:
-            return denoise(x / flow.scale(t), sigma).to(torch.float64)
         gamma = min(churn / steps, math.sqrt(2) - 1) if s_min <= float(sigma) <= s_max else 0.0
         if gamma > 0:
             if noise is None:
@@ -169,7 +170,18 @@ def integrate(
             weight = 1 / (2 * alpha)
             slope = (1 - weight) * slope + weight * second
         x = x + step * slope
+    if stop_sigma > 0:
+        return denoise(x / flow.scale(times[-1]), flow.sigma(times[-1])).to(torch.float64)
     return x
+
+
+def _down_to(times: Tensor, flow: Flow, sigma: float) -> Tensor:
+    """The times above a level, then that of the level; the first alone where that is not above it."""
+    above = torch.tensor([float(flow.sigma(t)) > sigma for t in times])
+    if not above[0]:
+        return times[:1]
+    last = flow.time(torch.as_tensor(sigma, dtype=times.dtype, device=times.device))
+    return torch.cat([times[above.to(times.device)], last.reshape(1)])
 
 
 MOST_SEEDS = 10_000_000

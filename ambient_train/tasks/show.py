@@ -194,7 +194,7 @@ def sampler_text(evaluation: Mapping[str, Any]) -> str:
     if s.get("churn"):
         words.append(f"churn {s['churn']:g}")
     if s.get("stop_sigma"):
-        words.append(f"stopped below sigma {s['stop_sigma']:g}")
+        words.append(f"stopped at sigma {s['stop_sigma']:g}")
     return ", ".join(words)
 
 

@@ -83,21 +83,30 @@ def test_image_of_a_seed_does_not_depend_on_the_batch(churn: float) -> None:
     assert not torch.allclose(whole[0], whole[1])
 
 
-def test_stop_sigma_returns_the_denoised_image_at_the_first_level_below_it() -> None:
+def test_sampling_stops_at_the_level_asked_for_with_the_denoised_image_there() -> None:
     seen: list[float] = []
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         seen.append(float(sigma))
         return mixture_denoiser(x, sigma)
 
-    config = SamplerConfig(steps=18)
-    sigmas = sigma_schedule(config)
-    out = heun(
-        denoise, torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0)) * 80, sigmas, stop_sigma=0.2
+    sigmas = sigma_schedule(SamplerConfig(steps=18))
+    start = torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0)) * 80
+    out = heun(denoise, start, sigmas, stop_sigma=0.2)
+    assert min(seen) == 0.2  # between two levels of the schedule
+    above = sigmas[sigmas > 0.2]
+    assert len(seen) == 2 * len(above) + 1
+    last = heun(mixture_denoiser, start, torch.cat([above, torch.tensor([0.2], dtype=torch.float64)]))
+    torch.testing.assert_close(out, mixture_denoiser(last, torch.tensor(0.2, dtype=torch.float64)).to(torch.float64), rtol=0, atol=1e-12)
+    on_a_level = float(above[-1])
+    torch.testing.assert_close(
+        heun(mixture_denoiser, start, sigmas, stop_sigma=on_a_level),
+        mixture_denoiser(heun(mixture_denoiser, start, above), above[-1]).to(torch.float64),
+        rtol=0,
+        atol=1e-12,
     )
-    first_below = next(float(s) for s in sigmas if s < 0.2)
-    assert min(seen) == first_below
-    assert out.abs().max() < 1.5
+    at_once = heun(mixture_denoiser, start, sigmas, stop_sigma=90.0)
+    torch.testing.assert_close(at_once, mixture_denoiser(start.double(), sigmas[0]).to(torch.float64))
 
 
 def test_seed_lists() -> None:
