@@ -22,7 +22,6 @@ STEP = "test_cifar10_ddpmpp_step"
 LOADER = "test_noisy_batches_at_32x32_beside_making_their_noise_again"
 RATIOS: tuple[tuple[str, str, str], ...] = (
     ("DDPM++ step, fp32 over bf16", f"{STEP}[fp32]", f"{STEP}[bf16]"),
-    ("DDPM++ step, fp32 over bf16 and channels-last", f"{STEP}[fp32]", f"{STEP}[bf16-channels_last]"),
     (
         "noisy batches at 32x32, noise made again over kept",
         LOADER,

@@ -72,8 +72,10 @@ def mix_section(groups: Sequence[Group]) -> list[str]:
     out = ["## Is a mixture as good as the paper says, and at which compute?\n", mix_distances.HEAD]
     for what, found in mix_distances.by_condition(groups).items():
         last = found[-1].duration
-        out.append(f"{what}.\n")
-        if short := mix_distances.in_short(found):
+        short = mix_distances.in_short(what, found)
+        if not short:
+            out.append(f"*{what}.*\n")
+        else:
             counts = [f"than {name}" for name in mix_distances.ASIDE]
             out += [headline(short), "Better / not certain / worse, by duration:\n"]
             out.append(table(["training images", "mixtures", *counts], mix_distances.duration_rows(found)))
@@ -169,21 +171,26 @@ def law_section(found: Sequence[LevelFindings]) -> list[str]:
             rows.append([f.table.key.dataset, f.table.key.rule, f"{sigma_n:g}", j.undetermined or j.surviving or "–",
                          *("–" if t is None else t.verdict for t in tests)])  # fmt: skip
     columns = ["data", "rule", "σ", "survives", "one worth", "nothing below", "adds below", FORMULA]
-    judged = [j for f in found for j in f.priced.values() if not j.undetermined and j.laws[FREE].lack is not None]
+    judged = [j for f in found for j in f.priced.values() if j.surviving and not j.undetermined and testable(j)]
     out += ["Each law is tested as a case of a larger one.\n", table(columns, rows)]
     if judged:
-        survived = [j.surviving or "none" for j in judged]
+        survived = [j.surviving for j in judged]
         counts = ", ".join(f"{law} {survived.count(law)} times" for law in dict.fromkeys(survived))
         fits = sum(not lacking(j) for j in judged)
-        where = f"Of {len(judged)} pairs of noise level and rule"
-        out.append(headline(f"{where}, a law fits all mixtures in {fits}; surviving: {counts}."))
+        where = f"Of {len(judged)} pairs of noise level and rule, some law fits all mixtures in {fits}"
+        out.append(headline(f"{where}; the simplest that is not rejected against a larger one: {counts}."))
     return out
+
+
+def testable(j: Judgement) -> bool:
+    """Whether something is left over to tell by if the free worths fit."""
+    lack = j.laws[FREE].lack
+    return lack is not None and lack.p is not None
 
 
 def lacking(j: Judgement) -> bool:
     """Whether no law fits all mixtures: even free worths miss them by more than the scatter over seeds."""
-    lack = j.laws[FREE].lack
-    return lack is not None and lack.p is not None and lack.p < 0.05
+    return testable(j) and j.laws[FREE].lack.p < 0.05
 
 
 # ------------------------------------------------------------------------------------ hypotheses

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from ambient_theory.compare.cells.tables import Group, MeasuredCell, Table, table_of
+from ambient_theory.compare.cells.tables import Group, GroupKey, MeasuredCell, Table, table_of
 from ambient_theory.compare.fitting.clean_curve import CleanCurve
 from ambient_theory.compare.scores.words import number
 
@@ -17,14 +17,15 @@ HEAD = """\
 Fréchet distance to held-out clean images, lower is better. The paper (Daras, Cherapanamjeri, Daskalakis, arXiv \
 2411.02780) finds a mixture near as many clean images and far below both of its parts alone. Each comparison is \
 Student's t at 5 %, without correction for their number. *As many clean*: a model of as many images, all clean; \
-between the clean-only sizes that were trained it is read on their curve (a monotone cubic through the means).
+between the clean-only sizes that were trained it is read on their curve (a monotone cubic through the means, pooled \
+where they rise). Means are over seeds, on the log scale, with seeds as blocks.
 """
 BETTER, WORSE, OPEN = "mix better", "mix worse", "not certain"
 ASIDE = ("as many clean", "its clean part alone", "noisy alone")
 
 
 @dataclass(frozen=True)
-class Beside:
+class Other:
     """The score of something else, and how the mixture stands to it. verdict: empty from one seed a cell."""
 
     score: float
@@ -43,7 +44,7 @@ class Mix:
     group: Group
     cell: MeasuredCell
     score: float
-    others: tuple[Beside | None, ...]
+    others: tuple[Other | None, ...]
 
     @property
     def duration(self) -> int:
@@ -75,12 +76,8 @@ def mixtures(group: Group) -> list[Mix]:
             as_many = _on_curve(group, pooled, ours, curve, math.log(total))
         others = (as_many, _cell(group, pooled, ours, clean.get(m.n_clean)), _cell(group, pooled, ours, part))
         if any(o is not None for o in others):
-            found.append(Mix(group, m, _mean(group, m), others))
+            found.append(Mix(group, m, float(group.back(pooled.y[ours])), others))
     return found
-
-
-def _mean(group: Group, cell: MeasuredCell) -> float:
-    return float(group.back(np.mean(group.transform(cell.values))))
 
 
 def _curve(pooled: Table, clean: Sequence[tuple[int, int]]) -> CleanCurve | None:
@@ -91,20 +88,20 @@ def _curve(pooled: Table, clean: Sequence[tuple[int, int]]) -> CleanCurve | None
     return CleanCurve.of(np.log(sizes.astype(float)), pooled.y[at], pooled.seeds[at])
 
 
-def _cell(group: Group, pooled: Table, ours: int, other: int | None) -> Beside | None:
+def _cell(group: Group, pooled: Table, ours: int, other: int | None) -> Other | None:
     if other is None:
         return None
     verdict = _verdict(pooled, ours, float(pooled.y[other]), 1 / float(pooled.seeds[other]))
-    return Beside(_mean(group, group.cells[other]), verdict)
+    return Other(float(group.back(pooled.y[other])), verdict)
 
 
-def _on_curve(group: Group, pooled: Table, ours: int, curve: CleanCurve, x: float) -> Beside | None:
+def _on_curve(group: Group, pooled: Table, ours: int, curve: CleanCurve, x: float) -> Other | None:
     """None outside the sizes of the curve."""
     if not curve.x[0] < x < curve.x[-1]:
         return None
     at = np.array([x])
     y, spread = float(curve(at)[0]), float((curve.weights(at) ** 2 @ (1 / curve.seeds))[0])
-    return Beside(float(group.back(y)), _verdict(pooled, ours, y, spread), read=True)
+    return Other(float(group.back(y)), _verdict(pooled, ours, y, spread), read=True)
 
 
 def _verdict(pooled: Table, ours: int, y: float, spread: float) -> str:
@@ -131,15 +128,20 @@ def distances(groups: Sequence[Group]) -> list[Group]:
 
 def by_condition(groups: Sequence[Group]) -> dict[str, list[Mix]]:
     """Mixtures of all durations by what else is alike, in words; shorter trainings first."""
-    found: dict[tuple[str, ...], list[Mix]] = {}
+    found: dict[str, list[Mix]] = {}
     for g in sorted(distances(groups), key=lambda g: g.key):
-        about = f", method {g.key.method}" if g.key.method else ""
-        what = f"**{g.key.dataset}**, {g.key.extractor_name} features, {g.key.n_eval:,} generated images{about}"
         if rows := mixtures(g):
-            found.setdefault((g.key.dataset, g.key.extractor_name, g.key.method, f"{g.key.n_eval:,}", what), []).extend(
-                rows
-            )
-    return {key[-1]: sorted(rows, key=lambda m: m.duration) for key, rows in found.items()}
+            found.setdefault(condition(g.key), []).extend(rows)
+    return {what: sorted(rows, key=lambda m: m.duration) for what, rows in found.items()}
+
+
+def condition(key: GroupKey) -> str:
+    """What is alike in scores of several durations, in words."""
+    more = [f"evaluation {key.evaluation}"] if key.evaluation else []
+    more += [f"method {key.method}"] if key.method else []
+    return ", ".join(
+        [f"{key.dataset}, {key.metric.upper()} in {key.extractor_name} of {key.n_eval:,} generated images", *more]
+    )
 
 
 def counted(found: Iterable[Mix], k: int) -> tuple[int, int, int]:
@@ -162,9 +164,9 @@ def duration_rows(found: Sequence[Mix]) -> list[list[str]]:
     return rows
 
 
-def in_short(found: Sequence[Mix]) -> str:
+def in_short(what: str, found: Sequence[Mix]) -> str:
     """One sentence about the mixtures of the longest training; empty from one seed a cell, which has no verdict."""
-    last, group = found[-1].duration, found[-1].group
+    last = found[-1].duration
     chosen = [m for m in found if m.duration == last]
     parts = []
     for k, name in enumerate(("as many clean images", "their clean part alone", "noisy images alone")):
@@ -173,6 +175,4 @@ def in_short(found: Sequence[Mix]) -> str:
             parts.append(f"beside {name} {better} are better, {worse} worse, {open_} not certainly either")
     if not parts:
         return ""
-    key = group.key
-    about = f"{key.dataset}, FD in {key.extractor_name} of {key.n_eval:,} images, after {last:,} training images"
-    return f"{about}, of {len(chosen)} mixtures: {'; '.join(parts)}."
+    return f"{what}, after {last:,} training images, of {len(chosen)} mixtures: {'; '.join(parts)}."

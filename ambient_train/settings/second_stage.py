@@ -31,7 +31,7 @@ OPTIMISATION = (
 """What the second stage may have otherwise than the first."""
 
 LR, EDM_LR = 3e-4, 1e-5
-"""Small networks: measured on one seed of 8x8 images (experiments/noisy_only.toml), a tenth of what diverged."""
+"""Small networks: a tenth of the rate that was unstable on 8x8 images (one seed, docs/distillation.md)."""
 _FOUND = ("data_hash", "n_clean", "n_noisy", "noise_hash", "teacher")
 ONLY_DENOISERS = ("sampler", "denoise", "best")
 _AMOUNTS = ("keep", "corruption", "n_clean", "n_noisy")

@@ -119,7 +119,7 @@ class TrainState:
         self.config = config
         self.sharded = sharded
         self.label_dim = label_dim
-        layout = torch.contiguous_format if sharded else torch.channels_last  # all that FSDP2 can split
+        layout = torch.contiguous_format if sharded else torch.channels_last  # contiguous is all that FSDP2 can split
         self.network = build_network(config, shape, label_dim).to(device, memory_format=layout)  # type: ignore[call-overload]
         if sharded:
             shard(self.network, world or World())

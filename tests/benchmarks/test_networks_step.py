@@ -1,6 +1,7 @@
 """Time of a training step (forward, backward) of the CIFAR-10 DDPM++ network, 55.7 M parameters, batch 8, one thread.
 
-Only the ratios within one run mean something: they say what bf16 and channels-last memory bring on this machine.
+Only the ratio within one run means something: it says what bf16 brings on this machine. Images and weights are
+channels-last in both.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ambient_train.settings.edm_presets import EDM_PRESETS
 BATCH = 8
 
 
-@pytest.mark.parametrize("mode", ["fp32", "bf16", "bf16-channels_last"])
+@pytest.mark.parametrize("mode", ["fp32", "bf16"])
 def test_cifar10_ddpmpp_step(benchmark, mode: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -24,15 +25,14 @@ def test_cifar10_ddpmpp_step(benchmark, mode: str) -> None:
     network = EDMPrecond(
         32, 3, model_type=preset["arch"], dropout=preset["dropout"], augment_dim=9, **preset["network"]
     )
-    layout = torch.channels_last if mode.endswith("channels_last") else torch.contiguous_format
-    network = network.train().to(memory_format=layout)  # type: ignore[call-overload]
+    network = network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = list(network.parameters())
     y, eps = torch.rand(BATCH, 3, 32, 32) * 2 - 1, torch.randn(BATCH, 3, 32, 32)
     sigma = (torch.randn(BATCH) * 1.2 - 1.2).exp()
     labels = torch.zeros(BATCH, 9)
 
     def step() -> float:
-        with dropout_context(0, torch.arange(BATCH)), torch.autocast("cpu", torch.bfloat16, enabled="bf16" in mode):
+        with dropout_context(0, torch.arange(BATCH)), torch.autocast("cpu", torch.bfloat16, enabled=mode == "bf16"):
             denoised = network(y + sigma[:, None, None, None] * eps, sigma, None, labels)
         loss = (edm_weight(sigma)[:, None, None, None] * (denoised - y) ** 2).mean()
         loss.backward()

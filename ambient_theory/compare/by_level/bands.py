@@ -78,7 +78,7 @@ class Bands:
         return {"levels": self.table.levels.tolist(), "mixtures": [m.to_dict() for m in self.mixtures]}
 
 
-def clean_curve(table: LevelTable, level: int) -> CleanCurve:
+def curve_at(table: LevelTable, level: int) -> CleanCurve:
     """The clean-only curve at the `level`-th level. Raises DataError with fewer than two sizes."""
     check_priceable(table)
     cells = table.clean
@@ -93,7 +93,7 @@ def bands(table: LevelTable, confidence: float = 0.95) -> Bands:
     """
     check_priceable(table)
     cells = (*table.clean, *table.mixtures, *table.noisy_only)
-    curves = [clean_curve(table, k) for k in range(len(table.levels))]
+    curves = [curve_at(table, k) for k in range(len(table.levels))]
     scatter = table.scatter
     means, replicates = table.means(cells)
     found = []

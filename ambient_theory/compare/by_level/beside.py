@@ -30,7 +30,6 @@ from ambient_theory.compare.by_level.levels import (
     check_priceable,
     nats_quadrature,
 )
-from ambient_theory.compare.cells.blocks import ALIKE
 from ambient_theory.compare.fitting.clean_curve import CleanCurve
 from ambient_theory.compare.fitting.fits import Interval
 
@@ -99,8 +98,7 @@ def _over(table: LevelTable, chosen: NDArray[np.bool_], mixtures: list[LevelCell
     curve = CleanCurve.of(
         np.log([float(c.n_clean) for c in table.clean]), made.mean[:count, 0], made.replicates[:count, 0]
     )
-    replicated = dof if variance > ALIKE else 0  # copies are no replicates
     return [
-        curve.equivalent(float(y), float(seeds), variance, replicated, confidence)[0]
+        curve.equivalent(float(y), float(seeds), variance, dof, confidence)[0]
         for y, seeds in zip(made.mean[count:, 0], made.replicates[count:, 0], strict=True)
     ]

@@ -61,8 +61,8 @@ KNOWN = 2.0
 
 
 def beside_sentence(found: Iterable[Beside]) -> str:
-    """Of each noise level a mixture whose own price over all levels is known: of the sizes that are known at most noise
-    levels, then most sharply, where they are known; empty where none is."""
+    """Of each noise level a mixture whose own price over all levels is known: of the sizes that are known at the
+    largest number of noise levels, then most sharply, where they are known; empty where none is."""
     known = [b for b in found if b.part == ALL and b.width <= KNOWN]
     if not known:
         return ""

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from ambient_theory.compare.cells.blocks import ALIKE
 from ambient_theory.compare.fitting.fits import Interval
 
 if TYPE_CHECKING:
@@ -127,10 +128,11 @@ class CleanCurve:
     def equivalent(self, y: float, seeds: float, variance: float, dof: int, confidence: float) -> tuple[Interval, str]:
         """n_eq of a model of mean y, and where y is: `inside` the curve, `beyond` (n_eq infinite) or `below` it (0).
 
-        seeds: replicates behind y. variance: of one model, with `dof` degrees of freedom; without any, no interval.
+        seeds: replicates behind y. variance: of one model, with `dof` degrees of freedom; without any, or where models
+        differ by rounding alone (copies are no replicates), no interval.
         """
         x, where = self.invert(y)
-        if dof < 1:
+        if dof < 1 or not variance > ALIKE:
             return Interval(_exp(x), None, None), where
         low, high = self.interval(y, seeds, variance, float(stdtrit(dof, 0.5 + confidence / 2)))
         return Interval(_exp(x), _exp(low), _exp(high)), where

@@ -1,7 +1,8 @@
 """What a noisy sample was worth along the measured cells, without a law: finite differences with intervals.
 
-Two measures. *Equivalent clean samples*: the clean-only cells, joined by a curve through their means, say how many
-clean samples reach the score of a mixture; `(N_eq - n_clean) / n_noisy` is the average worth of its noisy samples.
+Two measures. *Equivalent clean samples*: the clean-only cells, joined by a curve (`compare.fitting.clean_curve`), say
+how many clean samples reach the score of a mixture; `(N_eq - n_clean) / n_noisy` is the average worth of its noisy
+samples.
 *Exchange rate*: on a rectangle of cells (n_clean A, B) x (n_noisy P, Q) at one noise level,
 
     (dE/dn_noisy) / (dE/dn_clean)  ~  [mean_c (y(c,Q) - y(c,P)) / (Q - P)] / [mean_n (y(B,n) - y(A,n)) / (B - A)],

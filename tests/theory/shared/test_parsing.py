@@ -134,7 +134,7 @@ def test_a_field_of_another_kind_is_named(changes: dict[str, object], words: str
         ({"extra": {"interval95": [0, 1e308]}}, r"extra\.interval95 1e+308"),
     ],
 )
-def test_a_number_whose_square_no_float_holds_is_no_measured_one(changes: dict[str, object], named: str) -> None:
+def test_a_number_whose_squares_may_sum_to_infinity_is_no_measured_one(changes: dict[str, object], named: str) -> None:
     with pytest.raises(DataError, match=named.replace("+", r"\+") + " is larger than any measured number"):
         record(**changes)
     assert record(value=-1e100, sigma_n=(0.2, 1e100)).value == -1e100

@@ -97,7 +97,9 @@ def test_sampling_stops_at_the_level_asked_for_with_the_denoised_image_there() -
     above = sigmas[sigmas > 0.2]
     assert len(seen) == 2 * len(above) + 1
     last = heun(mixture_denoiser, start, torch.cat([above, torch.tensor([0.2], dtype=torch.float64)]))
-    torch.testing.assert_close(out, mixture_denoiser(last, torch.tensor(0.2, dtype=torch.float64)).to(torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        out, mixture_denoiser(last, torch.tensor(0.2, dtype=torch.float64)).to(torch.float64), rtol=0, atol=1e-12
+    )
     on_a_level = float(above[-1])
     torch.testing.assert_close(
         heun(mixture_denoiser, start, sigmas, stop_sigma=on_a_level),

@@ -90,7 +90,7 @@ def test_every_verdict_of_the_page_stands_at_its_top(text):
     short = section(text, "## In short")
     for words in (
         "noisy images for one clean one, above the noise: ",
-        "a law fits all mixtures in",
+        "some law fits all mixtures in",
         "H1: ",
         "H2, of 1",
     ):
