@@ -75,6 +75,8 @@ def read_numbers(path: Path) -> Numbers:
     except (OSError, MemoryError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     table = read_table(data, str(path), bare=True)
+    if not table.columns:
+        raise DataError(f"{path}: no column: its rows are empty")
     for row, values in enumerate(table.rows):
         if None in values or (suffix != ".jsonl" and None in values.values()):
             raise DataError(

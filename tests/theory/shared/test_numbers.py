@@ -90,6 +90,7 @@ def test_an_array_of_several_columns_is_several_coordinates(tmp_path: Path) -> N
         ("a.csv", "x,s\ninf,2\n", "x", "finite"),
         ("a.csv", "x,x\n1,2\n", "x", "2 columns are named 'x'"),
         ("a.csv", "x,s\n", "x", "without rows"),
+        ("a.jsonl", "{}\n", "x", "its rows are empty"),
         ("a.xlsx", "", "x", "known are .csv"),
     ],
 )
