@@ -74,7 +74,7 @@ def _measured(record: Any) -> Iterator[tuple[str, float]]:
         for number in value if isinstance(value, tuple) else (value,):
             if number is not None:
                 yield name, number
-    for name in ("floor", "memorisation_floor", "low", "high", "n_d", "n_l", "interval95"):
+    for name in ("floor", "memorisation_floor", "low", "high", "interval95"):
         value = record.extra.get(name)
         for number in value if isinstance(value, list | tuple) else (value,):
             if number is not None:
