@@ -38,7 +38,8 @@ def tables(records: Sequence[Record]) -> list[str]:
     for cell in fd:
         if ": " in cell:
             data[cell.split(": ")[0]].append(cell)
-    lines = [
+    lines = ["", "The rows that have run:", ""]
+    lines += [
         f"{cell} images: FD {_scored(list(own.values()))}, nats {_scored(list(nats[cell].values()))}, {_seeds(own)}."
         for cell, own in fd.items()
         if ": " not in cell
@@ -54,7 +55,15 @@ def tables(records: Sequence[Record]) -> list[str]:
             gap = "" if cell == f"{kind}: truncated" else _percent(closed(three)) if three else "–"
             row = [cell.split(": ")[1], str(len(own)), _scored(list(own.values())), _scored(ratio), gap]
             lines.append("| " + " | ".join([*row, _scored(list(nats[cell].values()))]) + " |")
+        least = (f"least {what} {_least(scores, cells)}" for what, scores in (("FD", fd), ("nats", nats)))
+        lines += ["", f"{kind}: {', '.join(least)}."]
     return lines
+
+
+def _least(scores: Mapping[str, Mapping[int, float]], cells: Iterable[str]) -> str:
+    """Names of the methods whose mean over seeds is the least."""
+    means = {cell.split(": ")[1]: replicates(scores[cell].values()).mean for cell in cells if scores[cell]}
+    return " and ".join(name for name, mean in means.items() if mean == min(means.values()))
 
 
 def _cells(records: Iterable[Record]) -> list[str]:
