@@ -12,7 +12,6 @@ pooled over cells (`compare.cells.blocks`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambient_theory.compare.by_level.levels import LevelCell, LevelTable, check_priceable
-from ambient_theory.compare.fitting.clean_curve import INSIDE, CleanCurve
+from ambient_theory.compare.fitting.clean_curve import INSIDE, CleanCurve, worth
 from ambient_theory.compare.fitting.fits import Interval
 
 Floats = NDArray[np.float64]
@@ -104,8 +103,7 @@ def bands(table: LevelTable, confidence: float = 0.95) -> Bands:
         for k, curve in enumerate(curves):
             y, variance = float(means[position, k]), float(scatter.covariance[k, k])
             n_eq, where = curve.equivalent(y, float(replicates[position, k]), variance, scatter.dof, confidence)
-            worth = n_eq.map(_worth_of(cell))
-            rows.append(Band(float(table.levels[k]), n_eq, worth, where))
+            rows.append(Band(float(table.levels[k]), n_eq, worth(n_eq, cell.n_clean, cell.n_noisy), where))
             x = math.log(n_eq.value) if where == INSIDE else 0.0
             slope = curve.slope(x) if where == INSIDE else 0.0
             if slope < 0:
@@ -115,7 +113,3 @@ def bands(table: LevelTable, confidence: float = 0.95) -> Bands:
                 gradient[k] *= n_eq.value / slope / cell.n_noisy
         found.append(MixtureBands(cell, tuple(rows), gradient))
     return Bands(table, cells, tuple(found), confidence)
-
-
-def _worth_of(cell: LevelCell) -> Callable[[float], float]:
-    return lambda n_eq: (n_eq - cell.n_clean) / cell.n_noisy

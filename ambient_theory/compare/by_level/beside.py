@@ -30,7 +30,7 @@ from ambient_theory.compare.by_level.levels import (
     check_priceable,
     nats_quadrature,
 )
-from ambient_theory.compare.fitting.clean_curve import CleanCurve
+from ambient_theory.compare.fitting.clean_curve import CleanCurve, worth
 from ambient_theory.compare.fitting.fits import Interval
 
 ALL, ABOVE = "all levels", "above the noise"
@@ -84,7 +84,7 @@ def beside(table: LevelTable, confidence: float = 0.95) -> list[Beside]:
 
 
 def _made(cell: LevelCell, part: str, equivalent: Interval) -> Beside:
-    return Beside(cell, part, equivalent, equivalent.map(lambda n: (n - cell.n_clean) / cell.n_noisy))
+    return Beside(cell, part, equivalent, worth(equivalent, cell.n_clean, cell.n_noisy))
 
 
 def _over(table: LevelTable, chosen: NDArray[np.bool_], mixtures: list[LevelCell], confidence: float) -> list[Interval]:

@@ -138,5 +138,10 @@ class CleanCurve:
         return Interval(_exp(x), _exp(low), _exp(high)), where
 
 
+def worth(equivalent: Interval, n_clean: float, n_noisy: float) -> Interval:
+    """(n_eq - n_clean) / n_noisy: what one noisy image of a mixture is worth on average, in clean images."""
+    return equivalent.map(lambda n_eq: (n_eq - n_clean) / n_noisy)
+
+
 def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from ambient_theory.compare.cells.tables import Table
-from ambient_theory.compare.fitting.clean_curve import CleanCurve
+from ambient_theory.compare.fitting.clean_curve import CleanCurve, worth
 from ambient_theory.compare.fitting.fits import Interval
 
 Floats = NDArray[np.float64]
@@ -88,13 +87,8 @@ def equivalents(table: Table, confidence: float = 0.95) -> list[Equivalent]:
     for i in np.nonzero(table.n_noisy > 0)[0]:
         n_clean, n_noisy, sigma_n = (float(v[i]) for v in (table.n_clean, table.n_noisy, table.sigma_n))
         n_eq, _ = curve.equivalent(float(table.y[i]), float(table.seeds[i]), table.variance, table.dof, confidence)
-        worth = n_eq.map(partial(_average_worth, n_clean, n_noisy))
-        found.append(Equivalent(table.names[i], n_clean, n_noisy, sigma_n, n_eq, worth))
+        found.append(Equivalent(table.names[i], n_clean, n_noisy, sigma_n, n_eq, worth(n_eq, n_clean, n_noisy)))
     return found
-
-
-def _average_worth(n_clean: float, n_noisy: float, n_eq: float) -> float:
-    return (n_eq - n_clean) / n_noisy
 
 
 def fieller(num: float, den: float, cov: Floats, quantile: float) -> tuple[float, float]:
