@@ -1,4 +1,5 @@
-"""The tables of docs/methods.md on few or no clean images, from the records of experiments/noisy_only.toml."""
+"""The tables of docs/methods.md on few or no clean images, from the records of experiments/noisy_only.toml and
+distill_rate.toml."""
 
 from __future__ import annotations
 
@@ -24,6 +25,33 @@ comes on top of its teacher's (*full*), and it is no denoiser, so it has no nats
 """
 
 COLUMNS = "| method | seeds | FD | times that of clean | gap closed | nats |"
+
+
+RATES = """
+### At which rate does a small network distill?
+
+FD of the distilled generator; noisy-only, sigma .2, one seed. A pilot, not a test: rates were added as scores came in
+(experiments/distill_rate.toml).
+
+"""
+
+
+def rate_table(records: Sequence[Record]) -> list[str]:
+    """FD of every cell by duration, from one seed."""
+    scored = {
+        (str(r.cell), r.duration_nimg or 0): r.value
+        for r in records
+        if (r.metric, r.reference, r.checkpoint) == ("fd", "heldout-clean", "last")
+    }
+    durations = sorted({nimg for _, nimg in scored})
+    lines = [
+        "| training | " + " | ".join(f"{n:,} images" for n in durations) + " |",
+        "|---" * (len(durations) + 1) + "|",
+    ]
+    for cell in _cells(records):
+        row = (f"{scored[cell, n]:.2f}" if (cell, n) in scored else "" for n in durations)
+        lines.append("| " + " | ".join([cell, *row]) + " |")
+    return lines
 
 
 def tables(records: Sequence[Record]) -> list[str]:

@@ -28,7 +28,7 @@ from ambient_theory.shared.replicates import replicates
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "experiments/results", ROOT / "docs/methods.md"
 LEARNING = "learning_screen.jsonl.gz"
-FEW_CLEAN = "noisy_only.jsonl.gz"
+FEW_CLEAN, RATES = "noisy_only.jsonl.gz", "distill_rate.jsonl.gz"
 SCREENS = (
     (
         "methods_fashion.jsonl.gz",
@@ -279,6 +279,8 @@ def page() -> str:
         parts += [LEARN, "\n".join(learning_table(read_records(RESULTS / LEARNING))) + "\n"]
     if (RESULTS / FEW_CLEAN).exists():
         parts += [few_clean.HEAD, "\n".join(few_clean.tables(read_records(RESULTS / FEW_CLEAN))) + "\n"]
+    if (RESULTS / RATES).exists():
+        parts += [few_clean.RATES, "\n".join(few_clean.rate_table(read_records(RESULTS / RATES))) + "\n"]
     parts.append(DOMINANCE)
     for name, title in SCREENS:
         if (RESULTS / name).exists():

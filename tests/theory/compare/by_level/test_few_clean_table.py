@@ -58,6 +58,15 @@ def test_the_standard_error_is_that_of_a_ratio_of_means() -> None:
     assert stderr == pytest.approx(expected, rel=4 / math.sqrt(2 * 400))
 
 
+def test_rates_stand_by_duration() -> None:
+    rows = scored("distilled 1e-4", {1: 8.0}, duration_nimg=10) + scored("distilled 1e-4", {1: 4.5}, duration_nimg=20)
+    rows += scored("full", {1: 3.5}, duration_nimg=20) + scored(
+        "full", {1: 9.0}, duration_nimg=20, reference="train-clean"
+    )
+    assert few_clean.rate_table(rows)[0] == "| training | 10 images | 20 images |"
+    assert few_clean.rate_table(rows)[2:] == ["| distilled 1e-4 | 8.00 | 4.50 |", "| full |  | 3.50 |"]
+
+
 def test_seeds_that_a_row_lacks_are_left_out_of_its_pairs() -> None:
     kept = [r for r in rows() if not (r.cell == "noisy only: truncated" and r.seed != 2)]
     text = few_clean.tables(kept)
