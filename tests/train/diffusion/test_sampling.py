@@ -101,12 +101,14 @@ def test_sampling_stops_at_the_level_asked_for_with_the_denoised_image_there() -
         out, mixture_denoiser(last, torch.tensor(0.2, dtype=torch.float64)).to(torch.float64), rtol=0, atol=1e-12
     )
     on_a_level = float(above[-1])
+    seen.clear()
     torch.testing.assert_close(
-        heun(mixture_denoiser, start, sigmas, stop_sigma=on_a_level),
+        heun(denoise, start, sigmas, stop_sigma=on_a_level),
         mixture_denoiser(heun(mixture_denoiser, start, above), above[-1]).to(torch.float64),
         rtol=0,
         atol=1e-12,
     )
+    assert len(seen) == 2 * (len(above) - 1) + 1  # no step of no length
     at_once = heun(mixture_denoiser, start, sigmas, stop_sigma=90.0)
     torch.testing.assert_close(at_once, mixture_denoiser(start.double(), sigmas[0]).to(torch.float64))
 

@@ -16,6 +16,7 @@ from experiment_script import experiment
 from level_sweeps import CLEAN, MIXED, SIGMA, formula, level_sweep, one_good, two_goods
 
 from ambient_theory.compare.cells.grouping import group_records
+from ambient_theory.compare.cells.tables import table_of
 from ambient_theory.shared.records import write_records
 
 ROOT = Path(__file__).parents[4]
@@ -116,6 +117,28 @@ def test_between_clean_sizes_as_many_clean_images_are_read_on_their_curve(mix_di
     beyond = [r for r in rows if r.n_clean < 60_000]
     [group] = group_records([replace(r, reference="heldout-clean") for r in beyond])
     assert {m.others[0] for m in mix_distances.mixtures(group) if m.cell.n_clean + m.cell.n_noisy > 6_000} == {None}
+
+
+def test_other_evaluations_are_other_conditions_and_the_score_that_is_tested_is_shown(mix_distances):
+    rng = np.random.default_rng(7)
+    rows = [replace(r, reference="heldout-clean") for r in sweep(rng, worth={0.2: 1.0})]
+    rows = [r for r in rows if (r.n_clean, r.n_noisy, r.seed) != (600, 6_000, 2)]  # a seed that others have
+    twice = [replace(r, evaluation={"sampler": {"steps": steps}}) for r in rows for steps in (12, 18)]
+    conditions = mix_distances.by_condition(group_records(twice))
+    assert [len(found) for found in conditions.values()] == [4, 4]
+    [group] = group_records(rows)
+    [lacking] = [m for m in mix_distances.mixtures(group) if (m.cell.n_clean, m.cell.n_noisy) == (600, 6_000)]
+    pooled = table_of(group, group.cells)
+    shown = float(np.exp(pooled.y[group.cells.index(lacking.cell)]))
+    assert lacking.score == pytest.approx(shown, rel=1e-12)
+    assert lacking.score != pytest.approx(float(np.exp(np.mean(np.log(lacking.cell.values)))), rel=1e-6)
+
+
+def test_of_laws_that_cannot_be_tested_nothing_is_said_at_the_top(findings):
+    one_seed = [r for r in level_sweep(np.random.default_rng(3), GOODS) if r.seed == 0]
+    page = findings.page(one_seed, ["x"])
+    assert "not testable" in page
+    assert "fits all mixtures in" not in page
 
 
 def test_equal_scores_are_called_different_as_rarely_as_stated_and_a_half_worth_is_seen(mix_distances):
