@@ -81,7 +81,7 @@ def numbers(findings: str, methods: str) -> str:
             f"{lost['at fixed compute']} at the last one"
         )
     out.append(
-        "\nDoes a mixture lose to a part of its own data? Of the levels compared (lost by chance), after 65,536 "
+        "\nDoes a mixture lose to a part of its own data? Of the levels compared (by chance at most), after 65,536 "
         f"training images, {'; '.join(kept)}."
     )
     if faulty:

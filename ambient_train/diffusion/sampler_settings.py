@@ -64,6 +64,10 @@ class Stepping(Checked):
         low, high = self.bounds
         if not 0 < low < high < math.inf:
             raise UsageError(f"sigma-min {low} and sigma-max {high} must satisfy 0 < min < max")
+        if self.stop_sigma >= high:
+            raise UsageError(
+                f"stop-sigma {self.stop_sigma:g} leaves nothing to sample: it must lie below sigma-max {high:g}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

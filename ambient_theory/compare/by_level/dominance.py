@@ -4,12 +4,13 @@ A method uses all of its data well only if, at every diffusion level s, the mode
 images errs no more than the model of the clean ones alone and the model of the noisy ones alone. With E(s) the
 held-out denoising error and the models paired by seed,
 
-    d(s) = mean over seeds of log E_mixture(s) - log E_part(s),   part = the one with the smaller mean at s
+    d(s) = mean over seeds of log E_mixture(s) - log E_part(s)
 
-and its standard error from the scatter of the paired differences, pooled over the mixtures of the table (they are
-few-seed experiments of one kind). A level is lost where d exceeds `MARGIN` standard errors. Since the better part is
-chosen by its own noisy mean, d is slightly pessimistic where the parts are close. At each of many levels 2.3 % exceed
-two standard errors although nothing is lost; `Losses.expected` counts them.
+for each part, with the standard error of these paired differences. It is the pair's own: differences from models of
+6,000 images scatter a fifth as much as from models of 100, and those from noisy images alone several times more than
+those from clean ones, so a pooled one would hide losses of one kind and invent those of another. A level is lost where
+d exceeds, for either part, the quantile of Student's t with seeds - 1 degrees of freedom that a normal variable exceeds
+as rarely as `MARGIN`: 2.3 %. `Losses.expected` counts what chance exceeds of all tests if mixtures equal their parts.
 """
 
 from __future__ import annotations
@@ -21,25 +22,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from ambient_theory.compare.by_level.levels import LevelCell, LevelTable
 
 Floats = NDArray[np.float64]
 MARGIN = 2.0
-"""Standard errors by which a mixture may exceed the better of its parts."""
+"""Standard errors, known exactly, by which a mixture may exceed a part."""
+CHANCE = 0.5 * math.erfc(MARGIN / math.sqrt(2))
+"""How often one test exceeds that where nothing is lost."""
 
 
 @dataclass(frozen=True, eq=False)
 class PartComparison:
-    """A mixture against its parts alone. excess [L]: d(s), a natural logarithm; stderr [L]; better [L]: which part."""
+    """A mixture against its parts alone. excess [L]: d(s), a natural logarithm, of the part of which the loss is the
+    most certain; stderr [L], 0 from one seed; margin [L]: of z; better [L]: which part. tests: parts with two seeds."""
 
     cell: LevelCell
     levels: Floats
     excess: Floats
     stderr: Floats
+    margin: Floats
     better: tuple[str, ...]
     n_seeds: int
     n_parts: int
+    tests: int
 
     @property
     def z(self) -> Floats:
@@ -49,13 +56,13 @@ class PartComparison:
 
     @property
     def lost(self) -> NDArray[np.bool_]:
-        """Levels at which the mixture loses by more than `MARGIN` standard errors [L]."""
-        return self.z > MARGIN
+        """Levels at which the mixture loses by more than the margin [L]."""
+        return np.asarray(self.z > self.margin)
 
     @property
     def worst(self) -> int:
         """Index of the level with the largest excess in standard errors, in logarithm where there is none."""
-        z = self.z
+        z = self.z / self.margin
         return int(np.nanargmax(z)) if np.isfinite(z).any() else int(np.argmax(self.excess))
 
     def sentence(self) -> str:
@@ -86,34 +93,36 @@ class PartComparison:
 
 @dataclass(frozen=True)
 class Losses:
-    """Over all mixtures of a table: levels compared, levels lost, and how many would seem so by chance."""
+    """Over all mixtures of a table: levels compared, levels lost, tests made (a level with two parts is two)."""
 
     compared: int
     lost: int
+    tests: int
 
     @property
     def expected(self) -> float:
-        """Levels lost by chance if every mixture equalled the better of its parts."""
-        return self.compared * 0.5 * math.erfc(MARGIN / math.sqrt(2))
+        """Levels that chance loses at most: of mixtures that equal both of their parts."""
+        return self.tests * CHANCE
 
     @classmethod
     def of(cls, comparisons: Iterable[PartComparison]) -> Losses:
         found = [c for c in comparisons if np.isfinite(c.z).any()]
-        return cls(sum(len(c.levels) for c in found), sum(int(c.lost.sum()) for c in found))
+        levels = [len(c.levels) for c in found]
+        tests = sum(n * c.tests for n, c in zip(levels, found, strict=True))
+        return cls(sum(levels), sum(int(c.lost.sum()) for c in found), tests)
 
 
 def compare_with_parts(table: LevelTable) -> list[PartComparison]:
     """Every mixture of the table of which a part alone was trained with a seed in common.
 
-    The standard error is that of the pooled paired differences; 0 (and no verdict) where no cell has two seeds.
+    The standard error is that of the paired differences of the pair; 0 (and no verdict) from one seed in common.
     """
-    paired: list[tuple[LevelCell, list[tuple[str, Floats]]]] = []
+    out = []
     for cell in table.mixtures:
         differences = [(p.name, d) for p in _parts(table, cell) if len(d := _paired(cell, p))]
         if differences:
-            paired.append((cell, differences))
-    scatter = _pooled([d for _, found in paired for _, d in found], len(table.levels))
-    return [_compare(table, cell, found, scatter) for cell, found in paired]
+            out.append(_compare(table, cell, differences))
+    return out
 
 
 def _parts(table: LevelTable, cell: LevelCell) -> list[LevelCell]:
@@ -129,28 +138,34 @@ def _paired(cell: LevelCell, part: LevelCell) -> Floats:
     return np.array(rows).reshape(len(common), cell.log_error.shape[1])
 
 
-def _pooled(differences: Sequence[Floats], levels: int) -> Floats:
-    """Standard deviation of one paired difference at each level [L], 0 where nothing tells."""
-    total, dof = np.zeros(levels), 0
-    for d in differences:
-        total += ((d - d.mean(axis=0)) ** 2).sum(axis=0)
-        dof += len(d) - 1
-    return np.sqrt(total / dof) if dof else np.zeros(levels)
-
-
-def _compare(
-    table: LevelTable, cell: LevelCell, found: Sequence[tuple[str, Floats]], scatter: Floats
-) -> PartComparison:
-    means = np.array([d.mean(axis=0) for _, d in found])  # [parts, L]; the better part gives the larger difference
-    choice = means.argmax(axis=0)
+def _compare(table: LevelTable, cell: LevelCell, found: Sequence[tuple[str, Floats]]) -> PartComparison:
     counts = np.array([len(d) for _, d in found])
+    means = np.array([d.mean(axis=0) for _, d in found])  # [parts, L]
+    errors = np.array([_standard_error(d) for _, d in found])
+    margins = np.array([_margin(n) for n in counts])[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beyond = np.where(errors > 0, means / errors / margins, np.nan)
+    told = np.where(np.isnan(beyond), -np.inf, beyond)
+    choice = np.where(np.isfinite(told).any(axis=0), told.argmax(axis=0), means.argmax(axis=0))
     columns = np.arange(len(table.levels))
     return PartComparison(
         cell=cell,
         levels=table.levels,
         excess=means[choice, columns],
-        stderr=scatter / np.sqrt(counts[choice]),
+        stderr=errors[choice, columns],
+        margin=np.broadcast_to(margins, means.shape)[choice, columns],
         better=tuple(found[i][0] for i in choice),
         n_seeds=int(counts.min()),
         n_parts=len(found),
+        tests=int((counts > 1).sum()),
     )
+
+
+def _standard_error(d: Floats) -> Floats:
+    """Of the mean of paired differences [seeds, L], 0 from one seed [L]."""
+    return np.zeros(d.shape[1]) if len(d) < 2 else d.std(axis=0, ddof=1) / math.sqrt(len(d))
+
+
+def _margin(seeds: int) -> float:
+    """The quantile of Student's t that is exceeded by chance as a normal variable exceeds `MARGIN`."""
+    return float(special.stdtrit(seeds - 1, 1 - CHANCE)) if seeds > 1 else MARGIN

@@ -12,7 +12,8 @@ checkpoints would have, and it flatters slightly: the choice is made on the imag
 
 The unit of replication is the training seed, with seeds as blocks (`compare.cells.blocks`): variances are those of
 log E of one model beside what all models of its seed have in common, pooled over cells, with their correlation between
-levels; models of few images scatter more, by a power of their number that the table itself says.
+levels; models of few images scatter more, by a power of their number that the table itself says. Models of noisy images
+alone are no part of that pool: they have a scatter of their own.
 """
 
 from __future__ import annotations
@@ -165,8 +166,9 @@ class LevelTable:
 
     @cached_property
     def whole_scatter(self) -> Scatter:
-        """Of log E of one model, its seed's common part included: for a cell by itself."""
-        rests = [c.log_error - c.log_error.mean(axis=0) for c in self.cells]
+        """Of log E of one model with clean images, its seed's common part included: for a cell by itself."""
+        own = [c for c in self.cells if c.n_clean] or self.cells
+        rests = [c.log_error - c.log_error.mean(axis=0) for c in own]
         return Scatter.of(rests, sum(len(r) - 1 for r in rests))
 
 
@@ -423,14 +425,14 @@ def check_priceable(table: LevelTable) -> None:
 
 
 def uneven_scatter(table: LevelTable) -> float | None:
-    """p value, over all levels, of Bartlett's test that the scatter over seeds is the same in every cell, but for what
-    the sizes of the cells explain (`compare.cells.blocks`).
+    """p value, over all levels, of Bartlett's test that the scatter over seeds is the same in every cell with clean
+    images, but for what the sizes of the cells explain (`compare.cells.blocks`).
 
     The p values of the levels are dependent; their harmonic mean (Wilson 2019) needs no independence. None where fewer
     than two cells have three seeds.
     """
     root = np.sqrt(table.blocked.weight)
-    scaled = [root[k] * c.log_error for k, c in enumerate(table.cells) if len(c.seeds) > 2]
+    scaled = [root[k] * c.log_error for k, c in enumerate(table.cells) if len(c.seeds) > 2 and c.n_clean]
     if len(scaled) < 2 or not table.scatter.dof:
         return None
     found = [bartlett([x[:, k] for x in scaled]) for k in range(len(table.levels))]

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,38 @@ def blocked_by_size(
 
     n_c of a cell with noisy images is where the means of the clean-only cells, joined by lines in log n and kept from
     rising, reach its own; nothing beyond the clean-only sizes. Without two of those all cells count alike.
+
+    Models of noisy images alone scatter several times more, below their noise above all. Beside others they are fitted
+    by themselves and add nothing to what is left of those (one row of zeros each); their replicates are in models of
+    the others' typical size, so that a comparison of the two kinds has the scatter of each.
     """
+    alone = n_clean == 0
+    if not alone.any() or alone.all():
+        return _by_size(seeds, values, n_clean, n_noisy)
+    fits = []
+    for chosen in (np.flatnonzero(~alone), np.flatnonzero(alone)):
+        fits.append(_by_size([seeds[k] for k in chosen], [values[k] for k in chosen], n_clean[chosen], n_noisy[chosen]))
+    main, other = fits
+    shape, place = (len(values), main.mean.shape[1]), np.argsort(np.argsort(alone, kind="stable"), kind="stable")
+    replicates = np.vstack([main.replicates, other.replicates * _ratio_of_variances(main, other)])[place]
+    rests = [*main.rest, *(np.zeros((1, shape[1])) for _ in other.rest)]
+    weight = np.vstack([main.weight, np.ones(other.weight.shape)])[place]
+    mean = np.vstack([main.mean, other.mean])[place]
+    return replace(main, mean=mean, replicates=replicates, rest=tuple(rests[k] for k in place), weight=weight)
+
+
+def _ratio_of_variances(main: Blocked, other: Blocked) -> Floats:
+    """Of one model of each [L]; 1 where one of them is not known."""
+    one, two = (sum(np.sum(r**2, axis=0) for r in f.rest) for f in (main, other))
+    if main.dof() < 1 or other.dof() < 1 or np.any(one <= ALIKE) or np.any(two <= ALIKE):
+        return np.ones(main.mean.shape[1])
+    return np.asarray((one / main.dof()) / (two / other.dof()))
+
+
+def _by_size(
+    seeds: Sequence[Sequence[int | None]], values: Sequence[Floats], n_clean: Floats, n_noisy: Floats
+) -> Blocked:
+    """`blocked_by_size` of cells of one kind."""
     found = blocked(seeds, values)
     clean = np.flatnonzero(n_noisy == 0)
     clean = clean[np.argsort(n_clean[clean], kind="stable")]

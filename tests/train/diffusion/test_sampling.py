@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ambient_theory.shared.errors import UsageError
 from ambient_train.diffusion.generate import sample
+from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig
 from ambient_train.diffusion.sampling import SamplerConfig, heun, parse_seeds, sigma_schedule
 
 ATOMS, SHARES, WIDTH = torch.tensor([-0.6, 0.5]).double(), torch.tensor([0.4, 0.6]).double(), 0.1
@@ -128,3 +129,13 @@ def test_seed_lists() -> None:
 def test_bad_sampler_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         SamplerConfig(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "made", [lambda **k: SamplerConfig(sigma_max=20.0, **k), lambda **k: GeneralSamplerConfig(sigma_max=20.0, **k)]
+)
+def test_a_stop_above_all_levels_is_refused(made) -> None:
+    assert made(stop_sigma=19.0).stop_sigma == 19.0
+    for stop in (20.0, 30.0):
+        with pytest.raises(UsageError, match=f"stop-sigma {stop:g} .* below sigma-max 20"):
+            made(stop_sigma=stop)

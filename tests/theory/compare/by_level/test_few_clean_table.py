@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from experiment_script import experiment
 from level_sweeps import record
 
@@ -74,3 +75,22 @@ def test_seeds_that_a_row_lacks_are_left_out_of_its_pairs() -> None:
     assert row(text, "distilled")[1] == "3"
     alone = few_clean.tables([r for r in rows() if "truncated" not in str(r.cell)])
     assert row(alone, "distilled")[4] == "–"
+
+
+def test_a_splice_is_measured_by_the_gap_between_truncated_and_clean() -> None:
+    at = {("noisy", "noisy", 0.2): 6.0, ("noisy", "clean", 0.0): 3.0, ("clean", "clean", 0.0): 2.0}
+    rows = [
+        {"seed": seed, "above": above, "below": below, "end": end, "fd": fd + shift}
+        for (above, below, end), fd in at.items()
+        for seed, shift in SEEDS.items()
+    ]
+    text = few_clean.gap_table({"images": 1000, "sigma": 0.2, "rows": rows}).splitlines()
+    assert [line.rsplit("|", 2)[1].strip() for line in text[-3:]] == ["", "75 ± 0 %", "100 ± 0 %"]
+    assert "| noisy images | noisy images | 0.2, posterior mean | 6.33" in text[-3]
+
+
+def test_a_splice_uses_each_network_on_its_side_of_the_noise() -> None:
+    gap = experiment("noisy_gap")
+    denoise = gap.spliced(lambda x, sigma: x + 1, lambda x, sigma: x - 1, 0.2)
+    x = torch.zeros(1)
+    assert [float(denoise(x, torch.tensor(s, dtype=torch.float64))) for s in (0.3, 0.2, 0.1)] == [1.0, -1.0, -1.0]

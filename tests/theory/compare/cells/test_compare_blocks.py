@@ -209,3 +209,30 @@ def test_distances_too() -> None:
     [cell] = [k for k, name in enumerate(fewer.names) if name.startswith("100 clean + 200 noisy")]
     assert fewer.y[cell] == pytest.approx(tables[1].y[cell], abs=0.03)
     assert 2.5 < fewer.seeds[cell] < 3
+
+
+def test_models_of_noisy_images_alone_widen_nothing_and_have_their_own_scatter() -> None:
+    rng = np.random.default_rng(6)
+    rows = level_sweep(rng, two_goods(0.4, 1.0, 3.0), scatter=0.01)
+    noise = 0.2 * rng.standard_normal((2, 4, len(LEVELS)))  # twenty times that of the others
+    alone = [
+        level_sweeps.record(0, n, SIGMA, level, 0.3 * float(np.exp(noise[k, seed, i])), seed)
+        for k, n in enumerate((200, 1000))
+        for seed in range(4)
+        for i, level in enumerate(LEVELS)
+    ]
+    without, beside = only(rows), only([*rows, *alone])
+    np.testing.assert_allclose(beside.scatter.covariance, without.scatter.covariance, rtol=1e-12)
+    np.testing.assert_allclose(beside.whole_scatter.covariance, without.whole_scatter.covariance, rtol=1e-12)
+    assert beside.scatter.dof == without.scatter.dof
+    for cell in without.cells:
+        [same] = [c for c in beside.cells if (c.n_clean, c.n_noisy) == (cell.n_clean, cell.n_noisy)]
+        for mine, other in zip(beside.means([same]), without.means([cell]), strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-12)
+    replicates = beside.means(beside.noisy_only)[1]
+    stderr = beside.scatter.deviation / np.sqrt(replicates)  # of a mean of four, blocks taken out: 3 d.o.f. a level
+    own = (noise - noise.mean(axis=0)).std(axis=1, ddof=1)[0] * np.sqrt(2)
+    np.testing.assert_allclose(stderr, np.broadcast_to(own / 2, stderr.shape), rtol=1e-6)
+    pooled = blocked([c.seeds for c in beside.cells], [c.log_error for c in beside.cells])  # control
+    whole = np.sqrt(sum((r**2).sum(axis=0) for r in pooled.rest) / pooled.dof())
+    assert np.all(whole > 3 * without.scatter.deviation)
