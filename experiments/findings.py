@@ -23,6 +23,7 @@ import mix_distances
 
 from ambient_theory.compare.by_level.beside import ABOVE, ALL
 from ambient_theory.compare.by_level.findings import LevelFindings, analyse_levels, told_and_untold
+from ambient_theory.compare.by_level.formula import NOT_REJECTED
 from ambient_theory.compare.by_level.goods import ADDITIVE, FREE, NAIVE, NOTHING_BELOW, ONE, TWO
 from ambient_theory.compare.by_level.judgement import FORMULA, Judgement
 from ambient_theory.compare.by_level.unseen import Unseen
@@ -96,9 +97,8 @@ def worth_section(found: Sequence[LevelFindings]) -> list[str]:
     rows = []
     for f in found:
         for sigma_n, j in f.priced.items():
-            price = "–" if j.coarse is None or j.undetermined else span(j.coarse.inverse())
             low = j.market.above.sum()
-            rows.append([f.table.key.dataset, f.table.key.rule, f"{sigma_n:g}", price, worth_text(j.coarse),
+            rows.append([f.table.key.dataset, f.table.key.rule, f"{sigma_n:g}", j.price, worth_text(j.coarse),
                          worth_text(j.fine), f"{low} of {len(j.market.levels)}", width(j)])  # fmt: skip
     out.append(
         table(
@@ -117,21 +117,28 @@ def worth_section(found: Sequence[LevelFindings]) -> list[str]:
     )
     out += [f"{f.table.key.label()}: {len(f.table.cells)} cells, up to {f.table.n_seeds} seeds.\n" for f in found]
     for f in found:
-        known = [
-            f"{span(j.coarse.inverse())} at σ {s:g}"
-            for s, j in f.priced.items()
-            if j.coarse is not None and not j.undetermined and j.coarse.low
-        ]
+        known = [f"{j.price} at σ {s:g}" for s, j in f.priced.items() if j.price != "–"]
         if known:
             where = f"{f.table.key.dataset}, {f.table.key.rule}"
             out.append(headline(f"{where}: noisy images for one clean one, above the noise: {'; '.join(known)}."))
+            out.append(headline(f"{where}, above the noise: {_beside_more(f)}."))
     return out
+
+
+def _beside_more(f: LevelFindings) -> str:
+    """At how many noise levels the mixtures disagree, and whether noisy images are worth least beside the most clean
+    ones."""
+    judged = list(f.priced.values())
+    own = [j.own for j in judged if len({b.cell.n_clean for b in j.own}) > 1]
+    least = sum(min(o, key=lambda b: b.worth.value).cell.n_clean == max(b.cell.n_clean for b in o) for o in own)
+    disagree = f"mixtures disagree on the worth at {sum(j.disagree for j in judged)} of {len(judged)} noise levels"
+    return f"{disagree}; a noisy image is worth least beside the most clean ones at {least} of {len(own)}"
 
 
 def width(j: Judgement) -> str:
     """Upper over lower end of the interval of the price above the noise."""
     c = j.coarse
-    if c is None or not c.low or c.high is None or math.isinf(c.high) or j.undetermined:
+    if c is None or not c.low or c.high is None or math.isinf(c.high) or j.undetermined or j.disagree:
         return "–"
     return f"{c.high / c.low:.2f}"
 
@@ -151,11 +158,10 @@ def beside_section(found: Sequence[LevelFindings]) -> list[str]:
         parts.append(f"**{f.table.key.label()}**.\n")
         for part in (ALL, ABOVE):
             chosen = [b for b in f.beside if b.part == part]
-            levels = sorted({b.cell.sigma_n or 0.0 for b in chosen})
-            sharp = [s for s in levels if any(b.cell.sigma_n == s and b.width <= BAR_PRICE for b in chosen)]
-            named = f"at σ {', '.join(f'{s:g}' for s in sharp)}" if sharp else "nowhere"
-            parts.append(f"*{part.capitalize()}*: prices known to a factor of {BAR_PRICE:g} {named} "
-                         f"({len(sharp)} of {len(levels)} noise levels).\n")  # fmt: skip
+            sharp = [f"{sum(b.width <= BAR_PRICE for b in own)} of {len(own)} at σ {s:g}"
+                     for s in sorted({b.cell.sigma_n or 0.0 for b in chosen})
+                     if (own := [b for b in chosen if b.cell.sigma_n == s])]  # fmt: skip
+            parts.append(f"*{part.capitalize()}*: prices known to a factor of {BAR_PRICE:g}: {', '.join(sharp)}.\n")
         parts.append(table(BESIDE_COLUMNS, beside_rows(f.beside)))
     return [*out, *parts]
 
@@ -226,8 +232,9 @@ def verdict_words(verdicts: Sequence[tuple[str, str]]) -> str:
     above, below = ([v[k] for v in verdicts] for k in (0, 1))
     parts = []
     for name, of in (("above the noise", above), ("below it", below)):
-        holds, fails = of.count("holds"), of.count("fails")
-        parts.append(f"{name} it holds in {holds} and fails in {fails} of {len(of)} conditions")
+        holds, fails, open_ = of.count("holds"), of.count("fails"), of.count(NOT_REJECTED)
+        undecided = f", and {open_} say nothing," if open_ else ""
+        parts.append(f"{name} it holds in {holds} and fails in {fails}{undecided} of {len(of)} conditions")
     return f"H1: {'; '.join(parts)}."
 
 
@@ -242,7 +249,8 @@ def second_hypothesis(found: Sequence[LevelFindings]) -> list[str]:
             elif not nothing:
                 verdict = "nothing certain below"
             elif additive:
-                verdict = "holds" if j.saturation > 0 else "fails"
+                agree = j.agree_below.p
+                verdict = "holds" if agree is not None and agree >= 0.05 else "saturates, but not by their ratio alone"
             else:
                 verdict = "worth something, saturation not seen"
             ceiling = f"{number(j.ceiling)} times" if math.isfinite(j.ceiling) else "none seen"

@@ -32,11 +32,11 @@ FEW_CLEAN, RATES, GAP = "noisy_only.jsonl.gz", "distill_rate.jsonl.gz", "noisy_g
 SCREENS = (
     (
         "methods_fashion.jsonl.gz",
-        "Confirmation, 8x8 Fashion-MNIST, {seeds} of five seeds of today's default (experiments/methods_fashion.toml)",
+        "Confirmation, 8x8 Fashion-MNIST, {seeds} of five seeds (experiments/methods_fashion.toml)",
     ),
     (
         "methods_digits.jsonl.gz",
-        "Confirmation, digits, {seeds} of five seeds of today's default (experiments/methods_digits.toml)",
+        "Confirmation, digits, {seeds} of five seeds (experiments/methods_digits.toml)",
     ),
     ("methods_screen_muon.jsonl.gz", "Screen with Muon, the first of two seeds (experiments/methods_screen_muon.toml)"),
     ("methods_screen.jsonl.gz", "First screen, with Adam, stopped after 15 of 40 trainings (methods_screen.toml)"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from ambient_theory.compare.cells.tables import Group, GroupKey, MeasuredCell, Table, table_of
+from ambient_theory.compare.cells.tables import DISTANCES, Group, GroupKey, MeasuredCell, Table, table_of
 from ambient_theory.compare.fitting.clean_curve import CleanCurve
 from ambient_theory.compare.scores.words import number
 
@@ -120,7 +120,7 @@ def distances(groups: Sequence[Group]) -> list[Group]:
         g
         for g in groups
         if g.key.source == "train"
-        and g.key.metric in ("fd", "fid")
+        and g.key.metric in DISTANCES
         and g.key.reference == "heldout-clean"
         and g.key.checkpoint in ("", "last")
     ]
@@ -137,7 +137,8 @@ def by_condition(groups: Sequence[Group]) -> dict[str, list[Mix]]:
 
 def condition(key: GroupKey) -> str:
     """What is alike in scores of several durations, in words."""
-    more = [f"evaluation {key.evaluation}"] if key.evaluation else []
+    more = [f"weights {key.extractor.partition(':')[2]}"] if ":" in key.extractor else []
+    more += [f"evaluation {key.evaluation}"] if key.evaluation else []
     more += [f"method {key.method}"] if key.method else []
     return ", ".join(
         [f"{key.dataset}, {key.metric.upper()} in {key.extractor_name} of {key.n_eval:,} generated images", *more]

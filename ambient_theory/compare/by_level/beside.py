@@ -17,6 +17,7 @@ more of it in models of few images (`compare.cells.blocks`).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ from ambient_theory.compare.by_level.levels import (
 )
 from ambient_theory.compare.fitting.clean_curve import CleanCurve, worth
 from ambient_theory.compare.fitting.fits import Interval
+from ambient_theory.compare.scores.words import span
 
 ALL, ABOVE = "all levels", "above the noise"
 
@@ -57,23 +59,35 @@ class Beside:
         low, high = self.worth.low, self.worth.high
         return high / low if low is not None and high is not None and low > 0 else math.inf
 
+    @property
+    def price(self) -> str:
+        """Noisy images for one clean one, in words."""
+        harms = self.worth.high is not None and self.worth.high <= 0
+        return "none, they do harm" if harms else span(self.worth.inverse())
+
     def to_dict(self) -> dict[str, Any]:
         found = {"equivalent_clean": self.equivalent.to_list(), "worth": self.worth.to_list()}
         return {**self.cell.to_dict(), "levels": self.part, **found}
 
 
-def beside(table: LevelTable, confidence: float = 0.95) -> list[Beside]:
-    """Every mixture but controls over all levels, then over those above its noise.
+def extremes(found: Iterable[Beside]) -> list[Beside]:
+    """Those of the largest and the smallest worth; one where there is no other."""
+    order = sorted(found, key=lambda b: -b.worth.value)
+    return [order[0], order[-1]] if len(order) > 1 else order
+
+
+def beside(table: LevelTable, confidence: float = 0.95, only: float | None = None) -> list[Beside]:
+    """Every mixture but controls over all levels, then over those above its noise. only: of this noise level alone.
 
     Raises DataError where the table prices nothing (see `check_priceable`).
     """
     check_priceable(table)
     found = []
     everywhere = np.ones(len(table.levels), bool)
-    mixtures = [c for c in table.mixtures if not c.control]
+    mixtures = [c for c in table.mixtures if not c.control and only in (None, c.sigma_n)]
     for cell, value in zip(mixtures, _over(table, everywhere, mixtures, confidence), strict=True):
         found.append(_made(cell, ALL, value))
-    for sigma_n in table.noise_levels:
+    for sigma_n in sorted({c.sigma_n for c in mixtures if c.sigma_n is not None}):
         above = np.asarray(table.levels > table.noise.lowest_level(sigma_n))
         own = [c for c in mixtures if c.sigma_n == sigma_n]
         if above.sum() > 1 and not above.all():

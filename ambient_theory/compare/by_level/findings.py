@@ -30,7 +30,7 @@ from ambient_theory.compare.by_level.unseen import Unseen, unseen_errors, unseen
 from ambient_theory.compare.by_level.words import beside_sentence, together
 from ambient_theory.compare.cells.tables import Group
 from ambient_theory.compare.fitting.clean_curve import BELOW, BEYOND
-from ambient_theory.compare.fitting.fits import Interval
+from ambient_theory.compare.fitting.fits import Interval, control_verdict
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.records import Record
 
@@ -110,8 +110,7 @@ class LevelFindings:
             out.append(where + own)
         for sigma_n, j in self.judgements.items():
             if j.expected is not None:
-                inside = j.one.contains(j.expected)
-                verdict = "no interval" if inside is None else "passed" if inside else "failed"
+                verdict = control_verdict(j.one, j.expected)
                 out.append(f"{where}control at σ {sigma_n:g}: a noisy image must be worth {j.expected:g}; {verdict}.")
         return out
 

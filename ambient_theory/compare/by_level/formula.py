@@ -95,6 +95,10 @@ class Scatters:
 # ---------------------------------------------------------------------------------------- measured against predicted
 
 
+NOT_REJECTED = "not rejected, nor is its opposite"
+"""Verdict of data that say nothing."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Measured worth on predicted, `measured = intercept + slope predicted`, over some mixtures and levels.
@@ -114,12 +118,16 @@ class Calibration:
 
     @property
     def verdict(self) -> str:
-        """In words, of slope 1 and intercept 0."""
+        """In words, of slope 1 and intercept 0. It holds only where the data exclude that the worth has nothing to do
+        with the prediction (slope 0; without a slope, an intercept of a whole clean image); else it is not rejected."""
         inside = [(i, target) for i, target in ((self.slope, 1.0), (self.intercept, 0.0)) if i is not None]
         found = [i.contains(target) for i, target in inside]
         if not found or None in found:
             return "no interval"
-        return "holds" if all(found) else "fails"
+        if not all(found):
+            return "fails"
+        lead, nothing = (self.slope, 0.0) if self.slope is not None else (self.intercept, 1.0)
+        return NOT_REJECTED if lead is not None and lead.contains(nothing) else "holds"
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ambient_theory.compare.by_level import goods
+from ambient_theory.compare.by_level.beside import ABOVE, Beside, beside, extremes
 from ambient_theory.compare.by_level.formula import Scatters
 from ambient_theory.compare.by_level.goods import (
     ADDITIVE,
@@ -30,7 +31,7 @@ from ambient_theory.compare.by_level.potency import compare_laws, falls_with_siz
 from ambient_theory.compare.cells.tables import CLEAN_LIKE, is_control
 from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.compare.fitting.quadratic import Test
-from ambient_theory.compare.scores.words import number
+from ambient_theory.compare.scores.words import number, span
 
 FORMULA = "V/(V + v)"
 NESTED = (
@@ -51,8 +52,9 @@ class Judgement:
 
     one: the worth of all levels; coarse, fine: above the noise, and below it at the ratio `reference` (None where no
     level is there); saturation: q of the two goods; free: by level. tests: nested law -> against its larger law;
-    parallel: do all mixtures agree, of the laws and at each level. trend: does the clean-only error fall with size.
-    expected: the worth that a control must have.
+    parallel: do all mixtures agree, of the laws and at each level; agree_above, agree_below: on a worth at each level,
+    on either side of the noise. own: every mixture by itself above the noise. trend: does the clean-only error fall
+    with size. expected: the worth that a control must have.
     """
 
     market: Market
@@ -64,6 +66,9 @@ class Judgement:
     tests: dict[tuple[str, str], Test]
     parallel: dict[str, Test]
     parallel_by_level: tuple[Test, ...]
+    agree_above: Test
+    agree_below: Test
+    own: tuple[Beside, ...]
     trend: Test
     confidence: float
     notes: tuple[str, ...] = field(default=())
@@ -109,7 +114,7 @@ class Judgement:
     def undetermined(self) -> str:
         """Why no price can be given; empty if one can."""
         if self.trend.p is None:
-            return "one training seed a cell leaves no interval"
+            return "no scatter over training seeds (one a cell, or copies), so no interval"
         if self.trend.p > 0.05:
             return "the clean-only error does not fall with the number of images: train longer, or add seeds"
         worth = self.coarse or self.one
@@ -118,6 +123,30 @@ class Judgement:
         if worth.low <= 0 and math.isinf(worth.high):
             return "the interval of the worth has no ends"
         return ""
+
+    @property
+    def disagree(self) -> bool:
+        """Whether the mixtures reject one worth for all of them above the noise (5 %): then there is no one price."""
+        return self.agree_above.p is not None and self.agree_above.p < 0.05 and len(self.own) > 1
+
+    @property
+    def apart(self) -> str:
+        """The prices of the mixtures that differ most, each by itself; empty where one price may serve for all."""
+        if self.undetermined or not self.disagree:
+            return ""
+        each = (f"{b.price} ({b.cell.n_clean:,} clean + {b.cell.n_noisy:,} noisy)" for b in extremes(self.own))
+        return " and ".join(each)
+
+    @property
+    def price(self) -> str:
+        """For tables: noisy images for one clean one above the noise; the two that differ most where mixtures disagree,
+        a dash where nothing is determined."""
+        if self.coarse is None or self.undetermined:
+            return "–"
+        if not self.disagree:
+            return span(self.coarse.inverse())
+        most, least = extremes(self.own)
+        return "none" if most.worth.value <= 0 else f"{_short(most)} to {_short(least)}"
 
     @property
     def priced(self) -> bool:
@@ -163,12 +192,17 @@ class Judgement:
 
     @property
     def leading(self) -> Interval | None:
-        """The worth that is said first: above the noise where levels lie on both sides; None without an interval."""
+        """The worth that is said first: above the noise where levels lie on both sides; None without an interval, and
+        where mixtures disagree."""
         worth = self.coarse or self.one
-        return None if self.undetermined or worth.low is None or worth.high is None else worth
+        return None if self.undetermined or self.disagree or worth.low is None or worth.high is None else worth
 
     def _price(self) -> str:
         """The price above the noise with its interval, for the start of a sentence."""
+        if self.apart:
+            return (
+                f"above the noise level mixtures disagree on the price of a clean image in noisy ones: {self.apart}; "
+            )
         worth = self.leading
         if worth is None or worth.low is None or worth.high is None:
             return ""
@@ -203,6 +237,8 @@ class Judgement:
             "tests": {f"{a} in {b}": test.to_dict() for (a, b), test in self.tests.items()},
             "parallelism": {name: test.to_dict() for name, test in self.parallel.items()},
             "parallelism_by_level": [test.to_dict() for test in self.parallel_by_level],
+            "mixtures_agree_above": self.agree_above.to_dict(),
+            "mixtures_agree_below": self.agree_below.to_dict(),
             "clean_error_falls": self.trend.to_dict(),
             "surviving": self.surviving,
             "undetermined": self.undetermined or None,
@@ -211,10 +247,22 @@ class Judgement:
         }
 
 
+def _short(b: Beside) -> str:
+    """A price without its interval and with its size, or that there is none."""
+    value = b.worth.inverse().value
+    return f"{number(value) if b.worth.value > 0 else 'none'} ({b.cell.n_clean:,} + {b.cell.n_noisy:,})"
+
+
 def all_laws(market: Market, table: LevelTable, names: Collection[str] = goods.LAWS) -> dict[str, LawFit]:
     """The fitted laws of these names and the formula, by name."""
     worth, _ = Scatters.of(table).worth(market.sigma_n, market.levels)
     return {**goods.fit_laws(market, names), FORMULA: goods.fixed_law(market, FORMULA, worth)}
+
+
+def _own(table: LevelTable, sigma_n: float, confidence: float) -> tuple[Beside, ...]:
+    """Every mixture by itself above the noise; over all levels where they lie on one side of it."""
+    found = beside(table, confidence, sigma_n)
+    return tuple([b for b in found if b.part == ABOVE] or found)
 
 
 def judge(table: LevelTable, sigma_n: float, confidence: float = 0.95) -> Judgement:
@@ -238,9 +286,12 @@ def judge(table: LevelTable, sigma_n: float, confidence: float = 0.95) -> Judgem
         coarse=columns[0] if above else None,
         fine=columns[-1] if below else None,
         free=tuple(worth_intervals(free, confidence)),
-        tests={(a, b): compare_laws(laws[a], laws[b]) for a, b in NESTED if a in laws and b in laws},
+        tests={(a, b): compare_laws(laws[a], laws[b], free) for a, b in NESTED if a in laws and b in laws},
         parallel={name: parallelism(laws[name]) for name in (ONE, TWO, FREE)},
         parallel_by_level=tuple(parallelism(free, k) for k in range(len(market.levels))),
+        agree_above=parallelism(free, market.above),
+        agree_below=parallelism(free, ~market.above),
+        own=_own(table, sigma_n, confidence),
         trend=falls_with_size(market),
         confidence=confidence,
         notes=tuple(notes),

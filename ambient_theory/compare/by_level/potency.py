@@ -33,19 +33,25 @@ from ambient_theory.compare.fitting.quadratic import Form, Test, basis, form, ra
 Floats = NDArray[np.float64]
 
 
-def compare_laws(nested: LawFit, full: LawFit) -> Test:
-    """Is `nested`, a case of `full`, enough? Linearised at the nested law, under which the test is made."""
+def compare_laws(nested: LawFit, full: LawFit, largest: LawFit | None = None) -> Test:
+    """Is `nested`, a case of `full`, enough? Linearised at the nested law, under which the test is made.
+
+    Where the largest law (default: `full`) misfits, chance is widened to its residual scatter, as everywhere: the F
+    test of nested models with the mean square of the largest one in the denominator.
+    """
     m = nested.market
     if not m.dof:
         return Test(None, None)
     at = nested if nested.name != CLEAN_ONLY and nested.curves.a.any() else full
     smaller = basis(np.hstack([at.nuisance, at.tangent(nested.pattern, nested.saturates)]))
     larger = basis(np.hstack([at.nuisance, at.tangent(full.pattern, full.saturates)]))
-    return Test.of(nested.sse - full.sse, form(larger, smaller, m.correlation), m.dof)
+    against, (factor, dof) = form(larger, smaller, m.correlation), inflation(full if largest is None else largest)
+    return Test.of(nested.sse - full.sse, Form(against.mean * factor, against.dof), dof)
 
 
-def parallelism(law: LawFit, level: int | None = None) -> Test:
-    """Do all mixtures agree on the law's worth (at one level, or at all)? Against a size of its own for each mixture.
+def parallelism(law: LawFit, levels: NDArray[np.bool_] | int | None = None) -> Test:
+    """Do all mixtures agree on the law's worth (at one level, at some, or at all)? Against a size of its own for each
+    mixture.
 
     In bioassay the test that one preparation is a dilution of the other, whatever the dose.
     """
@@ -54,7 +60,10 @@ def parallelism(law: LawFit, level: int | None = None) -> Test:
     if not m.dof or len(mixed) < 2:
         return Test(None, None)
     only_clean = m.only_clean
-    chosen = np.arange(len(m.levels)) if level is None else np.array([level])
+    every = np.arange(len(m.levels))
+    chosen = every if levels is None else np.atleast_1d(every[levels])
+    if not len(chosen):
+        return Test(None, None)
     value = float(law.curves.sse[0, chosen].sum() - only_clean.sse[0, chosen].sum())
     own = np.zeros((len(chosen), len(mixed), len(chosen), len(m.cells)))  # the residuals of other levels play no part
     for i in range(len(chosen)):
@@ -62,7 +71,7 @@ def parallelism(law: LawFit, level: int | None = None) -> Test:
             own[i, j, i, cell] = 1.0
     rows = (chosen[:, None] * len(m.cells) + np.arange(len(m.cells))).ravel()
     larger = np.hstack([law.nuisance[rows], own.reshape(-1, len(rows)).T])
-    smaller = law.span if level is None else basis(law.jacobian[rows])
+    smaller = law.span if levels is None else basis(law.jacobian[rows])
     correlation = m.correlation[np.ix_(chosen, chosen)]
     return Test.of(value, form(basis(larger), smaller, correlation), m.dof)
 

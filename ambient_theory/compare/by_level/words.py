@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ambient_theory.compare.by_level.beside import ALL
+from ambient_theory.compare.by_level.beside import ALL, extremes
 from ambient_theory.compare.by_level.formula import Scatters
 from ambient_theory.compare.by_level.judgement import Judgement
 from ambient_theory.compare.fitting.fits import Interval
@@ -56,28 +56,20 @@ def band_rows(judged: Judgement, scatters: Scatters) -> list[list[str]]:
 BESIDE_COLUMNS = ("mixture", "levels", "seeds", "times its clean images", "worth", "price", "interval, factor")
 
 
-KNOWN = 2.0
-"""Upper over lower end of the interval of a price that is said in a sentence."""
-
-
 def beside_sentence(found: Iterable[Beside]) -> str:
-    """Of each noise level a mixture whose own price over all levels is known: of the sizes that are known at the
-    largest number of noise levels, then most sharply, where they are known; empty where none is."""
-    known = [b for b in found if b.part == ALL and b.width <= KNOWN]
-    if not known:
-        return ""
-    widths: dict[tuple[int, int], list[float]] = {}
-    for b in known:
-        widths.setdefault((b.cell.n_clean, b.cell.n_noisy), []).append(b.width)
-    order = sorted(widths, key=lambda size: (-len(widths[size]), sum(widths[size])))
-    chosen: dict[float, Beside] = {}
-    for b in sorted(known, key=lambda b: (b.cell.sigma_n or 0.0, order.index((b.cell.n_clean, b.cell.n_noisy)))):
-        chosen.setdefault(b.cell.sigma_n or 0.0, b)
+    """Of each noise level the mixtures whose noisy images are worth most and least over all levels, by themselves;
+    empty where no worth has an interval with two ends."""
+    by_level: dict[float, list[Beside]] = {}
+    for b in found:
+        if b.part == ALL and b.worth.low is not None and b.worth.high is not None and math.isfinite(b.worth.high):
+            by_level.setdefault(b.cell.sigma_n or 0.0, []).append(b)
     each = (
-        f"{b.cell.name} do as well as {span(b.equivalent)} clean ones (price {span(b.worth.inverse())})"
-        for b in chosen.values()
+        f"{b.cell.name} do as well as {span(b.equivalent)} clean ones (price {b.price})"
+        for sigma_n in sorted(by_level)
+        for b in extremes(by_level[sigma_n])
     )
-    return f"each mixture by itself, in nats over all levels: {'; '.join(each)}."
+    said = "; ".join(each)
+    return f"each mixture by itself, in nats over all levels, most and least at each noise: {said}." if said else ""
 
 
 def together(judged: Iterable[Judgement]) -> str:
@@ -90,6 +82,8 @@ def together(judged: Iterable[Judgement]) -> str:
         prices = "; ".join(f"{span(worth.inverse())} at σ {j.sigma_n:g}" for j, worth in known if worth is not None)
         where = "above the noise level " if all(j.coarse is not None for j, _ in known) else ""
         out.append(f"{where}one clean image is worth so many noisy ones: {prices} ({100 * every[0].confidence:g} %).")
+    if apart := [f"{j.apart} at σ {j.sigma_n:g}" for j in every if j.apart]:
+        out.append(f"no one price above the noise, since mixtures disagree: {'; '.join(apart)}.")
     said: dict[str, list[float]] = {}
     for j in every:
         for clause in j.clauses():
@@ -117,10 +111,8 @@ def beside_rows(found: Iterable[Beside]) -> list[list[str]]:
     order = sorted(found, key=lambda b: (b.cell.sigma_n or 0.0, b.cell.n_clean, b.cell.n_noisy))
     rows = []
     for b in order:
-        harms = b.worth.high is not None and b.worth.high <= 0
-        price = "none, they do harm" if harms else span(b.worth.inverse())
         wide = f"{b.width:.2f}" if math.isfinite(b.width) else "–"
-        rows.append([b.cell.name, b.part, str(len(b.cell.seeds)), span(b.times), span(b.worth), price, wide])
+        rows.append([b.cell.name, b.part, str(len(b.cell.seeds)), span(b.times), span(b.worth), b.price, wide])
     return rows
 
 

@@ -91,10 +91,10 @@ def blocked_by_size(
     alone = n_clean == 0
     if not alone.any() or alone.all():
         return _by_size(seeds, values, n_clean, n_noisy)
-    fits = []
-    for chosen in (np.flatnonzero(~alone), np.flatnonzero(alone)):
-        fits.append(_by_size([seeds[k] for k in chosen], [values[k] for k in chosen], n_clean[chosen], n_noisy[chosen]))
-    main, other = fits
+    main, other = (
+        _by_size([seeds[int(k)] for k in chosen], [values[int(k)] for k in chosen], n_clean[chosen], n_noisy[chosen])
+        for chosen in (np.flatnonzero(~alone), np.flatnonzero(alone))
+    )
     shape, place = (len(values), main.mean.shape[1]), np.argsort(np.argsort(alone, kind="stable"), kind="stable")
     replicates = np.vstack([main.replicates, other.replicates * _ratio_of_variances(main, other)])[place]
     rests = [*main.rest, *(np.zeros((1, shape[1])) for _ in other.rest)]

@@ -79,6 +79,8 @@ def _thousands(n: int) -> str:
     return f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:g}k" if n >= 1e4 else str(n)
 
 
+DISTANCES = ("fd", "fid")
+"""Metrics that are a Fréchet distance."""
 METRIC_NAMES = {"fd": "Fréchet distance", "fid": "FID", "kid": "KID", "w1": "Wasserstein distance W1", "nats": "nats"}
 
 

@@ -67,6 +67,16 @@ class Interval:
         return [float(x) if x is not None and math.isfinite(x) else None for x in (self.value, self.low, self.high)]
 
 
+def control_verdict(measured: Interval, expected: float) -> str:
+    """Of a control whose worth must be 1 or 0: `passed` only where the interval excludes the other of the two."""
+    inside, other = measured.contains(expected), measured.contains(1 - expected)
+    if inside is None:
+        return "no interval"
+    if not inside:
+        return "failed"
+    return "says nothing: its interval holds both 0 and 1" if other else "passed"
+
+
 @dataclass(frozen=True)
 class Fit:
     """A fitted curve. sse: weighted; free: (P,) parameters not held on a bound; lack_p: p value of the lack of fit."""

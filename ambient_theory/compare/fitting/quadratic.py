@@ -96,7 +96,7 @@ class Test:
         return "rejected" if self.p < 0.05 else "not rejected"
 
     @classmethod
-    def of(cls, value: float, against: Form, dof: int) -> Test:
+    def of(cls, value: float, against: Form, dof: float) -> Test:
         if dof < 1 or against.mean < 1e-8:
             return cls(None, None)
         f = max(value, 0.0) / against.mean

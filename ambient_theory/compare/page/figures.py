@@ -234,8 +234,8 @@ def _forest(ax: Axes, rows: Sequence[tuple[str, Interval, str]], unit: str) -> N
             )
             continue
         if value.low is not None and value.high is not None:
-            high = value.high if math.isfinite(value.high) else 10 * abs(value.value)
-            ax.plot([value.low, high], [y, y], color=colour, linewidth=1.6)
+            far = 10 * max(abs(value.value), 1.0)  # an open end runs off the panel
+            ax.plot([max(value.low, -far), min(value.high, far)], [y, y], color=colour, linewidth=1.6)
         hollow = value.low is None
         ax.plot([value.value], [y], "o", color=colour, markersize=6, markerfacecolor="white" if hollow else colour)
     ax.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)])

@@ -163,7 +163,7 @@ def goods_table(found: Sequence[LevelFindings]) -> Table:
                     f"{sigma_n:g}",
                     f.table.key.rule,
                     worth_text(j.coarse),
-                    "–" if j.coarse is None or j.undetermined else span(j.coarse.inverse()),
+                    j.price,
                     worth_text(j.fine),
                     _ceiling(j),
                     j.surviving or "–",
@@ -349,7 +349,7 @@ def buy_table(findings: Sequence[LevelFindings]) -> Table:
     rows = []
     for f in findings:
         for sigma_n, j in f.priced.items():
-            coarse = "–" if j.coarse is None else j.undetermined or what_to_buy(j.coarse)
+            coarse = "–" if j.coarse is None else j.undetermined or _above(j)
             where = f"{f.table.key.dataset}, {f.table.key.rule}"
             rows.append([where, f"{sigma_n:g}", coarse, _below(j)])
     caption = (
@@ -357,6 +357,15 @@ def buy_table(findings: Sequence[LevelFindings]) -> Table:
         "the command ambient budget works out the mix for prices and a budget."
     )
     return _table(caption, ["data and rule", "σ", "for levels above σ", "for levels below σ"], rows)
+
+
+def _above(j: Judgement) -> str:
+    assert j.coarse is not None
+    return (
+        f"by what is there already, mixtures disagree: noisy ones for one clean {j.price}"
+        if j.disagree
+        else what_to_buy(j.coarse)
+    )
 
 
 def _below(j: Judgement) -> str:

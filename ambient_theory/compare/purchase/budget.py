@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ambient_theory.compare.by_level.levels import DENOISE, has_levels
 from ambient_theory.compare.cells.grouping import group_records, select
-from ambient_theory.compare.cells.tables import Group, table_of
+from ambient_theory.compare.cells.tables import DISTANCES, Group, table_of
 from ambient_theory.compare.fitting.fits import SingleC, curves_for, fit_single_c, resample
 from ambient_theory.compare.purchase.purchases import BudgetAnswer, Planner, Seen
 from ambient_theory.shared.errors import DataError, UsageError
@@ -119,7 +119,7 @@ def answer_budget(
     if found is not None and metric in (None, DENOISE) and extractor is None and asked.target_fd is None:
         from ambient_theory.compare.purchase.goods import nats_planners
 
-        answers += [asked.of(p) for p in nats_planners(found.judgements, found.table).values()]
+        answers += [asked.of(p) for p in nats_planners(found.judgements, found.table, asked.confidence).values()]
     if metric != DENOISE and asked.target_nats is None:
         answers += _by_score(rows, asked, sigma_n, metric, extractor, found, problems)
     if not answers:
@@ -154,6 +154,9 @@ def _by_score(
     """Answers by the first group of scores that prices a noisy image; adds to `problems` what the others lack."""
     every = group_records(rows)
     for group in select(every, metric=metric, extractor=extractor):
+        if asked.target_fd is not None and group.key.metric not in DISTANCES:
+            problems.append(f"{group.key.label()}: no Fréchet distance, which --target-fd is in")
+            continue
         if group.key.source == "published" or not group.noise_levels:
             problems.append(f"{group.key.label()}: scores without seeds or without mixtures")
             continue
@@ -163,18 +166,18 @@ def _by_score(
             problems.append(f"{group.key.label()}: {error}")
             continue
         levels = [sigma_n] if sigma_n is not None else list(single.noise_levels)
-        return [asked.of(_planner(group, single, level, found)) for level in levels]
+        return [asked.of(_planner(group, single, level, found, asked.confidence)) for level in levels]
     return []
 
 
-def _planner(group: Group, single: SingleC, sigma_n: float, found: LevelFindings | None) -> Planner:
+def _planner(group: Group, single: SingleC, sigma_n: float, found: LevelFindings | None, confidence: float) -> Planner:
     """By two goods where the denoising errors of the same models keep them, else by one worth."""
     judged = None if found is None else found.priced.get(sigma_n)
     if found is not None and judged is not None and group.scale == "log" and sigma_n in single.noise_levels:
         from ambient_theory.compare.by_level.findings import same_models
         from ambient_theory.compare.by_level.goods import TWO
-        from ambient_theory.compare.purchase.goods import ScorePlanner
+        from ambient_theory.compare.purchase.goods import ScorePlanner, draws_for
 
         if judged.surviving == TWO and same_models(group, found.table):
-            return ScorePlanner(judged, found.table, group)
+            return ScorePlanner(judged, found.table, group, draws=draws_for(confidence))
     return OneWorthPlanner(group, single, sigma_n)

@@ -28,11 +28,12 @@ from ambient_theory.compare.by_level.judgement import Judgement
 from ambient_theory.compare.by_level.levels import LevelTable, nats_quadrature
 from ambient_theory.compare.by_level.potency import inflation
 from ambient_theory.compare.by_level.unseen import goods_sizes, two_goods_curve
-from ambient_theory.compare.cells.tables import METRIC_NAMES, Group
-from ambient_theory.compare.purchase.purchases import BudgetAnswer, Planner, Seen
+from ambient_theory.compare.cells.tables import METRIC_NAMES, Group, table_of
+from ambient_theory.compare.purchase.purchases import BudgetAnswer, Planner, Seen, drawn_interval
 
 Floats = NDArray[np.float64]
 DRAWS = 60
+"""At least so many refits."""
 MORE = 1.1
 """A good is tried with so many times as much of it."""
 ROUNDING = 1e-12
@@ -42,6 +43,13 @@ FARTHEST = 50.0
 COARSE_SHORT = "images of either kind are short (the levels above the noise)"
 FINE_SHORT = "clean images are short (the levels below the noise)"
 HALF = 0.5
+CONSTANTS = 5
+"""Of a score by two goods: F_inf, a, p, b, q."""
+
+
+def draws_for(confidence: float) -> int:
+    """Refits for an interval of this confidence: its ends lie inside the smallest and the largest."""
+    return max(DRAWS, math.ceil(2 / (1 - confidence)))
 
 
 class GoodsPlanner(Planner):
@@ -78,7 +86,7 @@ class GoodsPlanner(Planner):
     def open_shares(self, shares: Floats, draws: Floats, best: int, confidence: float) -> tuple[float, float]:
         """Interval of the best share over the draws, with the recommended one inside."""
         found = shares[np.argmin(draws, axis=1)]
-        low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+        low, high = drawn_interval(found, confidence)
         return float(min(low, shares[best])), float(max(high, shares[best]))
 
     def complete(self, answer: BudgetAnswer) -> BudgetAnswer:
@@ -152,11 +160,8 @@ class ScorePlanner(GoodsPlanner):
         self.seen = Seen.of(cells)
         self._clean = np.array([float(c.n_clean) for c in cells])
         self._noisy = np.array([float(c.n_noisy) for c in cells])
-        ys = [np.log(c.values) for c in cells]
-        self._y = np.array([y.mean() for y in ys])
-        self._seeds = np.array([float(len(y)) for y in ys])
-        self._dof = sum(len(y) - 1 for y in ys)
-        self._variance = sum(float(np.sum((y - y.mean()) ** 2)) for y in ys) / max(self._dof, 1)
+        pooled = table_of(group, cells)
+        self._y, self._seeds, self._dof, self._variance = pooled.y, pooled.seeds, pooled.dof, pooled.variance
         self._curve = two_goods_curve(*goods_sizes(self.law, self._clean, self._noisy), np.exp(self._y))
 
     @property
@@ -176,11 +181,13 @@ class ScorePlanner(GoodsPlanner):
             return point, None
         rng = np.random.default_rng(self._seed + 1)
         fitted = np.log(self.point(self._clean, self._noisy))
-        misfit = self._seeds @ (self._y - fitted) ** 2 / max(len(fitted) - 5, 1)  # five constants
-        scale = np.sqrt(max(self._variance, float(misfit)) / self._seeds)
+        spare = max(len(fitted) - CONSTANTS, 1)
+        misfit = float(self._seeds @ (self._y - fitted) ** 2) / spare
+        variance, dof = (misfit, spare) if misfit > self._variance else (self._variance, self._dof)
+        scale = np.sqrt(variance / self._seeds)
         draws = []
         for law in self.laws:
-            heavy = np.sqrt(self._dof / rng.chisquare(self._dof))
+            heavy = np.sqrt(dof / rng.chisquare(dof))
             score = np.exp(fitted + heavy * scale * rng.standard_normal(len(fitted)))
             curve = two_goods_curve(*goods_sizes(law, self._clean, self._noisy), score)
             draws.append(curve(*goods_sizes(law, n_clean, n_noisy)))
@@ -191,6 +198,9 @@ class ScorePlanner(GoodsPlanner):
         return float(self._curve(coarse * a, fine * b)[0])
 
 
-def nats_planners(judgements: Mapping[float, Judgement], table: LevelTable) -> dict[float, NatsPlanner]:
+def nats_planners(
+    judgements: Mapping[float, Judgement], table: LevelTable, confidence: float = 0.95
+) -> dict[float, NatsPlanner]:
     """A planner for each noise level that was measured by level."""
-    return {s: NatsPlanner(j, table) for s, j in judgements.items() if j.expected is None}
+    draws = draws_for(confidence)
+    return {s: NatsPlanner(j, table, draws=draws) for s, j in judgements.items() if j.expected is None}

@@ -32,8 +32,7 @@ class Calibration:
 
     @property
     def verdict(self) -> str:
-        inside = self.measured.contains(self.expected)
-        return "no interval" if inside is None else ("passed" if inside else "failed")
+        return fits.control_verdict(self.measured, self.expected)
 
     def to_dict(self) -> dict[str, Any]:
         measured = self.measured.to_list()

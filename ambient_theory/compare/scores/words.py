@@ -99,6 +99,8 @@ def answer(a: GroupAnalysis, sigma_n: float) -> str:
             text += f" ({score}; one training seed a cell, so no interval can be given)"
         elif math.isinf(price.high) and price.low <= 0:
             text = f"{where}these scores do not determine the price ({confidence} interval without ends; {score})"
+        elif price.low <= 0:
+            text = f"{where}one clean image is worth at most {number(price.high)} noisy ones ({confidence}; {score})"
         elif math.isinf(price.high):
             text = f"{where}one clean image is worth at least {number(price.low)} noisy ones ({confidence}; {score})"
         else:

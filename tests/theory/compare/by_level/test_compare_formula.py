@@ -12,12 +12,15 @@ from ambient_theory.bounds.laws import LAWS
 from ambient_theory.compare.by_level.bands import bands
 from ambient_theory.compare.by_level.formula import (
     BOUND_TERMS,
+    NOT_REJECTED,
+    Calibration,
     Scatters,
     excess_scatter,
     judge_formula,
     predicted_worth,
 )
 from ambient_theory.compare.by_level.levels import level_tables
+from ambient_theory.compare.fitting.fits import Interval
 from ambient_theory.shared.errors import UsageError
 
 CLEAN = (50, 100, 200, 400, 800, 1600, 6400, 200_000)
@@ -124,3 +127,18 @@ def test_mixtures_off_the_clean_curve_are_counted_and_not_used():
     both = judged.above.points + judged.above.left_out
     assert both == 2 * sum(s > SIGMA for s in LEVELS)
     assert judged.above.left_out == sum(s > SIGMA for s in LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "verdict"),
+    [
+        (Interval(1.0, 0.8, 1.2), Interval(0.0, -0.1, 0.1), "holds"),
+        (Interval(0.0, -6.0, 6.0), Interval(0.0, -3.4, 3.4), NOT_REJECTED),
+        (Interval(0.3, 0.1, 0.6), Interval(0.0, -0.1, 0.1), "fails"),
+        (None, Interval(0.0, -0.1, 0.1), "holds"),
+        (None, Interval(0.2, -2.0, 2.0), NOT_REJECTED),
+        (None, Interval(0.5, 0.3, 0.7), "fails"),
+    ],
+)
+def test_data_that_say_nothing_confirm_nothing(slope, intercept, verdict):
+    assert Calibration("made-up", 9, 0, slope, intercept, None).verdict == verdict

@@ -281,7 +281,7 @@ def test_one_seed_a_cell_gives_worths_without_intervals_and_no_price():
     assert judged.one.value == pytest.approx(0.3, rel=0.25)
     assert judged.one.low is None
     assert not judged.priced
-    assert "one training seed a cell" in judged.sentence()
+    assert "no scatter over training seeds" in judged.sentence()
     assert all(t.verdict == "not testable" for t in judged.tests.values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from level_sweeps import CLEAN, LEVELS, MIXED, SIGMA, level_sweep, one_good, rec
 
 from ambient_theory.compare.by_level.findings import analyse_levels, worths_of
 from ambient_theory.compare.by_level.goods import NAIVE, ONE, TWO
+from ambient_theory.compare.by_level.judgement import judge
 from ambient_theory.compare.by_level.levels import LEVEL_BEST, level_tables
 from ambient_theory.compare.by_level.unseen import FITTED
 from ambient_theory.compare.by_level.words import band_columns, band_rows, together, worth_text
@@ -75,7 +77,7 @@ def test_worths_under_every_condition_show_whether_they_move(found):
 
 
 def test_of_several_noise_levels_prices_are_said_in_one_sentence_and_what_they_share_once(found):
-    rows = level_sweep(np.random.default_rng(6), TRUTH, sigmas=(0.1, SIGMA, 0.5), scatter=0.004)
+    rows = level_sweep(np.random.default_rng(7), TRUTH, sigmas=(0.1, SIGMA, 0.5), scatter=0.004)
     [f] = analyse_levels(rows, 0.9)[0]
     first, *others = f.opening()
     assert first.startswith("made-up, at fixed compute, above the noise level one clean image is worth so many noisy")
@@ -93,9 +95,9 @@ def test_of_several_noise_levels_prices_are_said_in_one_sentence_and_what_they_s
 
 
 def test_what_holds_at_some_noise_levels_is_said_with_these():
-    def judged(sigma_n, worth, clauses):
+    def judged(sigma_n, worth, clauses, apart=""):
         return SimpleNamespace(
-            sigma_n=sigma_n, leading=worth, coarse=worth, confidence=0.9, clauses=lambda: list(clauses)
+            sigma_n=sigma_n, leading=worth, coarse=worth, confidence=0.9, clauses=lambda: list(clauses), apart=apart
         )
 
     said = together(
@@ -103,11 +105,13 @@ def test_what_holds_at_some_noise_levels_is_said_with_these():
             judged(0.1, Interval(0.5, 0.4, 0.8), ("two goods", "no law fits")),
             judged(0.2, Interval(0.25, 0.2, 0.5), ("two goods",)),
             judged(0.4, None, ("no price", "two goods")),
+            judged(0.8, None, ("two goods",), "4 (few) and 9 (many)"),
         ]
     )
     assert said == (
         "above the noise level one clean image is worth so many noisy ones: 2.00 [1.25, 2.50] at σ 0.1; "
-        "4.00 [2.00, 5.00] at σ 0.2 (90 %). At every σ: two goods. At σ 0.1: no law fits. At σ 0.4: no price."
+        "4.00 [2.00, 5.00] at σ 0.2 (90 %). No one price above the noise, since mixtures disagree: 4 (few) and 9 "
+        "(many) at σ 0.8. At every σ: two goods. At σ 0.1: no law fits. At σ 0.4: no price."
     )
 
 
@@ -182,3 +186,36 @@ def test_a_condition_that_prices_nothing_is_not_reported_where_another_of_the_da
     found, problems = analyse_levels(rows, deep=False)
     assert len(found) == 1
     assert problems == []
+
+
+@pytest.mark.slow
+def test_no_one_price_is_given_where_mixtures_disagree_and_one_is_where_they_do_not():
+    def falls(level, n_clean, n_noisy, sigma):  # worth less beside more clean images
+        return (
+            n_clean + 0.4 * (100 / n_clean) ** 0.5 * n_noisy if level > sigma else TRUTH(level, n_clean, n_noisy, sigma)
+        )
+
+    sweeps, said = 60, {"one": 0, "several": 0}
+    for seed in range(sweeps):
+        for what, size in (("one", TRUTH), ("several", falls)):
+            rows = level_sweep(np.random.default_rng([seed, 5]), size, sigmas=(SIGMA,), scatter=0.02)
+            judged = judge(level_tables(rows)[0], SIGMA, 0.9)
+            said[what] += judged.disagree
+            assert judged.disagree == bool(judged.apart) == (judged.leading is None)
+    assert said["one"] / sweeps < 0.05 + 3 * math.sqrt(0.05 * 0.95 / sweeps)
+    assert said["several"] / sweeps > 0.7
+
+
+def test_a_price_of_mixtures_that_disagree_names_the_two_that_differ_most():
+    rows = level_sweep(None, lambda level, n, m, s: n + 0.4 * (100 / n) ** 0.5 * m, sigmas=(SIGMA,))
+    rng = np.random.default_rng(2)
+    rows = [replace(r, value=r.value * math.exp(0.002 * rng.standard_normal())) for r in rows]
+    judged = judge(level_tables(rows)[0], SIGMA, 0.9)
+    assert judged.disagree
+    worths = {b.cell.n_clean: b.worth.value for b in judged.own}
+    assert max(worths, key=worths.get) == 50
+    assert min(worths, key=worths.get) == 400
+    assert judged.price.count("(") == 2
+    assert "(50 + 200) to" in judged.price
+    assert "above the noise level mixtures disagree" in judged.sentence()
+    assert "(400 clean + 1,000 noisy)" in judged.sentence()

@@ -104,7 +104,7 @@ def test_one_seed_gives_no_interval_and_says_so(tmp_path):
     write_records(path, sweep(np.random.default_rng(0), seeds=1))
     assert "one training seed a cell, so no interval can be given" in run(*PRICE, path).stdout
     write_records(path, level_sweep(np.random.default_rng(0), one_good(0.3), seeds=1, sigmas=(0.2,)))
-    assert "no price; one training seed a cell leaves no interval" in run(*PRICE, path).stdout
+    assert "no price; no scatter over training seeds" in run(*PRICE, path).stdout
 
 
 def test_cells_of_one_size_price_nothing_and_say_what_to_train(tmp_path):

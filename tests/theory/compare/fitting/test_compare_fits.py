@@ -359,3 +359,18 @@ def test_the_unit_of_the_score_does_not_matter():
     thousand = sweep(np.random.default_rng(15), error=lambda n: 1_000 * power_law(n))
     other = fit_single_c(table(thousand), "log").worth[0.2]
     assert other.to_list() == pytest.approx(one.to_list(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected", "said"),
+    [
+        ((0.9, 0.7, 1.2), 1.0, "passed"),
+        ((0.5, 0.3, 0.8), 1.0, "failed"),
+        ((0.3, 0.0, math.inf), 1.0, "says nothing"),
+        ((0.1, 0.0, 1.4), 0.0, "says nothing"),
+        ((0.1, 0.0, 0.4), 0.0, "passed"),
+        ((0.1, None, None), 0.0, "no interval"),
+    ],
+)
+def test_a_control_passes_only_where_it_could_have_failed(interval, expected, said):
+    assert fits.control_verdict(fits.Interval(*interval), expected).startswith(said)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from compare_sweeps import TRUTH, record, sweep
@@ -9,6 +11,8 @@ from compare_sweeps import TRUTH, record, sweep
 from ambient_theory.bounds.laws import law_named
 from ambient_theory.compare.cells.grouping import group_records, shipped_records
 from ambient_theory.compare.purchase.budget import Asked, answer_budget
+from ambient_theory.compare.purchase.goods import draws_for
+from ambient_theory.compare.purchase.purchases import drawn_interval
 from ambient_theory.compare.scores.analysis import analyse_group, price_at, price_from_print
 from ambient_theory.compare.scores.published import PublishedPrice, published_prices
 from ambient_theory.shared.errors import DataError, UsageError
@@ -163,3 +167,22 @@ def test_records_that_price_nothing_are_refused_with_the_reason():
         price_at([analysis], [], 0.2)
     with pytest.raises(UsageError, match="sigma"):
         price_at([analysis], [], -1.0)
+
+
+def test_a_target_in_frechet_distance_is_read_in_no_other_score(rows):
+    kernel = [replace(r, metric="kid") for r in rows]
+    with pytest.raises(DataError, match="no Fréchet distance, which --target-fd is in"):
+        buy(kernel, budget=None, target_fd=1.5)
+    assert buy(rows, budget=None, target_fd=1.5).target == 1.5
+
+
+def test_an_interval_of_sixty_draws_holds_as_many_further_ones_as_it_says():
+    rng = np.random.default_rng(3)
+    sets, confidence = 4000, 0.95
+    draws, further = rng.standard_normal((60, sets)), rng.standard_normal(sets)
+    low, high = drawn_interval(draws, confidence)
+    stderr = np.sqrt(confidence * (1 - confidence) / sets)
+    assert abs(np.mean((low < further) & (further < high)) - confidence) < 3 * stderr
+    ends = np.quantile(draws, [0.025, 0.975], axis=0)  # control: between order statistics as numpy does
+    assert np.mean((ends[0] < further) & (further < ends[1])) < confidence - 5 * stderr
+    assert draws_for(0.99) >= 200
