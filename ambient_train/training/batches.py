@@ -129,7 +129,7 @@ def assemble(
     if config.xflip:
         k = stateless.key(config.seed, "mirror")
         mirror = functools.partial(keyed.mirror, k, sample=sample)
-        y, noise = mirror(y), noise.moved(mirror)
+        y, noise = mirror(y), noise.moved(mirror, len(there))
     if config.augment > 0:
         moved = functools.partial(
             keyed.augment,
@@ -139,7 +139,7 @@ def assemble(
             sample=sample,
             edm=config.augment_labels == "edm",
         )
-        (y, augment_labels), noise = moved(y), noise.moved(lambda pattern: moved(pattern)[0])
+        (y, augment_labels), noise = moved(y), noise.moved(lambda pattern: moved(pattern)[0], len(there))
     return Batch(sample, index, sigma, sigma_n, y, noise, labels, augment_labels)
 
 

@@ -165,8 +165,10 @@ def resized(noise: StatedNoise, old: int, new: int, spec: str) -> StatedNoise:
     Raises DataError where new does not divide old: overlapping averages would correlate neighbouring pixels.
     """
     sigma = noise.sigma
-    if sigma is None or old == new or not sigma.any():
+    if sigma is None or old == new:
         return noise
+    if not sigma.any():
+        return StatedNoise(sigma)
     if old % new:
         raise DataError(
             f"{spec}: resizing noisy images from {old} to {new} would correlate the noise of neighbouring pixels; "
