@@ -93,7 +93,8 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
 
 def options_page() -> str:
     """Markdown with one table a section."""
-    parts = ["# Options\n", "Made by `make docs` from the code. Precedence: defaults < preset < file < flags.\n"]
+    layers = "defaults < preset < file < flags, and in a grid `[base]` < `[[cell]]`; tables are merged key by key"
+    parts = ["# Options\n", f"Made by `make docs` from the code. Precedence: {layers}.\n"]
     for title, where, classes in SECTIONS:
         parts += [f"## {title}\n", f"{where}\n", options_table(*classes, files="not in files" not in where)]
     return "\n".join(parts)

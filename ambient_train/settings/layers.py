@@ -19,6 +19,7 @@ from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES
 from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.merging import merged, table
 from ambient_train.settings.presets import PRESETS, default_preset, get_preset
 from ambient_train.settings.run_options import Schedule
 from ambient_train.settings.second_stage import defaults, not_for_one_step, over_teacher
@@ -108,12 +109,13 @@ def settings_from(given: Mapping[str, Any], *, distilled: bool = False) -> Train
     config = from_mapping(TrainConfig, _over_preset(train, below, start.compat))
     amounts.check_noise(config.sigma_n)
     schedule = from_mapping(Schedule, {"duration_nimg": preset.duration_nimg, **_main_keys(Schedule, parts[Schedule])})
-    table, sampler = given.get("evaluation", {}), preset.sampler
+    scored, sampler = table(given, "evaluation"), preset.sampler
     if distilled:
-        not_for_one_step(table)
-        table = {**_table(given, "evaluation"), "denoise": 0, "best": False}
+        not_for_one_step(scored)
+        scored |= {"denoise": 0, "best": False}
         sampler = {"one_step_sigma": config.distill_sigma}
-    evaluation = _evaluation(table, preset.n_eval, sampler)
+    below = {"evaluation": {"n": preset.n_eval, "extractors": [], "sampler": sampler}}
+    evaluation = EvalConfig.from_dict(merged(below, {"evaluation": scored})["evaluation"])
     return TrainSettings(train=config, amounts=amounts, schedule=schedule, evaluation=evaluation, preset=preset_name)
 
 
@@ -123,19 +125,19 @@ def flags_over_file(
     """Flags over a config file; see `flags_over`. What is wrong with the file itself is said with its name."""
     if file is None:
         return flags_over({}, *flags, network=network, **tables)
-    table = read_toml(file)
-    with named(file, table):
-        return flags_over(table, *flags, network=network, **tables)
+    below = read_toml(file)
+    with named(file, below):
+        return flags_over(below, *flags, network=network, **tables)
 
 
 @contextlib.contextmanager
-def named(where: Path, table: Mapping[str, Any]) -> Iterator[None]:
-    """An error in the block begins with `where` if the settings `table` alone, which are from there, make it too."""
+def named(where: Path, settings: Mapping[str, Any]) -> Iterator[None]:
+    """An error in the block begins with `where` if those settings alone, which are from there, make it too."""
     try:
         yield
     except (UsageError, DataError) as error:
         try:
-            settings_from(table)
+            settings_from(settings)
         except (UsageError, DataError) as own:
             if str(own) == str(error):
                 raise type(error)(f"{where}: {error}") from None
@@ -153,22 +155,22 @@ def flags_over(
     for group in flags:
         asked |= group.values
     if network.values:
-        asked["network"] = {**_table(below, "network"), **_lists(network.values)}
+        asked["network"] = _lists(network.values)
     evaluation, sampler = tables.get("evaluation"), tables.get("sampler")
-    if (evaluation and evaluation.values) or (sampler and sampler.values):
-        stored = _table(below, "evaluation")
-        steps = {**_table(stored, "sampler"), **(sampler.values if sampler else {})}
-        asked["evaluation"] = {**stored, **(evaluation.values if evaluation else {}), "sampler": steps}
+    steps = {"sampler": sampler.values} if sampler and sampler.values else {}
+    if scored := {**(evaluation.values if evaluation else {}), **steps}:
+        asked["evaluation"] = scored
     return over_file(below, asked)
 
 
 def over_file(below: Mapping[str, Any], asked: Mapping[str, Any]) -> TrainSettings:
-    """Settings over those of a file; see `settings_from`. Shares replace the file's counts, and the other way round."""
+    """Settings over those of a file; see `merged` and `settings_from`. Shares replace the file's counts, and the other
+    way round."""
     shares, counts = ("keep", "corruption"), ("n_clean", "n_noisy")
     for own, other in ((shares, counts), (counts, shares)):
         if any(key in asked for key in own):
             below = {key: value for key, value in below.items() if key not in other}
-    return settings_from({**below, **asked})
+    return settings_from(merged(below, asked))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -206,28 +208,12 @@ def _over_preset(given: dict[str, Any], preset: Mapping[str, Any], compat: str |
     if isinstance(given.get("arch"), str) and given["arch"] in EDM_ARCHITECTURES:
         below["arch"], below["network"] = EDM_ARCHITECTURES[given.pop("arch")]
     if "network" in given:
-        own = _table(given, "network")
+        own = table(given, "network")
         same_arch = given.get("arch", below.get("arch")) == below.get("arch")
         given["network"] = {**(below.get("network", {}) if same_arch else {}), **own}
     elif "arch" in given and given["arch"] != below.get("arch"):
         given["network"] = {}
     return below | given
-
-
-def _evaluation(table: Any, n_eval: int, sampler: Mapping[str, Any]) -> EvalConfig:
-    if not isinstance(table, Mapping):
-        raise UsageError(f"evaluation must be a table of settings, not {table!r}")
-    own = table.get("sampler", {})
-    if not isinstance(own, Mapping):
-        raise UsageError(f"evaluation.sampler must be a table of settings, not {own!r}")
-    return EvalConfig.from_dict({"n": n_eval, "extractors": [], **table, "sampler": {**sampler, **own}})
-
-
-def _table(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    table = values.get(key, {})
-    if not isinstance(table, Mapping):
-        raise UsageError(f"{key} must be a table of settings, not {table!r}")
-    return dict(table)
 
 
 def _lists(values: Mapping[str, Any]) -> dict[str, Any]:

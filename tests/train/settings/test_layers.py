@@ -10,9 +10,12 @@ import pytest
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Given
+from ambient_theory.shared.toml_text import toml_lines
+from ambient_train.diffusion.sampler_settings import SamplerConfig
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
-from ambient_train.settings.layers import NetworkFlags, flags_over_file, settings_from
+from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.layers import NetworkFlags, flags_over_file, over_file, settings_from
 
 ROOT = Path(__file__).parents[3]
 NO_NETWORK: Given[NetworkFlags] = Given(NetworkFlags, {})
@@ -32,6 +35,35 @@ def test_flags_of_the_network_add_to_its_table(tmp_path: Path) -> None:
     file.write_text("network = { emb_channels = 8 }\n")
     made = flags_over_file(file, network=Given(NetworkFlags, {"model_channels": 4}))
     assert made.train.network == {"model_channels": 4, "channel_mult": [1, 2], "emb_channels": 8}
+
+
+def test_tables_are_merged_key_by_key_in_python_as_on_the_command_line(tmp_path: Path) -> None:
+    below = {
+        "network": {"model_channels": 16},
+        "evaluation": {"n": 1000, "sampler": {"steps": 3, "stop_sigma": 0.2}},
+    }
+    made = over_file(
+        below, {"network": {"channel_mult": [1, 1]}, "evaluation": {"denoise": 50, "sampler": {"steps": 4}}}
+    )
+    assert made.train.network == {"model_channels": 16, "channel_mult": [1, 1]}
+    assert (made.evaluation.n, made.evaluation.denoise) == (1000, 50)
+    assert (made.evaluation.sampler.steps, made.evaluation.sampler.to_dict()["stop_sigma"]) == (4, 0.2)
+    file = tmp_path / "run.toml"
+    file.write_text(toml_lines(below))
+    flags = flags_over_file(
+        file,
+        network=Given(NetworkFlags, {"channel_mult": (1, 1)}),
+        evaluation=Given(EvalConfig, {"denoise": 50}),
+        sampler=Given(SamplerConfig, {"steps": 4}),
+    )
+    assert flags == made
+
+
+def test_the_network_of_another_architecture_is_no_layer_of_this_one() -> None:
+    below = {"network": {"model_channels": 16, "emb_channels": 8}}
+    assert over_file(below, {"arch": "SmallUNet", "network": {"num_blocks": 1}}).train.network["emb_channels"] == 8
+    other = over_file(below, {"arch": "ddpmpp", "network": {"channel_mult": [1]}}).train
+    assert other.network == settings_from({"arch": "ddpmpp", "network": {"channel_mult": [1]}}).train.network
 
 
 @pytest.mark.parametrize(
