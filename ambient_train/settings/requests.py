@@ -18,7 +18,7 @@ class AtCheckpoint(Checked):
 
     nimg: int | None = option(
         None,
-        "Checkpoint after so many images, e.g. 100k",
+        "Of a run: its checkpoint after so many images, e.g. 100k",
         at_least=0,
         form="images",
         flag="--at",

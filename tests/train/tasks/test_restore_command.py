@@ -482,7 +482,7 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
         "one sample": (("--samples", 1), 2, "gives no spread"),
         "one step": (("--steps", 1), 2, "must be >= 2"),
         "no samples to keep": (("--samples", 0, "--keep-samples"), 2, "none to keep"),
-        "no such checkpoint": (("--at", 5), 3, ""),
+        "no such checkpoint": (("--at", 5), 2, "no checkpoint after 5 images: give one of"),
     }
 
 
