@@ -30,6 +30,7 @@ import typer
 from ambient_theory.shared.errors import UsageError
 
 T = TypeVar("T")
+B = TypeVar("B")
 R = TypeVar("R")
 
 REQUIRED: Any = dataclasses.MISSING
@@ -302,11 +303,11 @@ class Given(Generic[T]):
     cls: type[T]
     values: Mapping[str, Any]
 
-    def over(self, base: T) -> T:
-        """`base` with the given values in place of its own."""
+    def over(self, base: B) -> B:
+        """`base`, an object of the class or of one that extends it, with the given values in place of its own."""
         known = by_key(self.cls)
         changes = {known[key].name: value for key, value in self.values.items()}
-        return cast(T, dataclasses.replace(cast(Any, base), **changes))
+        return cast(B, dataclasses.replace(cast(Any, base), **changes))
 
 
 def with_options(

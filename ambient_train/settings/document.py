@@ -49,8 +49,8 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Duration", "As above. `duration` may grow: the same command then trains on.", (Schedule,)),
     (
         "Scores",
-        "`ambient train` and `ambient evaluate`; the table `evaluation` of a file. A run remembers them, and "
-        "`ambient evaluate` and `ambient generate` start from what it remembers.",
+        "`ambient train` and, without `--best` and `--generate-at`, `ambient evaluate`; the table `evaluation` of a "
+        "file. A run remembers them, and `ambient evaluate` and `ambient generate` start from what it remembers.",
         (EvalConfig,),
     ),
     ("Sampler", "As above; the table `evaluation.sampler` of a file.", (SamplerConfig,)),

@@ -30,7 +30,7 @@ from ambient_train.diffusion.generate import denoiser
 from ambient_train.diffusion.generate import generate as batches_of
 from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig
 from ambient_train.interchange.load import Trained, load_trained
-from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.evaluation import ScoreOptions
 from ambient_train.settings.layers import over_file, read_toml
 from ambient_train.settings.requests import GenerateOptions, Question
 from ambient_train.settings.restore import RestoreOptions
@@ -175,7 +175,7 @@ def evaluate(
     settings: what is compared (`data`, `references`, `repeats`, ...), measured (`n`, `extractors`, `metrics`,
     `memorisation`, ...) and the sampler; where nothing is said, as the run remembers. Raises UsageError, DataError.
     """
-    own, evaluation, sampler = _split(settings, Question, EvalConfig, GeneralSamplerConfig)
+    own, evaluation, sampler = _split(settings, Question, ScoreOptions, GeneralSamplerConfig)
     return evaluating.evaluate(
         os.fspath(target),
         from_mapping(Question, own, where="option"),

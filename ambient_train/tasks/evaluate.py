@@ -17,7 +17,7 @@ from ambient_theory.shared.console import say, talk
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, read_json
 from ambient_theory.shared.frames import frame
-from ambient_theory.shared.options import Given
+from ambient_theory.shared.options import Given, by_key
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_theory.shared.records import Record, write_records
 from ambient_train.data.images import ImageSet
@@ -25,7 +25,7 @@ from ambient_train.data.load import in_values, load_images
 from ambient_train.data.place import is_there
 from ambient_train.data.values import values_of
 from ambient_train.diffusion.generate import generate
-from ambient_train.diffusion.sampler_settings import AnySampler
+from ambient_train.diffusion.sampler_settings import AnySampler, GeneralSamplerConfig
 from ambient_train.evaluation import own_references
 from ambient_train.evaluation.denoising import DenoisingError
 from ambient_train.evaluation.features import Extractor, default_extractors, get_extractor
@@ -49,7 +49,7 @@ from ambient_train.runs.score import (
 )
 from ambient_train.runs.whereabouts import saying_how_to_move, with_data_at, with_data_found
 from ambient_train.settings.config import TrainConfig
-from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.evaluation import EvalConfig, ScoreOptions
 from ambient_train.settings.requests import Question
 from ambient_train.tasks.generate import below_the_data, sampler_for
 from ambient_train.tasks.show import denoise_sentences, sampler_text, show_score_rows, verdicts
@@ -122,7 +122,7 @@ def evaluate(
     target: str | os.PathLike[str],
     question: Question | None = None,
     *,
-    evaluation: Given[EvalConfig] | None = None,
+    evaluation: Given[ScoreOptions] | None = None,
     sampler: Given[Any] | None = None,
     outdir: Path | None = None,
     quiet: bool = False,
@@ -131,14 +131,14 @@ def evaluate(
 
     A run is scored as it remembers, with what is given in place of its own. Raises UsageError and DataError.
     """
-    question, given = question or Question(), evaluation or Given(EvalConfig, {})
+    question, given = question or Question(), evaluation or Given(ScoreOptions, {})
     device = choose_device(question.device)
     if outdir is not None:
         _check_outdir(outdir, target)
     trained = load_trained(target, device=device, nimg=question.nimg) if is_trained(target) else None
     one_thread_for_small("SmallUNet" if trained is None else trained.arch, device)
-    if trained is None and (question.repeats > 1 or question.nimg is not None):
-        raise UsageError("--repeats and --at are for networks: a set of images is scored once")
+    if trained is None:
+        _check_for_images(question, given, sampler)
     if trained is not None and trained.one_step and given.values.get("denoise"):
         raise UsageError(f"{trained.name} is a distilled generator, no denoiser: leave --n-denoise out")
     others = None if trained is not None else load_target(target)
@@ -208,6 +208,16 @@ def evaluate(
     return result
 
 
+def _check_for_images(question: Question, given: Given[ScoreOptions], sampler: Given[Any] | None) -> None:
+    """Raise UsageError for what is only asked of networks."""
+    flags = {key: d.flag for cls in (Question, ScoreOptions, GeneralSamplerConfig) for key, d in by_key(cls).items()}
+    idle = [key for key in ("repeats", "nimg") if getattr(question, key) != getattr(Question(), key)]
+    idle += [key for key in ("seed", "denoise") if key in given.values] + list(sampler.values if sampler else ())
+    if idle:
+        words = ", ".join(flags[key] for key in idle)
+        raise UsageError(f"{words}: for networks only, a set of images is scored once and as it is: leave it out")
+
+
 def load_target(target: str | os.PathLike[str]) -> ImageSet:
     """The images that are to be scored, all of them. Raises DataError where there are none."""
     if not is_there(os.fspath(target)):
@@ -219,7 +229,7 @@ Batches = Iterator[np.ndarray]
 
 
 def _as_remembered(
-    trained: Trained, given: Given[EvalConfig], sampler: Given[Any] | None
+    trained: Trained, given: Given[ScoreOptions], sampler: Given[Any] | None
 ) -> tuple[EvalConfig, AnySampler]:
     """How the run is scored, with what is given in place of its own, and the sampler."""
     remembered = trained.evaluation or EvalConfig(n=N_WITHOUT_RUN, extractors=())

@@ -217,7 +217,7 @@ def test_generate_makes_the_image_of_a_seed_in_any_company(tmp_path: Path, train
         (["--format", "gif"], 2),
         (["--steps", "0"], 2),
         (["--class", "3"], 2),
-        (["--at", "999"], 3),
+        (["--at", "999"], 2),
         (["--solver", "rk4"], 2),
     ],
 )
@@ -270,6 +270,9 @@ def test_evaluate_refuses_what_it_cannot_compare(tmp_path: Path) -> None:
     assert ambient("evaluate", folder).exit_code == 2
     assert ambient("evaluate", folder, "--data", "digits", "--repeats", 2).exit_code == 2
     assert ambient("evaluate", folder, "--data", "digits", "--extractor", "magic").exit_code == 2
+    for idle in ("--at", "--eval-seed", "--n-denoise", "--steps", "--iddpm-levels"):
+        refused = ambient("evaluate", folder, "--data", "digits", idle, 64)
+        assert (refused.exit_code, f"{idle}: for networks only" in refused.stderr) == (2, True), refused.output
 
 
 def test_help_answers_without_heavy_imports() -> None:
