@@ -175,6 +175,14 @@ def check_value(d: Described, value: Any, name: str = "") -> None:
             _check_number(rule, one, name)
 
 
+def check_at_default(options: Checked, names: Iterable[str], why: str) -> None:
+    """Raise UsageError where one of these options, which then does nothing, was given: its flag, and why."""
+    known = {d.name: d for d in describe(type(options))}
+    for name in names:
+        if getattr(options, name) != known[name].default:
+            raise UsageError(f"{known[name].flag} {why}")
+
+
 def _check_number(rule: Option, value: float, name: str) -> None:
     bounds = (
         (rule.above, "> ", lambda x, b: x > b),

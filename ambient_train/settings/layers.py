@@ -15,6 +15,7 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.limits import read_text
 from ambient_theory.shared.options import Checked, Given, by_key, describe, from_mapping, option
 from ambient_theory.shared.parsing import parse_toml
+from ambient_train.diffusion.sampler_settings import check_churn
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES
@@ -28,6 +29,10 @@ PAPER = {"weight": "y", "draw": "paper", "buffer": 1.0, "augment_labels": "edm"}
 """`--compat paper`: the loss and the draws of Daras et al. (2024) as their released code has them."""
 PAPER_CONSISTENCY = {"consistency_form": "paper"}
 """And its consistency loss, where one is asked for."""
+
+
+ONLY_WITH = {"weight_cap": ("weight", "optimal"), "loss_scale": ("precision", "fp16"), "muon_lr": ("optimizer", "muon")}
+"""Settings that do nothing unless another one has this value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +142,7 @@ def named(where: Path, settings: Mapping[str, Any]) -> Iterator[None]:
         yield
     except (UsageError, DataError) as error:
         try:
-            settings_from(settings)
+            over_file(settings, {})
         except (UsageError, DataError) as own:
             if str(own) == str(error):
                 raise type(error)(f"{where}: {error}") from None
@@ -145,9 +150,13 @@ def named(where: Path, settings: Mapping[str, Any]) -> Iterator[None]:
 
 
 def flags_over(
-    below: Mapping[str, Any], *flags: Given[Any], network: Given[NetworkFlags], **tables: Any
+    below: Mapping[str, Any],
+    *flags: Given[Any],
+    network: Given[NetworkFlags],
+    remembered: bool = False,
+    **tables: Any,
 ) -> TrainSettings:
-    """Flags over settings.
+    """Flags over settings; see `over_file`.
 
     tables: `evaluation` and `sampler` as given on the command line.
     """
@@ -160,17 +169,34 @@ def flags_over(
     steps = {"sampler": sampler.values} if sampler and sampler.values else {}
     if scored := {**(evaluation.values if evaluation else {}), **steps}:
         asked["evaluation"] = scored
-    return over_file(below, asked)
+    return over_file(below, asked, remembered=remembered)
 
 
-def over_file(below: Mapping[str, Any], asked: Mapping[str, Any]) -> TrainSettings:
+def over_file(below: Mapping[str, Any], asked: Mapping[str, Any], *, remembered: bool = False) -> TrainSettings:
     """Settings over those of a file; see `merged` and `settings_from`. Shares replace the file's counts, and the other
-    way round."""
+    way round.
+
+    remembered: those below are what a run says of itself, which nobody gave. Raises UsageError also for settings that
+    do nothing; in the file those do something that flags alone take the use of.
+    """
     shares, counts = ("keep", "corruption"), ("n_clean", "n_noisy")
     for own, other in ((shares, counts), (counts, shares)):
         if any(key in asked for key in own):
             below = {key: value for key, value in below.items() if key not in other}
-    return settings_from(merged(below, asked))
+    made = settings_from(merged(below, asked))
+    said = {k: v for k, v in below.items() if k not in ONLY_WITH or ONLY_WITH[k][0] not in asked}
+    check_idle(asked if remembered else {**said, **asked}, made)
+    return made
+
+
+def check_idle(given: Mapping[str, Any], made: TrainSettings) -> None:
+    """Raise UsageError where something was given that does nothing in the settings that it led to."""
+    known, preset = by_key(TrainConfig), get_preset(made.preset).train
+    for key, (other, needed) in ONLY_WITH.items():
+        value = getattr(made.train, key)
+        if key in given and getattr(made.train, other) != needed and value not in (known[key].default, preset.get(key)):
+            raise UsageError(f"{key} without {other} {needed} does nothing: add --{other} {needed}, or leave it out")
+    check_churn(table(table(given, "evaluation"), "sampler", "evaluation."), made.evaluation.sampler)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

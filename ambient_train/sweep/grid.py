@@ -13,12 +13,13 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.toml_text import toml_lines
-from ambient_train.settings.layers import TrainSettings, read_toml, settings_from
+from ambient_train.settings.layers import TrainSettings, check_idle, read_toml, settings_from
 from ambient_train.settings.merging import merged
 from ambient_train.settings.second_stage import inherited
 
@@ -102,7 +103,7 @@ def read_grid(path: Path) -> Grid:
                 if teacher:
                     own = {k: v for k, v in asked[teacher].items() if k not in STATED}
                     first = SweepCell(teacher, seed, _settings(own, seed, path, teacher), stated)
-                made = _settings(settings, seed, path, label, distilled=first is not None)
+                made = _settings(settings, seed, path, label, distilled=first is not None, own=entry)
                 out.append(SweepCell(label, seed, made, stated, first))
     out.sort(key=lambda cell: cell.seed)  # whole replicates first: an interrupted sweep has every cell of some seeds
     return Grid(str(table.get("name", path.stem)), str(table.get("description", "")), tuple(out), tuple(order))
@@ -124,10 +125,18 @@ def _teacher(name: Any, level: float | None, order: list[str], where: str) -> st
 
 
 def _settings(
-    settings: Mapping[str, Any], seed: int, path: Path, label: str, *, distilled: bool = False
+    settings: Mapping[str, Any],
+    seed: int,
+    path: Path,
+    label: str,
+    *,
+    distilled: bool = False,
+    own: Mapping[str, Any] = MappingProxyType({}),
 ) -> TrainSettings:
     with _said_of(path, label):
-        return settings_from({**settings, "seed": seed}, distilled=distilled)
+        made = settings_from({**settings, "seed": seed}, distilled=distilled)
+        check_idle(own, made)
+    return made
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,9 @@ from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import NetworkFlags, flags_over_file, over_file, settings_from
+from ambient_train.settings.requests import GenerateOptions
+from ambient_train.settings.run_options import LaunchOptions, RunOptions
+from ambient_train.sweep.grid import read_grid
 
 ROOT = Path(__file__).parents[3]
 NO_NETWORK: Given[NetworkFlags] = Given(NetworkFlags, {})
@@ -88,6 +93,54 @@ def test_the_network_of_another_architecture_is_no_layer_of_this_one() -> None:
 def test_contradictions_are_refused_before_any_data_is_read(given: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         settings_from(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"weight_cap": 3.0}, "weight_cap without weight optimal does nothing: add --weight optimal"),
+        ({"loss_scale": 4.0, "precision": "auto"}, "loss_scale without precision fp16"),
+        ({"muon_lr": 0.5, "optimizer": "adam"}, "muon_lr without optimizer muon"),
+        ({"evaluation": {"sampler": {"s_noise": 1.01, "s_max": 50.0}}}, "s_max, s_noise without churn: add --churn"),
+    ],
+)
+def test_what_does_nothing_is_refused_where_it_is_given(given: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        over_file({}, given)
+    over_file(given, {}, remembered=True)
+    file = tmp_path / "run.toml"
+    file.write_text(toml_lines(given))
+    with pytest.raises(UsageError, match=f"^{re.escape(str(file))}: .*{words}"):
+        flags_over_file(file, network=NO_NETWORK)
+    grid = tmp_path / "grid.toml"
+    grid.write_text(f'[base]\n{toml_lines(given)}\n[[cell]]\nname = "a"\n')
+    assert read_grid(grid).order == ("a",)  # of other cells, for all that is known
+    grid.write_text(f'[[cell]]\nname = "a"\n{toml_lines(given)}')
+    with pytest.raises(UsageError, match=f"cell 'a': {words}"):
+        read_grid(grid)
+
+
+def test_what_has_its_use_or_its_default_is_no_idle_setting(tmp_path: Path) -> None:
+    over_file({"optimizer": "muon", "muon_lr": 0.5}, {"optimizer": "adam"})  # the file is of use without the flag
+    over_file({}, {"preset": "imagenet64", "loss_scale": 100.0})
+    over_file({}, {"optimizer": "adam", "muon_lr": 2e-2, "weight_cap": 10.0, "loss_scale": 1.0})
+    over_file({}, {"weight": "optimal", "weight_cap": 3.0, "evaluation": {"sampler": {"churn": 4.0, "s_max": 50.0}}})
+    over_file({"evaluation": {"sampler": {"churn": 4.0, "s_max": 50.0}}}, {"evaluation": {"sampler": {"churn": 0.0}}})
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "words"),
+    [
+        (RunOptions, {"max_rollbacks": 3}, "--max-rollbacks without --on-nan rollback"),
+        (LaunchOptions, {"rendezvous": "node0:29500"}, "--rendezvous is for several machines: add --nodes"),
+        (LaunchOptions, {"rendezvous_timeout_s": 60.0, "nproc": 2}, "--rendezvous-timeout is for several machines"),
+        (LaunchOptions, {"max_restarts": 3}, "--max-restarts starts processes again: add --nproc"),
+        (GenerateOptions, {"subdirs": True, "form": "npz"}, "--subdirs is for one file an image, and --format npz"),
+    ],
+)
+def test_options_of_a_run_that_do_nothing_are_refused(options: Any, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        options(**given)
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,12 @@ def test_plan_counts_cells_and_images(grid: Path) -> None:
     assert [r["generate_nimg"] for r in rows] == [160, 160, 160]
 
 
+@pytest.mark.parametrize("idle", ["--outdir", "--runs"])
+def test_a_plan_without_a_target_has_no_use_for_folders(tmp_path: Path, grid: Path, idle: str) -> None:
+    refused = ambient("sweep", "plan", grid, idle, tmp_path / "x")
+    assert (refused.exit_code, f"{idle} is for a chosen grid: add --target price" in refused.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
