@@ -20,7 +20,7 @@ from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES
 from ambient_train.settings.evaluation import EvalConfig
-from ambient_train.settings.merging import merged, table
+from ambient_train.settings.merging import by_main_keys, merged, table
 from ambient_train.settings.presets import PRESETS, default_preset, get_preset
 from ambient_train.settings.run_options import Schedule
 from ambient_train.settings.second_stage import defaults, not_for_one_step, over_teacher
@@ -74,6 +74,10 @@ class NetworkFlags(Checked):
     )
 
 
+_PARTS = (TrainConfig, Amounts, Schedule, Start)
+"""Of flat settings."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """What is asked of a training, checked as far as it can be without the data.
@@ -96,13 +100,11 @@ def settings_from(given: Mapping[str, Any], *, distilled: bool = False) -> Train
     distilled: the second stage of a run that is not known yet; `given` then has its settings.
     Raises UsageError for unknown keys, wrong types, broken rules and contradictions.
     """
-    given = {k: v for k, v in given.items() if v is not None}
+    given = {k: v for k, v in by_main_keys(given).items() if v is not None}
     if run := given.get("distill"):
         given, distilled = over_teacher(Path(str(run)), given), True
-    parts = {cls: _own(cls, given) for cls in (TrainConfig, Amounts, Schedule, Start)}
-    if unknown := sorted(set(given) - set().union(*map(by_key, parts)) - {"evaluation"}):
-        known = sorted({d.key for cls in parts for d in describe(cls) if d.option.in_files} - {"data_hash"})
-        raise UsageError(f"unknown setting(s) {', '.join(unknown)}: known are {', '.join([*known, 'evaluation'])}")
+    check_known(given)
+    parts = {cls: _own(cls, given) for cls in _PARTS}
     train, start = parts[TrainConfig], from_mapping(Start, parts[Start])
     for found in ("n_clean", "n_noisy"):  # what is asked belongs to the amounts; the config has what `resolve` found
         train.pop(found, None)
@@ -113,7 +115,7 @@ def settings_from(given: Mapping[str, Any], *, distilled: bool = False) -> Train
     below = {**preset.train, **(defaults(preset_name) if distilled else {})}
     config = from_mapping(TrainConfig, _over_preset(train, below, start.compat))
     amounts.check_noise(config.sigma_n)
-    schedule = from_mapping(Schedule, {"duration_nimg": preset.duration_nimg, **_main_keys(Schedule, parts[Schedule])})
+    schedule = from_mapping(Schedule, {"duration_nimg": preset.duration_nimg, **parts[Schedule]})
     scored, sampler = table(given, "evaluation"), preset.sampler
     if distilled:
         not_for_one_step(scored)
@@ -122,6 +124,14 @@ def settings_from(given: Mapping[str, Any], *, distilled: bool = False) -> Train
     below = {"evaluation": {"n": preset.n_eval, "extractors": [], "sampler": sampler}}
     evaluation = EvalConfig.from_dict(merged(below, {"evaluation": scored})["evaluation"])
     return TrainSettings(train=config, amounts=amounts, schedule=schedule, evaluation=evaluation, preset=preset_name)
+
+
+def check_known(given: Mapping[str, Any], *also: type) -> None:
+    """Raise UsageError for a key that no setting has, and no option of the classes `also`."""
+    if unknown := sorted(set(given) - {key for cls in (*_PARTS, *also) for key in by_key(cls)} - {"evaluation"}):
+        known = {d.key for cls in (*_PARTS, *also) for d in describe(cls) if d.option.in_files or cls in also}
+        shown = ", ".join([*sorted(known), "evaluation"])
+        raise UsageError(f"unknown setting(s) {', '.join(unknown)}: known are {shown}")
 
 
 def flags_over_file(
@@ -163,13 +173,19 @@ def flags_over(
     asked: dict[str, Any] = {}
     for group in flags:
         asked |= group.values
-    if network.values:
-        asked["network"] = _lists(network.values)
     evaluation, sampler = tables.get("evaluation"), tables.get("sampler")
     steps = {"sampler": sampler.values} if sampler and sampler.values else {}
     if scored := {**(evaluation.values if evaluation else {}), **steps}:
         asked["evaluation"] = scored
-    return over_file(below, asked, remembered=remembered)
+    return over_file(below, with_network(asked, network.values), remembered=remembered)
+
+
+def with_network(asked: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings with what `NetworkFlags` say in their table `network`. Raises UsageError where it is there, too."""
+    own = table(asked, "network")
+    if twice := sorted(set(own) & set(flags)):
+        raise UsageError(f"{', '.join(twice)} is given twice, also in network: give one")
+    return {**asked, **({"network": {**own, **_lists(flags)}} if flags else {})}
 
 
 def over_file(below: Mapping[str, Any], asked: Mapping[str, Any], *, remembered: bool = False) -> TrainSettings:
@@ -211,16 +227,6 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _own(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
     known = by_key(cls)
     return {key: value for key, value in given.items() if key in known}
-
-
-def _main_keys(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values under the keys themselves instead of aliases. Raises UsageError where both are given."""
-    known, out = by_key(cls), {}
-    for key, value in values.items():
-        if known[key].key in out:
-            raise UsageError(f"{known[key].key} is given twice, also as {key}")
-        out[known[key].key] = value
-    return out
 
 
 def _over_preset(given: dict[str, Any], preset: Mapping[str, Any], compat: str | None) -> dict[str, Any]:

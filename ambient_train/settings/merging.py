@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.options import main_keys
+from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig
+from ambient_train.settings.amounts import Amounts
+from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES
+from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.presets import default_preset, get_preset
+from ambient_train.settings.run_options import Schedule
 
 
 def merged(below: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,6 +22,7 @@ def merged(below: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]
 
     Raises UsageError where one of them is no table.
     """
+    below, asked = by_main_keys(below), by_main_keys(asked)
     out = {**below, **asked}
     if _both("evaluation", below, asked):
         first, second = table(below, "evaluation"), table(asked, "evaluation")
@@ -25,6 +32,16 @@ def merged(below: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]
             out["evaluation"]["sampler"] = {**table(first, "sampler", where), **table(second, "sampler", where)}
     if _both("network", below, asked) and _arch(below) == _arch(out):
         out["network"] = {**table(below, "network"), **table(asked, "network")}
+    return out
+
+
+def by_main_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings under the keys of their options in place of the flags, also in `evaluation` and its sampler."""
+    out = main_keys(settings, TrainConfig, Amounts, Schedule)
+    if isinstance(out.get("evaluation"), Mapping):
+        out["evaluation"] = scored = main_keys(out["evaluation"], EvalConfig)
+        if isinstance(scored.get("sampler"), Mapping):
+            scored["sampler"] = main_keys(scored["sampler"], GeneralSamplerConfig)
     return out
 
 

@@ -20,7 +20,6 @@ class Schedule(Checked):
     duration_nimg: int = option(
         200_000,
         "Images to train on: 200000, 200k, 1.5M; may grow later",
-        aliases=("duration",),
         at_least=1,
         form="images",
         flag="--duration",
