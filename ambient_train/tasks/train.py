@@ -151,6 +151,7 @@ def train(
         path = outdir or default_directory(runs, job)
         one_thread_for_small(job.config.arch, world.device)
         if dry_run:
+            world.by_leader(lambda: RunDirectory(path).check(job.config))
             return _dry_run(job, path, world, options) if world.leader else None
         return _train(job, settings, path, options, world, log, quiet)
 

@@ -127,6 +127,21 @@ def test_the_loss_and_the_draw_that_are_asked_for_are_used(
     assert losses(tmp_path / "asked") != plain_losses  # a flag that is dropped on the way would train the same
 
 
+def test_a_dry_run_refuses_a_directory_that_the_run_would_refuse(
+    tmp_path: Path, tiny_config: Path, trained: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    before = sorted(trained.rglob("*"))
+    for taken, words in ((trained, "another config (lr: "), (tmp_path / "full", "holds no run")):
+        refused = [train(tiny_config, taken, "--lr", 0.5, *more) for more in (["--dry-run"], [])]
+        assert [r.exit_code for r in refused] == [2, 2]
+        assert words in refused[0].stderr
+        assert refused[0].stderr.splitlines()[-1] == refused[1].stderr.splitlines()[-1]
+    assert sorted(trained.rglob("*")) == before
+    assert train(tiny_config, trained, "--dry-run").exit_code == 0
+
+
 def test_dry_run_writes_nothing(tmp_path: Path, tiny_config: Path) -> None:
     out = tmp_path / "run"
     result = train(tiny_config, out, "--dry-run", "--json")
