@@ -44,6 +44,7 @@ from ambient_train.runs.score import (
     denoise_records,
     floors_of,
     make_records,
+    may_be_copied,
     memorisation_floors,
     memorisation_of,
 )
@@ -155,40 +156,40 @@ def evaluate(
             asked = given.over(EvalConfig(extractors=()))
             count = asked.n if "n" in given.values else None
             images = own_references.clean_uint8(others)[:count]
-            shape, sets = (images.shape[1], images.shape[2]), iter([iter([images])])
+            shape, sets = images.shape[1:], iter([iter([images])])
         else:
             asked, chosen = _as_remembered(trained, given, sampler)
             for note in filter(None, (below_the_data(trained, chosen), *trained.complaints)):
                 talk(note, quiet=quiet)
-            shape = (trained.network.img_channels, trained.network.img_resolution)
+            shape = (trained.network.img_channels, trained.network.img_resolution, trained.network.img_resolution)
             sets = (_generate(trained, asked, k, chosen, device, listener) for k in range(question.repeats))
-        asked = replace(asked, extractors=asked.extractors or _fitting(shape, quiet))
+        asked = replace(asked, extractors=asked.extractors or _fitting(shape[:2], quiet))
         features = [get_extractor(e, device=device) for e in asked.extractors]
         available = own.references(question.resolution, shape[1])
         targets = _references(question.references, available, features, question.resolution)
+        repeated, clean = own.clean_images(), available.get("train-clean")
+        a_run = trained is not None and trained.config is not None
+        trained_on = repeated if a_run or clean is None else clean.images
         if trained is not None:
             _check_channels(trained.network.img_channels, targets)
+        _check_sides(shape, targets, features)
+        if asked.memorisation and not may_be_copied(trained_on, available.get("heldout-clean")):
+            why = "the run saw no two clean images, or none is held out" if a_run else "give --data"
+            raise UsageError(f"--memorisation needs clean training images and held-out ones: {why}")
         first: list[np.ndarray] = []
         every = []
         for number, batches in enumerate(sets):
             kept = _keeping(batches, first) if asked.memorisation and number == 0 else batches
             every.append(score_images(kept, targets, features, asked.metrics))
     scores = [average_seeds(group) for group in zip(*every, strict=True)]
-    clean = available.get("train-clean")
     n = scores[0].n if scores else asked.n
     metrics = tuple(m for m in dict.fromkeys(map(metric_name, asked.metrics)) if METRICS[m].needs_reference)
-    repeated = own.clean_images()
     denoised = None
     if trained is not None and (config := own.config()) is not None:
         denoised = HeldOut(config, asked).error(trained.network, half=False, device=device)
     copied = None
     if asked.memorisation:
-        a_run = trained is not None and trained.config is not None
-        trained_on = repeated if a_run or clean is None else clean.images
         copied = memorisation_of(np.concatenate(first), trained_on, available.get("heldout-clean"), features)
-        if copied is None:
-            why = "the run saw no two clean images, or none is held out" if a_run else "give --data"
-            raise UsageError(f"--memorisation needs clean training images and held-out ones: {why}")
     result = Evaluation(
         os.fspath(target),
         scores,
@@ -329,6 +330,19 @@ def _check_channels(channels: int, targets: Mapping[str, Reference]) -> None:
             raise DataError(
                 f"{name}: images with {found} channel(s), the network makes {channels}: give --data or --reference "
                 "with images like those that it was trained on"
+            )
+
+
+def _check_sides(shape: tuple[int, ...], targets: Mapping[str, Reference], features: list[Extractor]) -> None:
+    """Raise DataError for reference images of another side than those that are scored, [C, H, W], where features are
+    as many as the pixels."""
+    by_size = [f.name for f in features if f.dim is None]
+    for name, reference in targets.items():
+        if by_size and reference.images is not None and (found := reference.images.shape[2:]) != shape[1:]:
+            mine, theirs = (f"{height}x{width}" for height, width in (shape[1:], found))
+            raise DataError(
+                f"{name}: images of {theirs} pixels, those that are scored have {mine}, and "
+                f"{', '.join(by_size)} cannot compare them: give --resolution {shape[1]}"
             )
 
 

@@ -133,7 +133,6 @@ def generate(
     settings = sampler_for(trained, sampler)
     if note := below_the_data(trained, settings):
         talk(note, quiet=quiet)
-    _claim(outdir, trained)
     collected, done = [], 0
     values = values_of(trained.data)
     made = images_of(
@@ -146,6 +145,7 @@ def generate(
         classes=options.label,
         floats=values is not None,
     )
+    _claim(outdir, trained)
     for images in made:
         if options.form == "png":
             for seed, image in zip(numbers[done : done + len(images)], images, strict=True):

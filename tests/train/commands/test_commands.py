@@ -239,6 +239,7 @@ def test_generate_makes_the_image_of_a_seed_in_any_company(tmp_path: Path, train
 def test_generate_refuses_what_it_cannot_do(tmp_path: Path, trained: Path, arguments: list[str], code: int) -> None:
     result = ambient("generate", trained, "--outdir", tmp_path / "x", "--quiet", *arguments)
     assert result.exit_code == code, result.output
+    assert not (tmp_path / "x").exists()
     assert result.stderr.strip()
     assert "Traceback" not in result.output
 
@@ -288,6 +289,32 @@ def test_evaluate_refuses_what_it_cannot_compare(tmp_path: Path) -> None:
     for idle in ("--at", "--eval-seed", "--n-denoise", "--steps", "--iddpm-levels"):
         refused = ambient("evaluate", folder, "--data", "digits", idle, 64)
         assert (refused.exit_code, f"{idle}: for networks only" in refused.stderr) == (2, True), refused.output
+
+
+def test_what_evaluate_cannot_measure_is_refused_before_an_image_is_made(
+    tmp_path: Path, tiny_config: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = tmp_path / "noisy"
+    assert train(tiny_config, noisy, "--sigma", 0.3, "--corruption", 1.0, "--no-score").exit_code == 0
+
+    def sampled(*_: object, **__: object) -> None:
+        raise AssertionError("images are made before the refusal")
+
+    monkeypatch.setattr("ambient_train.tasks.evaluate.generate", sampled)
+    for run, option, words in (
+        (
+            noisy,
+            ("--memorisation",),
+            "--memorisation needs clean training images and held-out ones: the run saw no two",
+        ),
+        (trained, ("--resolution", 4), "images of 4x4 pixels, those that are scored have 8x8"),
+        (trained, ("--resolution", 4), "give --resolution 8"),
+    ):
+        refused = ambient("evaluate", run, *option, "--outdir", tmp_path / "scores", "--quiet")
+        assert refused.exit_code in (2, 3), refused.output
+        assert words in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "scores").exists()
 
 
 def test_help_answers_without_heavy_imports() -> None:
