@@ -9,7 +9,8 @@
 the docs. Adding an option is adding a field.
 
 Two names of one thing are kept apart here: the field's own name inside the code, and its `key` outside (TOML, manifest,
-messages; the flag is the key with hyphens unless `flag` says otherwise).
+messages; the flag is the key with hyphens unless `flag` says otherwise). Where settings are given, in a file or as
+keywords, the flag with underscores does as well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import dataclasses
 import functools
 import inspect
 import math
+import numbers
+import os
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +33,7 @@ import typer
 from ambient_theory.shared.errors import UsageError
 
 T = TypeVar("T")
+B = TypeVar("B")
 R = TypeVar("R")
 
 REQUIRED: Any = dataclasses.MISSING
@@ -42,7 +46,6 @@ class Option:
 
     doc: str
     key: str = ""
-    aliases: tuple[str, ...] = ()
     flag: str = ""
     short: str = ""
     panel: str = ""
@@ -69,13 +72,12 @@ def option(default: Any, doc: str, **details: Any) -> Any:
     """A field that is an option. `default` may be a value, REQUIRED or, for mappings, a factory (a class).
 
     doc: what it is, with its unit; becomes the help, the docs and the docstring. key: its name outside where that
-    differs from the field's; aliases: other names that files may use. flag: the flag where that is not `--key`; short:
-    a one-letter one. panel: the group of options in the help. shown_default: default in words (`by preset`).
-    form: how text becomes the value: `images` (200k, 1.5M), `count` (1e5), `time` (45m, 3h30m) or `integers` (1,2,2).
-    above, at_least, below, at_most, choices: the rule, for each member of a list (choices may be a function, asked when
-    needed). hashed: whether it is part of what names a result; added_later: at its default it is left out of that
-    name, so that what was made before the option existed keeps its own. on_command_line=False: no flag, and `doc` says
-    why. in_files=False: not in TOML.
+    differs from the field's. flag: the flag where that is not `--key`; short: a one-letter one. panel: the group of
+    options in the help. shown_default: default in words (`by preset`). form: how text becomes the value: `images`
+    (200k, 1.5M), `count` (1e5), `time` (45m, 3h30m) or `integers` (1,2,2). above, at_least, below, at_most, choices:
+    the rule, for each member of a list (choices may be a function, asked when needed). hashed: whether it is part of
+    what names a result; added_later: at its default it is left out of that name, so that what was made before the
+    option existed keeps its own. on_command_line=False: no flag, and `doc` says why. in_files=False: not in TOML.
     """
     metadata = {"option": Option(doc=doc, **details)}
     if isinstance(default, type):
@@ -174,6 +176,14 @@ def check_value(d: Described, value: Any, name: str = "") -> None:
             _check_number(rule, one, name)
 
 
+def check_at_default(options: Checked, names: Iterable[str], why: str) -> None:
+    """Raise UsageError where one of these options, which then does nothing, was given: its flag, and why."""
+    known = {d.name: d for d in describe(type(options))}
+    for name in names:
+        if getattr(options, name) != known[name].default:
+            raise UsageError(f"{known[name].flag} {why}")
+
+
 def _check_number(rule: Option, value: float, name: str) -> None:
     bounds = (
         (rule.above, "> ", lambda x, b: x > b),
@@ -192,25 +202,41 @@ def _check_number(rule: Option, value: float, name: str) -> None:
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "setting") -> T:
     """An object of the class from values by key. Raises UsageError for an unknown key or a value of a wrong type."""
     known = by_key(cls)
+    return cls(**{known[key].name: value for key, value in read_values(cls, values, where).items()})
+
+
+def read_values(cls: type, values: Mapping[str, Any], where: str = "setting") -> dict[str, Any]:
+    """Values by key as the fields have them, of those that are given; raises as `from_mapping`."""
+    known = by_key(cls)
     if unknown := sorted(set(values) - set(known)):
         shown = sorted({d.key for d in known.values()})
         raise UsageError(f"unknown {where}(s) {', '.join(unknown)}: known are {', '.join(shown)}")
-    named: dict[str, Any] = {}
-    for key, value in values.items():
-        d = known[key]
-        if d.name in named:
-            raise UsageError(f"{where} {d.key} is given twice, also as {key}")
-        named[d.name] = convert(d, value)
-    return cls(**named)
+    return {key: convert(known[key], value) for key, value in main_keys(values, cls).items()}
+
+
+def main_keys(values: Mapping[str, Any], *classes: type) -> dict[str, Any]:
+    """The same values under the keys of the options in place of their flags; other keys stay. Raises UsageError where
+    both are given."""
+    known = {name: d.key for cls in classes for name, d in by_key(cls).items()}
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        key = known.get(name, name)
+        if key in out:
+            names = [n for n in values if known.get(n) == key]
+            raise UsageError(f"{key} is given twice, as {' and as '.join(names)}: give one")
+        out[key] = value
+    return out
 
 
 def by_key(cls: type) -> dict[str, Described]:
-    """The options of a class by key and alias."""
-    return {key: d for d in describe(cls) for key in (d.key, *d.option.aliases)}
+    """The options of a class by key, and by flag with underscores."""
+    flags = {d.flag[2:].replace("-", "_"): d for d in describe(cls)}
+    return {**flags, **{d.key: d for d in describe(cls)}}
 
 
 def convert(d: Described, value: Any) -> Any:
-    """The value as the field's type: whole numbers become floats where asked, lists tuples, text is read by the form.
+    """The value as the field's type: whole numbers become floats where asked, lists tuples, paths text, numbers of
+    other libraries Python's own; text is read by the form.
 
     Raises UsageError, with the type that is wanted, for anything else.
     """
@@ -225,17 +251,27 @@ def convert(d: Described, value: Any) -> Any:
     base = d.base
     if get_origin(base) is tuple:
         kind = get_args(base)[0]
-        if isinstance(value, str) or not isinstance(value, Sequence) or not all(_is_a(v, kind) for v in value):
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        found = tuple(_own(kind, v) for v in value) if listed else (value,)
+        if not listed or not all(_is_a(v, kind) for v in found):
             raise UsageError(f"{d.key} must be a list of type {kind.__name__}, not {value!r}")
-        return tuple(value)
-    if base is float and _is_a(value, int):
-        return float(value)
-    if base is Path and isinstance(value, str):
-        return Path(value)
+        return found
     kind = get_origin(base) or base
+    value = _own(kind, value)
     if not _is_a(value, kind):
         raise UsageError(f"{d.key} must be of type {_type_name(kind)}, not {value!r}")
     return value
+
+
+def _own(kind: Any, value: Any) -> Any:
+    """A number, path or text as the kind that is wanted, where it is one without loss; anything else as it is."""
+    if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if kind is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return Path(value) if kind is Path and isinstance(value, str) else value
 
 
 # ------------------------------------------------------------------------------------------------- forms of text values
@@ -302,11 +338,11 @@ class Given(Generic[T]):
     cls: type[T]
     values: Mapping[str, Any]
 
-    def over(self, base: T) -> T:
-        """`base` with the given values in place of its own."""
+    def over(self, base: B) -> B:
+        """`base`, an object of the class or of one that extends it, with the given values in place of its own."""
         known = by_key(self.cls)
         changes = {known[key].name: value for key, value in self.values.items()}
-        return cast(T, dataclasses.replace(cast(Any, base), **changes))
+        return cast(B, dataclasses.replace(cast(Any, base), **changes))
 
 
 def with_options(

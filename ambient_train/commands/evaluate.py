@@ -11,7 +11,7 @@ from ambient_theory.shared.options import Given, with_options
 from ambient_theory.shared.output import Output
 from ambient_theory.shared.signals import leave_on_signal
 from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig
-from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.evaluation import ScoreOptions
 from ambient_train.settings.files import EvaluateFiles
 from ambient_train.settings.requests import Question
 
@@ -27,7 +27,7 @@ def evaluate(
         typer.Argument(help="Run directory, exported network, .pkl or hf:NAME; or images: folder, zip, npz."),
     ],
     question: Question,
-    evaluation: Given[EvalConfig],
+    evaluation: Given[ScoreOptions],
     sampler: Given[GeneralSamplerConfig],
     files: EvaluateFiles,
     output: Output,

@@ -9,7 +9,7 @@ import typer
 
 from ambient_theory.shared.console import command, print_json, starting, talk
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.options import Given, with_options
+from ambient_theory.shared.options import Given, check_at_default, with_options
 from ambient_theory.shared.output import AsJson, Output
 from ambient_theory.shared.signals import leave_on_signal
 from ambient_train.commands.common import adviser_of
@@ -109,6 +109,7 @@ def sweep_plan(
     if options.target is None:
         if asked.values or records:
             raise UsageError("RECORDS, --sigma, --cells and --budget choose cells for a price: add --target price")
+        check_at_default(files, ("runs", "outdir"), "is for a chosen grid: add --target price, or leave it out")
         with starting("measuring the cells", quiet=output.json):
             from ambient_train.sweep.plan import plan_grid
 

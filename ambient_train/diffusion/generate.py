@@ -42,29 +42,38 @@ def generate(
     """Batches of uint8 images [b, C, H, W], one per seed, in order; with `floats` as float32 in units of [-1, 1].
 
     classes: for a conditional network one class for all, one per seed, or None: class `seed mod label_dim`.
-    Raises UsageError for a class the network does not have.
+    Raises UsageError for a class the network does not have, before the first one is made.
     """
-    labels = None
-    if network.label_dim:
-        if classes is None:
-            chosen = [s % network.label_dim for s in seeds]
-        else:
-            chosen = [classes] * len(seeds) if isinstance(classes, int) else list(classes)
-        if chosen and not 0 <= min(chosen) <= max(chosen) < network.label_dim:
-            raise UsageError(f"class {max(chosen)}: this network has classes 0 to {network.label_dim - 1}")
-        labels = torch.nn.functional.one_hot(torch.tensor(chosen), network.label_dim).float()
-    elif classes is not None:
-        raise UsageError("a class was asked for, but this network was trained without labels")
+    labels = _labels(network, seeds, classes)
     shape = (network.img_channels, network.img_resolution, network.img_resolution)
-    was_training = network.training
-    network.eval()
-    try:
-        for images in sample(
-            denoiser(network, precision), seeds, shape, sampler, batch=batch, device=device, class_labels=labels
-        ):
-            yield images.to("cpu").numpy() if floats else to_uint8(images)
-    finally:
-        network.train(was_training)
+
+    def batches() -> Iterator[np.ndarray]:
+        was_training = network.training
+        network.eval()
+        try:
+            for images in sample(
+                denoiser(network, precision), seeds, shape, sampler, batch=batch, device=device, class_labels=labels
+            ):
+                yield images.to("cpu").numpy() if floats else to_uint8(images)
+        finally:
+            network.train(was_training)
+
+    return batches()
+
+
+def _labels(network: EDMPrecond, seeds: Sequence[int], classes: int | Sequence[int] | None) -> Tensor | None:
+    """[len(seeds), label_dim], None for a network without classes. Raises UsageError for a class that it has not."""
+    if not network.label_dim:
+        if classes is not None:
+            raise UsageError("a class was asked for, but this network was trained without labels: leave it out")
+        return None
+    if classes is None:
+        chosen = [s % network.label_dim for s in seeds]
+    else:
+        chosen = [classes] * len(seeds) if isinstance(classes, int) else list(classes)
+    if chosen and not 0 <= min(chosen) <= max(chosen) < network.label_dim:
+        raise UsageError(f"class {max(chosen)}: this network has classes 0 to {network.label_dim - 1}")
+    return torch.nn.functional.one_hot(torch.tensor(chosen), network.label_dim).float()
 
 
 def sample(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.options import Checked, option
+from ambient_theory.shared.options import Checked, by_key, option
 
 SOLVERS = ("heun", "euler")
 DISCRETIZATIONS = ("edm", "vp", "ve", "iddpm")
@@ -131,6 +132,18 @@ class OneStep(Checked):
 
 AnySampler = SamplerConfig | GeneralSamplerConfig | OneStep
 """A table of settings with `one_step_sigma` is a `OneStep`, one with a key of `GENERAL_ONLY` is general."""
+
+_OF_CHURN = ("s_min", "s_max", "s_noise")
+
+
+def check_churn(given: Iterable[str], sampler: AnySampler) -> None:
+    """Raise UsageError where details of a churn were given (keys of the sampler) and there is none."""
+    if isinstance(sampler, OneStep) or sampler.churn:
+        return
+    known = by_key(type(sampler))
+    if idle := [k for k in _OF_CHURN if k in given and getattr(sampler, k) != known[k].default]:
+        raise UsageError(f"{', '.join(idle)} without churn: add --churn AMOUNT, or leave it out")
+
 
 GENERAL_ONLY = frozenset(GeneralSamplerConfig.__dataclass_fields__) - frozenset(SamplerConfig.__dataclass_fields__)
 """Choices that only the general sampler has."""

@@ -30,6 +30,7 @@ from ambient_train.evaluation.features import Extractor, get_extractor
 
 SCHEMA = "ambient.memorisation/1"
 ALPHA = 1e-3
+SHARE = 0.05
 _ROWS = 1000
 _COLUMNS = 8000
 
@@ -92,7 +93,7 @@ def memorisation_check(
     heldout: npt.NDArray[np.uint8],
     extractor: Extractor | None = None,
     *,
-    share: float = 0.05,
+    share: float = SHARE,
     show: int = 16,
 ) -> Memorisation:
     """Compare generated images' nearest training images with those of held-out images (uint8 [N, C, H, W] each).
@@ -105,8 +106,7 @@ def memorisation_check(
         raise UsageError(f"share must lie between 0 and 1, not {share}")
     if len(train) < 2 or len(generated) < 1:
         raise DataError(f"{len(train)} training and {len(generated)} generated images: at least 2 and 1 are needed")
-    if (k := int(share * len(heldout))) < 1:
-        raise DataError(f"{len(heldout)} held-out images are too few for a share of {share:g}: give {1 / share:.0f}")
+    k = rank_of(share, len(heldout))
     chosen = extractor or get_extractor("pixels")
     rows = chosen(train)
     ours, nearest = nearest_two(chosen(generated), rows)
@@ -127,6 +127,13 @@ def memorisation_check(
         median_distance_heldout=float(np.median(theirs[:, 0])),
         closest=tuple((int(i), int(nearest[i]), float(ours[i, 0])) for i in order),
     )
+
+
+def rank_of(share: float, n_heldout: int) -> int:
+    """k of the module's docstring. Raises DataError where there are too few held-out images for one."""
+    if (k := int(share * n_heldout)) < 1:
+        raise DataError(f"{n_heldout} held-out images are too few for a share of {share:g}: give {1 / share:.0f}")
+    return k
 
 
 def share_below(values: npt.ArrayLike, yardstick: npt.ArrayLike, k: int) -> ShareBelow:

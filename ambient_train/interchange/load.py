@@ -85,10 +85,11 @@ def load_trained(
 ) -> Trained:
     """A trained network from any place it can be in.
 
-    source: a run directory of `ambient train` (its newest checkpoint that holds, or the one at `nimg` images), one of
-    its checkpoints, a hub directory or its `model.safetensors`, an EDM `network-snapshot-*.pkl`, or
-    `hf:ORGANISATION/NAME` (extra `hub`; `hf:NAME@REVISION` for a revision). weights: `ema` (averaged) or `network`,
-    for runs. Raises UsageError for a source that is none of these, DataError for one that is damaged.
+    source: a run directory of `ambient train` (its newest checkpoint that holds, or the one at `nimg` images, rounded
+    up to whole steps), one of its checkpoints, a hub directory or its `model.safetensors`, an EDM
+    `network-snapshot-*.pkl`, or `hf:ORGANISATION/NAME` (extra `hub`; `hf:NAME@REVISION` for a revision). weights: `ema`
+    (averaged) or `network`, for runs and their checkpoints. Raises UsageError for a source that is none of these, and
+    for `nimg` or `weights` where there is no choice; DataError for one that is damaged.
     """
     if weights not in WEIGHT_SETS:
         raise UsageError(f"weights {weights!r}: choose one of {', '.join(WEIGHT_SETS)}")
@@ -119,12 +120,14 @@ def is_trained(source: str | os.PathLike[str]) -> bool:
 
 def _load(path: Path, weights: str, nimg: int | None) -> Trained:
     if (path / hub.CONFIG).is_file() or path.name in (hub.WEIGHTS, hub.OLD_WEIGHTS):
+        _check_no_choice(path, nimg, weights)
         folder = path if path.is_dir() else path.parent
         network, _ = hub.read_hub(folder)
         return _remembered(network, folder)
     if (path / "checkpoints").is_dir() or ((path / "manifest.json").is_file() and not _is_checkpoint(path)):
         return _load_run(path, weights, nimg)
     if path.is_dir() and _is_checkpoint(path):
+        _check_no_choice(path, nimg)
         checkpoint = checkpoints.load(path)
         network, _ = network_of(checkpoint, path, weights)
         return Trained(network, path.name, nimg=checkpoint.nimg)
@@ -133,9 +136,18 @@ def _load(path: Path, weights: str, nimg: int | None) -> Trained:
     if not path.is_file():
         raise DataError(f"{path}: no such file or directory (for Hugging Face write hf:ORGANISATION/NAME)")
     if path.suffix == ".pkl":
+        _check_no_choice(path, nimg, weights)
         snapshot = read_edm_snapshot(path)
         return Trained(hub.build(snapshot.config, snapshot.state_dict, str(path)), path.stem)
     raise UsageError(f"{path}: give an EDM .pkl snapshot, a hub directory, a run directory or hf:ORGANISATION/NAME")
+
+
+def _check_no_choice(path: Path, nimg: int | None, weights: str = "ema") -> None:
+    """Raise UsageError where a moment, or a set of weights, is asked of what holds one."""
+    if nimg is not None:
+        raise UsageError(f"{path} is no run directory and holds the weights of one moment: leave --at out")
+    if weights != "ema":
+        raise UsageError(f"{path} is no run directory and holds one set of weights: leave weights {weights!r} out")
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -151,7 +163,8 @@ def _load_run(path: Path, weights: str, nimg: int | None) -> Trained:
             detail = f" ({'; '.join(complaints)})" if complaints else ""
             raise DataError(f"{path}: no checkpoint that holds{detail}: train it first")
     else:
-        checkpoint = checkpoints.load(directory.checkpoints / checkpoints.directory_name(nimg))
+        batch = directory.config().batch if directory.manifest_file.exists() else 1
+        checkpoint = checkpoints.load_at(directory.checkpoints, nimg, batch)
     network, _ = network_of(checkpoint, path, weights)
     if not directory.manifest_file.exists():
         return Trained(network, path.name, nimg=checkpoint.nimg, complaints=tuple(complaints))

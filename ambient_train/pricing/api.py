@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,14 @@ def worth(
     `noise`, `resolution`, `price_clean`, `price_noisy`, `budget`, `workers`, `device`. The same call again continues.
     Raises UsageError, DataError, StoppedError.
     """
-    levels = (sigma,) if isinstance(sigma, int | float) else tuple(sigma)
-    given: dict[str, Any] = {"sigma": tuple(float(s) for s in levels), "time_s": time, **settings}
-    if isinstance(settings.get("resolution"), int):
-        given["resolution"] = (settings["resolution"],)
+    given = {"sigma": _several(sigma), "time_s": time, **settings}
+    if "resolution" in settings:
+        given["resolution"] = _several(settings["resolution"])
     options = from_mapping(WorthOptions, given, where="option")
     where = None if outdir is None else Path(outdir)
     return ask(os.fspath(data), options, adviser, outdir=where, runs=Path(runs), dry_run=dry_run, quiet=quiet)
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    """The members of a list or an array, and of anything else the thing itself."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)

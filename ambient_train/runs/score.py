@@ -20,7 +20,7 @@ from ambient_train.data.mixture import TrainingSet
 from ambient_train.evaluation.denoising import DenoisingError, total_nats
 from ambient_train.evaluation.features import Extractor, get_extractor
 from ambient_train.evaluation.floors import reference_floor
-from ambient_train.evaluation.memorisation import Memorisation, memorisation_check
+from ambient_train.evaluation.memorisation import SHARE, Memorisation, memorisation_check, rank_of
 from ambient_train.evaluation.own_references import clean_uint8, references
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import Score, floor, score_images
@@ -286,14 +286,24 @@ def score_run(
     )
 
 
+def may_be_copied(own: np.ndarray | None, heldout: Reference | None) -> bool:
+    """Whether there is something to copy and something to compare with: two clean images or more, and held-out ones.
+
+    Raises DataError for fewer held-out ones than the comparison takes.
+    """
+    if own is None or len(own) < 2 or heldout is None or heldout.images is None:
+        return False
+    return rank_of(SHARE, len(heldout.images)) > 0
+
+
 def memorisation_of(
     generated: np.ndarray, own: np.ndarray | None, heldout: Reference | None, extractors: Sequence[Extractor]
 ) -> Memorisation | None:
     """Whether generated images are copies of `own`, the clean images trained on, in the last extractor's features.
 
-    None where there is nothing to copy or nothing to compare with: fewer than two clean images, no held-out ones.
+    None where not `may_be_copied`.
     """
-    if own is None or len(own) < 2 or heldout is None or heldout.images is None:
+    if own is None or heldout is None or heldout.images is None or not may_be_copied(own, heldout):
         return None
     return memorisation_check(generated, own, heldout.images, extractors[-1])
 

@@ -84,7 +84,7 @@ def check_start(weights: Mapping[str, Tensor], network: torch.nn.Module, source:
 def read_teacher(path: Path, nimg: int | None) -> Teacher:
     """The teacher in a run directory: its newest checkpoint that holds, or the one after `nimg` images.
 
-    Raises DataError where there is none, UsageError for a run that is itself distilled.
+    Raises DataError where there is none, UsageError for a run that is itself distilled and for another `nimg`.
     """
     directory = RunDirectory(path)
     if not directory.manifest_file.is_file():
@@ -97,7 +97,6 @@ def read_teacher(path: Path, nimg: int | None) -> Teacher:
         if found is None:
             raise DataError(f"{path}: no checkpoint that holds{': ' if complaints else ''}{'; '.join(complaints)}")
     else:
-        at = -(-nimg // config.batch) * config.batch
-        found = checkpoints.load(directory.checkpoints / checkpoints.directory_name(at))
+        found = checkpoints.load_at(directory.checkpoints, nimg, config.batch)
     weights = {**found.groups["network"], **found.groups["ema"]}
     return Teacher(path, config, found.nimg, weights, found.groups["errors"])

@@ -49,8 +49,8 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
     ("Duration", "As above. `duration` may grow: the same command then trains on.", (Schedule,)),
     (
         "Scores",
-        "`ambient train` and `ambient evaluate`; the table `evaluation` of a file. A run remembers them, and "
-        "`ambient evaluate` and `ambient generate` start from what it remembers.",
+        "`ambient train` and, without `--best` and `--generate-at`, `ambient evaluate`; the table `evaluation` of a "
+        "file. A run remembers them, and `ambient evaluate` and `ambient generate` start from what it remembers.",
         (EvalConfig,),
     ),
     ("Sampler", "As above; the table `evaluation.sampler` of a file.", (SamplerConfig,)),
@@ -93,7 +93,8 @@ SECTIONS: tuple[tuple[str, str, tuple[type, ...]], ...] = (
 
 def options_page() -> str:
     """Markdown with one table a section."""
-    parts = ["# Options\n", "Made by `make docs` from the code. Precedence: defaults < preset < file < flags.\n"]
+    layers = "defaults < preset < file < flags, and in a grid `[base]` < `[[cell]]`; tables are merged key by key"
+    parts = ["# Options\n", f"Made by `make docs` from the code. Precedence: {layers}.\n"]
     for title, where, classes in SECTIONS:
         parts += [f"## {title}\n", f"{where}\n", options_table(*classes, files="not in files" not in where)]
     return "\n".join(parts)

@@ -25,8 +25,8 @@ _PANEL = "Scores"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig(Checked):
-    """What is generated and measured. Raises UsageError where a rule is broken. sampler: see `SamplerConfig`."""
+class ScoreOptions(Checked):
+    """What is generated and measured for one score."""
 
     n: int = option(
         2000,
@@ -56,6 +56,19 @@ class EvalConfig(Checked):
         flag="--n-denoise",
         panel=_PANEL,
     )
+    memorisation: bool = option(
+        False,
+        "Also measure how many generated images lie nearer to one of the run's clean training images than held-out "
+        "images do",
+        added_later=True,
+        panel=_PANEL,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(ScoreOptions):
+    """How a run is scored, also on the way. Raises UsageError where a rule is broken. sampler: see `SamplerConfig`."""
+
     best: bool = option(
         True,
         "Keep the checkpoint that does best on held-out images beside the last one, and score it too; held-out "
@@ -67,13 +80,6 @@ class EvalConfig(Checked):
         "Scored points at which images are generated for the distances: every one, or the end; the denoising error is "
         "measured at every one",
         choices=GENERATE_AT,
-        added_later=True,
-        panel=_PANEL,
-    )
-    memorisation: bool = option(
-        False,
-        "Also measure how many generated images lie nearer to one of the run's clean training images than held-out "
-        "images do",
         added_later=True,
         panel=_PANEL,
     )

@@ -15,10 +15,12 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.limits import read_text
 from ambient_theory.shared.options import Checked, Given, by_key, describe, from_mapping, option
 from ambient_theory.shared.parsing import parse_toml
+from ambient_train.diffusion.sampler_settings import check_churn
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES
 from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.merging import by_main_keys, merged, table
 from ambient_train.settings.presets import PRESETS, default_preset, get_preset
 from ambient_train.settings.run_options import Schedule
 from ambient_train.settings.second_stage import defaults, not_for_one_step, over_teacher
@@ -27,6 +29,10 @@ PAPER = {"weight": "y", "draw": "paper", "buffer": 1.0, "augment_labels": "edm"}
 """`--compat paper`: the loss and the draws of Daras et al. (2024) as their released code has them."""
 PAPER_CONSISTENCY = {"consistency_form": "paper"}
 """And its consistency loss, where one is asked for."""
+
+
+ONLY_WITH = {"weight_cap": ("weight", "optimal"), "loss_scale": ("precision", "fp16"), "muon_lr": ("optimizer", "muon")}
+"""Settings that do nothing unless another one has this value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,10 @@ class NetworkFlags(Checked):
     )
 
 
+_PARTS = (TrainConfig, Amounts, Schedule, Start)
+"""Of flat settings."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """What is asked of a training, checked as far as it can be without the data.
@@ -90,13 +100,11 @@ def settings_from(given: Mapping[str, Any], *, distilled: bool = False) -> Train
     distilled: the second stage of a run that is not known yet; `given` then has its settings.
     Raises UsageError for unknown keys, wrong types, broken rules and contradictions.
     """
-    given = {k: v for k, v in given.items() if v is not None}
+    given = {k: v for k, v in by_main_keys(given).items() if v is not None}
     if run := given.get("distill"):
         given, distilled = over_teacher(Path(str(run)), given), True
-    parts = {cls: _own(cls, given) for cls in (TrainConfig, Amounts, Schedule, Start)}
-    if unknown := sorted(set(given) - set().union(*map(by_key, parts)) - {"evaluation"}):
-        known = sorted({d.key for cls in parts for d in describe(cls) if d.option.in_files} - {"data_hash"})
-        raise UsageError(f"unknown setting(s) {', '.join(unknown)}: known are {', '.join([*known, 'evaluation'])}")
+    check_known(given)
+    parts = {cls: _own(cls, given) for cls in _PARTS}
     train, start = parts[TrainConfig], from_mapping(Start, parts[Start])
     for found in ("n_clean", "n_noisy"):  # what is asked belongs to the amounts; the config has what `resolve` found
         train.pop(found, None)
@@ -107,14 +115,23 @@ def settings_from(given: Mapping[str, Any], *, distilled: bool = False) -> Train
     below = {**preset.train, **(defaults(preset_name) if distilled else {})}
     config = from_mapping(TrainConfig, _over_preset(train, below, start.compat))
     amounts.check_noise(config.sigma_n)
-    schedule = from_mapping(Schedule, {"duration_nimg": preset.duration_nimg, **_main_keys(Schedule, parts[Schedule])})
-    table, sampler = given.get("evaluation", {}), preset.sampler
+    schedule = from_mapping(Schedule, {"duration_nimg": preset.duration_nimg, **parts[Schedule]})
+    scored, sampler = table(given, "evaluation"), preset.sampler
     if distilled:
-        not_for_one_step(table)
-        table = {**_table(given, "evaluation"), "denoise": 0, "best": False}
+        not_for_one_step(scored)
+        scored |= {"denoise": 0, "best": False}
         sampler = {"one_step_sigma": config.distill_sigma}
-    evaluation = _evaluation(table, preset.n_eval, sampler)
+    below = {"evaluation": {"n": preset.n_eval, "extractors": [], "sampler": sampler}}
+    evaluation = EvalConfig.from_dict(merged(below, {"evaluation": scored})["evaluation"])
     return TrainSettings(train=config, amounts=amounts, schedule=schedule, evaluation=evaluation, preset=preset_name)
+
+
+def check_known(given: Mapping[str, Any], *also: type) -> None:
+    """Raise UsageError for a key that no setting has, and no option of the classes `also`."""
+    if unknown := sorted(set(given) - {key for cls in (*_PARTS, *also) for key in by_key(cls)} - {"evaluation"}):
+        known = {d.key for cls in (*_PARTS, *also) for d in describe(cls) if d.option.in_files or cls in also}
+        shown = ", ".join([*sorted(known), "evaluation"])
+        raise UsageError(f"unknown setting(s) {', '.join(unknown)}: known are {shown}")
 
 
 def flags_over_file(
@@ -123,19 +140,19 @@ def flags_over_file(
     """Flags over a config file; see `flags_over`. What is wrong with the file itself is said with its name."""
     if file is None:
         return flags_over({}, *flags, network=network, **tables)
-    table = read_toml(file)
-    with named(file, table):
-        return flags_over(table, *flags, network=network, **tables)
+    below = read_toml(file)
+    with named(file, below):
+        return flags_over(below, *flags, network=network, **tables)
 
 
 @contextlib.contextmanager
-def named(where: Path, table: Mapping[str, Any]) -> Iterator[None]:
-    """An error in the block begins with `where` if the settings `table` alone, which are from there, make it too."""
+def named(where: Path, settings: Mapping[str, Any]) -> Iterator[None]:
+    """An error in the block begins with `where` if those settings alone, which are from there, make it too."""
     try:
         yield
     except (UsageError, DataError) as error:
         try:
-            settings_from(table)
+            over_file(settings, {})
         except (UsageError, DataError) as own:
             if str(own) == str(error):
                 raise type(error)(f"{where}: {error}") from None
@@ -143,32 +160,59 @@ def named(where: Path, table: Mapping[str, Any]) -> Iterator[None]:
 
 
 def flags_over(
-    below: Mapping[str, Any], *flags: Given[Any], network: Given[NetworkFlags], **tables: Any
+    below: Mapping[str, Any],
+    *flags: Given[Any],
+    network: Given[NetworkFlags],
+    remembered: bool = False,
+    **tables: Any,
 ) -> TrainSettings:
-    """Flags over settings.
+    """Flags over settings; see `over_file`.
 
     tables: `evaluation` and `sampler` as given on the command line.
     """
     asked: dict[str, Any] = {}
     for group in flags:
         asked |= group.values
-    if network.values:
-        asked["network"] = {**_table(below, "network"), **_lists(network.values)}
     evaluation, sampler = tables.get("evaluation"), tables.get("sampler")
-    if (evaluation and evaluation.values) or (sampler and sampler.values):
-        stored = _table(below, "evaluation")
-        steps = {**_table(stored, "sampler"), **(sampler.values if sampler else {})}
-        asked["evaluation"] = {**stored, **(evaluation.values if evaluation else {}), "sampler": steps}
-    return over_file(below, asked)
+    steps = {"sampler": sampler.values} if sampler and sampler.values else {}
+    if scored := {**(evaluation.values if evaluation else {}), **steps}:
+        asked["evaluation"] = scored
+    return over_file(below, with_network(asked, network.values), remembered=remembered)
 
 
-def over_file(below: Mapping[str, Any], asked: Mapping[str, Any]) -> TrainSettings:
-    """Settings over those of a file; see `settings_from`. Shares replace the file's counts, and the other way round."""
+def with_network(asked: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings with what `NetworkFlags` say in their table `network`. Raises UsageError where it is there, too."""
+    own = table(asked, "network")
+    if twice := sorted(set(own) & set(flags)):
+        raise UsageError(f"{', '.join(twice)} is given twice, also in network: give one")
+    return {**asked, **({"network": {**own, **_lists(flags)}} if flags else {})}
+
+
+def over_file(below: Mapping[str, Any], asked: Mapping[str, Any], *, remembered: bool = False) -> TrainSettings:
+    """Settings over those of a file; see `merged` and `settings_from`. Shares replace the file's counts, and the other
+    way round.
+
+    remembered: those below are what a run says of itself, which nobody gave. Raises UsageError also for settings that
+    do nothing; in the file those do something that flags alone take the use of.
+    """
     shares, counts = ("keep", "corruption"), ("n_clean", "n_noisy")
     for own, other in ((shares, counts), (counts, shares)):
         if any(key in asked for key in own):
             below = {key: value for key, value in below.items() if key not in other}
-    return settings_from({**below, **asked})
+    made = settings_from(merged(below, asked))
+    said = {k: v for k, v in below.items() if k not in ONLY_WITH or ONLY_WITH[k][0] not in asked}
+    check_idle(asked if remembered else {**said, **asked}, made)
+    return made
+
+
+def check_idle(given: Mapping[str, Any], made: TrainSettings) -> None:
+    """Raise UsageError where something was given that does nothing in the settings that it led to."""
+    known, preset = by_key(TrainConfig), get_preset(made.preset).train
+    for key, (other, needed) in ONLY_WITH.items():
+        value = getattr(made.train, key)
+        if key in given and getattr(made.train, other) != needed and value not in (known[key].default, preset.get(key)):
+            raise UsageError(f"{key} without {other} {needed} does nothing: add --{other} {needed}, or leave it out")
+    check_churn(table(table(given, "evaluation"), "sampler", "evaluation."), made.evaluation.sampler)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -185,16 +229,6 @@ def _own(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key in known}
 
 
-def _main_keys(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values under the keys themselves instead of aliases. Raises UsageError where both are given."""
-    known, out = by_key(cls), {}
-    for key, value in values.items():
-        if known[key].key in out:
-            raise UsageError(f"{known[key].key} is given twice, also as {key}")
-        out[known[key].key] = value
-    return out
-
-
 def _over_preset(given: dict[str, Any], preset: Mapping[str, Any], compat: str | None) -> dict[str, Any]:
     """Settings of a training over their preset: networks are merged where the architecture is the same."""
     below = dict(preset)
@@ -206,28 +240,12 @@ def _over_preset(given: dict[str, Any], preset: Mapping[str, Any], compat: str |
     if isinstance(given.get("arch"), str) and given["arch"] in EDM_ARCHITECTURES:
         below["arch"], below["network"] = EDM_ARCHITECTURES[given.pop("arch")]
     if "network" in given:
-        own = _table(given, "network")
+        own = table(given, "network")
         same_arch = given.get("arch", below.get("arch")) == below.get("arch")
         given["network"] = {**(below.get("network", {}) if same_arch else {}), **own}
     elif "arch" in given and given["arch"] != below.get("arch"):
         given["network"] = {}
     return below | given
-
-
-def _evaluation(table: Any, n_eval: int, sampler: Mapping[str, Any]) -> EvalConfig:
-    if not isinstance(table, Mapping):
-        raise UsageError(f"evaluation must be a table of settings, not {table!r}")
-    own = table.get("sampler", {})
-    if not isinstance(own, Mapping):
-        raise UsageError(f"evaluation.sampler must be a table of settings, not {own!r}")
-    return EvalConfig.from_dict({"n": n_eval, "extractors": [], **table, "sampler": {**sampler, **own}})
-
-
-def _table(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    table = values.get(key, {})
-    if not isinstance(table, Mapping):
-        raise UsageError(f"{key} must be a table of settings, not {table!r}")
-    return dict(table)
 
 
 def _lists(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ambient_theory.shared.options import Checked, option
+from ambient_theory.shared.options import Checked, check_at_default, option
 
 FORMS = ("png", "npz", "grid")
 
@@ -18,7 +18,7 @@ class AtCheckpoint(Checked):
 
     nimg: int | None = option(
         None,
-        "Checkpoint after so many images, e.g. 100k",
+        "Of a run: its checkpoint after so many images, e.g. 100k",
         at_least=0,
         form="images",
         flag="--at",
@@ -38,6 +38,13 @@ class GenerateOptions(AtCheckpoint):
     subdirs: bool = option(False, "A sub-folder for every 1000 seeds", panel=_IMAGES)
     batch: int = option(256, "Images at once", at_least=1, panel=_MACHINE)
     device: str = option("auto", "auto, cpu, cuda or cuda:N", panel=_MACHINE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.form != "png":
+            check_at_default(
+                self, ("subdirs",), f"is for one file an image, and --format {self.form} is one of all: leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,5 +79,7 @@ class RestoreOptions(Checked):
             raise UsageError("--heldout is of the run's own data: leave --data out")
         if self.originals is not None and self.data is None:
             raise UsageError("--originals are the clean ones of --data: give both, or neither")
+        if self.resolution is not None and self.data is None:
+            raise UsageError("--resolution: the run's own images have the size it was trained on; it is for --data")
         if self.sigma_n is not None and self.data is None and not self.heldout:
             raise UsageError("--sigma: the levels of the run's own images are known; it is for --data and --heldout")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.options import Checked, option
+from ambient_theory.shared.options import Checked, check_at_default, option
 
 ON_NAN = ("stop", "rollback")
 
@@ -20,7 +20,6 @@ class Schedule(Checked):
     duration_nimg: int = option(
         200_000,
         "Images to train on: 200000, 200k, 1.5M; may grow later",
-        aliases=("duration",),
         at_least=1,
         form="images",
         flag="--duration",
@@ -127,6 +126,13 @@ class RunOptions(Checked):
     )
     max_rollbacks: int = option(10, "With --on-nan rollback: at most so many batches", at_least=0, panel=_RUN)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.on_nan != "rollback":
+            check_at_default(
+                self, ("max_rollbacks",), "without --on-nan rollback does nothing: add it, or leave it out"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions(Checked):
@@ -156,6 +162,11 @@ class LaunchOptions(Checked):
         super().__post_init__()
         if self.nodes > 1 and not self.rendezvous:
             raise UsageError("--nodes needs --rendezvous HOST:PORT, the same on every machine")
+        if self.nodes == 1:
+            one = "is for several machines: add --nodes, or leave it out"
+            check_at_default(self, ("rendezvous", "rendezvous_timeout_s"), one)
+            if self.nproc == 1:
+                check_at_default(self, ("max_restarts",), "starts processes again: add --nproc, or leave it out")
         if self.rendezvous:
             self.endpoint  # noqa: B018, it checks
 

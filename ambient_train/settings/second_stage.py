@@ -12,6 +12,7 @@ from typing import Any
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import read_sealed
 from ambient_train.settings.edm_presets import EDM_PRESETS
+from ambient_train.settings.merging import merged
 
 OPTIMISATION = (
     "optimizer",
@@ -74,12 +75,7 @@ def over_teacher(run: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     if stored and not Path(str(config.get("data"))).expanduser().exists():
         below["data"] = stored
     evaluation = inherited({"evaluation": manifest.get("evaluation", {})})["evaluation"]
-    own = given.get("evaluation", {})
-    if not isinstance(own, Mapping):
-        raise UsageError(f"evaluation must be a table of settings, not {own!r}")
-    network = {**dict(config.get("network", {})), **dict(given.get("network", {}))}
-    about = {"network": network, "evaluation": {**evaluation, **own}, "preset": manifest.get("preset", "small")}
-    return {**below, **given, **about, **({"preset": given["preset"]} if "preset" in given else {})}
+    return merged({**below, "evaluation": evaluation, "preset": manifest.get("preset", "small")}, given)
 
 
 def not_for_one_step(evaluation: Any) -> None:

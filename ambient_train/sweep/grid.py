@@ -1,22 +1,26 @@
 """Grid files: independent cells of a sweep, parsed and checked; nothing is loaded or run here.
 
 A grid is TOML: `[base]` settings for every cell (see `settings.layers`), `[[cell]]` tables with a `name` and settings
-that differ, and `seeds`. A list-valued `sigma` in a cell makes one cell for each. `STATED` settings describe data that
-may not be at hand. `distill = "NAME"` in a cell distills the cell of that name above it (of the same sigma), seed by
-seed: its settings are that cell's, but for how the second stage is optimised.
+that differ, and `seeds`. The tables `evaluation` and `network` of a cell are merged with those of `[base]`. A
+list-valued `sigma` in a cell makes one cell for each. `STATED` settings describe data that may not be at hand.
+`distill = "NAME"` in a cell distills the cell of that name above it (of the same sigma), seed by seed: its settings
+are that cell's, but for how the second stage is optimised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_text
 from ambient_theory.shared.toml_text import toml_lines
-from ambient_train.settings.layers import TrainSettings, read_toml, settings_from
+from ambient_train.settings.layers import TrainSettings, check_idle, read_toml, settings_from
+from ambient_train.settings.merging import merged
 from ambient_train.settings.second_stage import inherited
 
 STATED = ("n_images", "img_channels", "img_resolution", "n_classes", "data_from")
@@ -82,14 +86,14 @@ def read_grid(path: Path) -> Grid:
         if any(isinstance(x, bool) or not isinstance(x, int | float | None) for x in levels):
             raise UsageError(f"{path}: cell {name!r}: sigma must be a number or a list of numbers, not {sigma!r}")
         for level in levels:
-            settings = {**base, **entry, **({} if level is None else {"sigma": level})}
-            teacher = ""
+            below, teacher = base, ""
             if distilled is not None:
                 teacher = _teacher(distilled, level, order, f"{path}: cell {name!r}")
-                settings = {**inherited(asked[teacher]), **entry}
-                settings |= {} if level is None else {"sigma": level}
-            stated = {key: settings.pop(key) for key in STATED if key in settings}
+                below = inherited(asked[teacher])
             label = f"{name} sigma {level:g}" if isinstance(sigma, list) else name
+            with _said_of(path, label):
+                settings = merged(below, {**entry, **({} if level is None else {"sigma": level})})
+            stated = {key: settings.pop(key) for key in STATED if key in settings}
             if label in order:
                 raise UsageError(f"{path}: two cells are called {label!r}")
             order.append(label)
@@ -99,7 +103,7 @@ def read_grid(path: Path) -> Grid:
                 if teacher:
                     own = {k: v for k, v in asked[teacher].items() if k not in STATED}
                     first = SweepCell(teacher, seed, _settings(own, seed, path, teacher), stated)
-                made = _settings(settings, seed, path, label, distilled=first is not None)
+                made = _settings(settings, seed, path, label, distilled=first is not None, own=entry)
                 out.append(SweepCell(label, seed, made, stated, first))
     out.sort(key=lambda cell: cell.seed)  # whole replicates first: an interrupted sweep has every cell of some seeds
     return Grid(str(table.get("name", path.stem)), str(table.get("description", "")), tuple(out), tuple(order))
@@ -121,10 +125,25 @@ def _teacher(name: Any, level: float | None, order: list[str], where: str) -> st
 
 
 def _settings(
-    settings: Mapping[str, Any], seed: int, path: Path, label: str, *, distilled: bool = False
+    settings: Mapping[str, Any],
+    seed: int,
+    path: Path,
+    label: str,
+    *,
+    distilled: bool = False,
+    own: Mapping[str, Any] = MappingProxyType({}),
 ) -> TrainSettings:
+    with _said_of(path, label):
+        made = settings_from({**settings, "seed": seed}, distilled=distilled)
+        check_idle(own, made)
+    return made
+
+
+@contextlib.contextmanager
+def _said_of(path: Path, label: str) -> Iterator[None]:
+    """A UsageError in the block begins with the cell that it is about."""
     try:
-        return settings_from({**settings, "seed": seed}, distilled=distilled)
+        yield
     except UsageError as error:
         raise UsageError(f"{path}: cell {label!r}: {error}") from None
 

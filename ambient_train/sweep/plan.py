@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ambient_train.runs.scoring_work import SHARE, scoring_work
 from ambient_train.sweep.grid import SweepCell, read_grid
 from ambient_train.sweep.pool import resolve_cell
 from ambient_train.tasks.show import short
+from ambient_train.training.batches import relative_cost
 from ambient_train.training.cost import StepCost, count_parameters, measure, reference_time
 from ambient_train.training.world import choose_device
 
@@ -154,24 +155,26 @@ def plan_grid(path: Path) -> Plan:
     for name in grid.order:
         cell = next(c for c in grid.cells if c.name == name)
         job, absent = resolve_for_plan(cell)
-        config, source, schedule = job.config, job.source, job.schedule
+        source, schedule = job.source, job.schedule
+        config = job.config if cell.teacher is None else replace(job.config, distill=cell.teacher.name)
         one_thread_for_small(config.arch, device)
         if absent or (absent := absent_here(config.precision, device)):
             notes.append(f"not measured here: {absent}")
         work = scoring_work(job, clean=job.evaluation.denoise if isinstance(source, _StatedImages) else None)
         hours = share = None
         alike = (config.arch, dict(config.network), job.shape, job.label_dim)
-        key = str((*alike, config.batch, config.precision, config.augment))
+        key = str((*alike, config.batch, config.precision, config.augment, config.optimizer))
         if key not in sizes:
             sizes[key] = count_parameters(config, job.shape, job.label_dim)
         if not absent:
             if key not in costs:
                 costs[key] = measure(config, job.training_set(), job.label_dim, device)
-            seconds = schedule.duration_nimg / costs[key].train_img_per_s
+            seconds = schedule.duration_nimg / costs[key].rate(config)
             hours = (seconds + work.evaluations / costs[key].evaluations_per_s) * seeds[name] / 3600
             share = work.share(seconds, costs[key].evaluations_per_s)
-        published = reference_time(config, source.resolution)
+        published, reference = reference_time(config, source.resolution), None
         if published:
+            reference = published.hours(schedule.duration_nimg * relative_cost(config), work.evaluations) * seeds[name]
             sources.append(f"{published.source} ({published.gpu}-hours)")
         rows.append(
             PlanRow(
@@ -186,7 +189,7 @@ def plan_grid(path: Path) -> Plan:
                 "stated" if isinstance(source, _StatedImages) else "here",
                 hours,
                 share,
-                None if published is None else published.hours(schedule.duration_nimg, work.evaluations) * seeds[name],
+                reference,
             )
         )
     if (most := max((r.scoring_share or 0.0 for r in rows), default=0.0)) > 2 * SHARE:

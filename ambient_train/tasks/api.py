@@ -25,14 +25,14 @@ import numpy.typing as npt
 import torch
 
 from ambient_theory.shared.errors import DataError, UsageError
-from ambient_theory.shared.options import Given, by_key, convert, from_mapping
+from ambient_theory.shared.options import Given, by_key, from_mapping, read_values
 from ambient_train.diffusion.generate import denoiser
 from ambient_train.diffusion.generate import generate as batches_of
 from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig
 from ambient_train.interchange.load import Trained, load_trained
-from ambient_train.settings.evaluation import EvalConfig
-from ambient_train.settings.layers import over_file, read_toml
-from ambient_train.settings.requests import GenerateOptions, Question
+from ambient_train.settings.evaluation import ScoreOptions
+from ambient_train.settings.layers import NetworkFlags, check_known, over_file, read_toml, with_network
+from ambient_train.settings.requests import AtCheckpoint, GenerateOptions, Question
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.settings.run_options import RunOptions
 from ambient_train.tasks import evaluate as evaluating
@@ -62,9 +62,12 @@ def train(
     call again continues, or finds it done. Returns the run's directory and its scores, or with `dry_run` what it would
     take. Raises UsageError, DataError, DivergedError, StoppedError.
     """
+    check_known(settings, RunOptions, NetworkFlags)
     own = {key: settings.pop(key) for key in list(settings) if key in by_key(RunOptions)}
     options = from_mapping(RunOptions, own, where="option")
-    asked = over_file(read_toml(Path(config)) if config is not None else {}, settings)
+    network = {key: settings.pop(key) for key in list(settings) if key in by_key(NetworkFlags)}
+    given = with_network(settings, read_values(NetworkFlags, network, where="option"))
+    asked = over_file(read_toml(Path(config)) if config is not None else {}, given)
     made = training.train(
         asked,
         options,
@@ -78,13 +81,14 @@ def train(
     return made
 
 
-def load(source: StrPath, *, at: int | None = None, weights: str = "ema", device: str = "auto") -> Model:
+def load(source: StrPath, *, at: int | str | None = None, weights: str = "ema", device: str = "auto") -> Model:
     """A trained network: a run directory, an exported one, an EDM `.pkl` or `hf:ORGANISATION/NAME`.
 
-    at: its checkpoint after so many images, None: the newest. weights: `ema` (averaged) or `network` (as trained).
-    Raises UsageError, DataError.
+    at: its checkpoint after so many images (`320`, `"100k"`), None: the newest. weights: `ema` (averaged) or `network`
+    (as trained). Raises UsageError, DataError.
     """
-    return Model(load_trained(source, weights=weights, nimg=at, device=choose_device(device)))
+    moment = from_mapping(AtCheckpoint, {"at": at}, where="option").nimg
+    return Model(load_trained(source, weights=weights, nimg=moment, device=choose_device(device)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,7 +109,8 @@ class Model:
         label: the class, for a conditional network; None: seed modulo classes. sampler: options of the sampler
         (`steps`, `stop_sigma`, ...) over those that the run is scored with. Raises UsageError.
         """
-        chosen = generating.sampler_for(self.trained, Given(GeneralSamplerConfig, _read(GeneralSamplerConfig, sampler)))
+        own = read_values(GeneralSamplerConfig, sampler, where="option")
+        chosen = generating.sampler_for(self.trained, Given(GeneralSamplerConfig, own))
         numbers = [int(s) for s in seeds]
         if not numbers:
             raise UsageError("no seeds: give one an image, such as range(16)")
@@ -114,7 +119,7 @@ class Model:
             numbers,
             chosen,
             precision=self.trained.precision,
-            batch=batch,
+            batch=_batch(batch),
             device=self._device,
             classes=label,
         )
@@ -139,7 +144,7 @@ class Model:
         levels = np.full(len(y), sigma, np.float64) if np.ndim(sigma) == 0 else np.array(sigma, np.float64)
         if levels.shape != (len(y),) or not (np.isfinite(levels).all() and (levels > 0).all()):
             raise UsageError(f"sigma must be one level > 0, or one for each of the {len(y)} images")
-        denoise, out = denoiser(network, self.trained.precision), []
+        denoise, out, batch = denoiser(network, self.trained.precision), [], _batch(batch)
         with torch.no_grad():
             for start in range(0, len(y), batch):
                 part = torch.from_numpy(y[start : start + batch]).to(self._device)
@@ -175,7 +180,7 @@ def evaluate(
     settings: what is compared (`data`, `references`, `repeats`, ...), measured (`n`, `extractors`, `metrics`,
     `memorisation`, ...) and the sampler; where nothing is said, as the run remembers. Raises UsageError, DataError.
     """
-    own, evaluation, sampler = _split(settings, Question, EvalConfig, GeneralSamplerConfig)
+    own, evaluation, sampler = _split(settings, Question, ScoreOptions, GeneralSamplerConfig)
     return evaluating.evaluate(
         os.fspath(target),
         from_mapping(Question, own, where="option"),
@@ -187,14 +192,15 @@ def evaluate(
 
 
 def restore(
-    network: StrPath, outdir: StrPath = "restored", *, at: int | None = None, quiet: bool = True, **settings: Any
+    network: StrPath, outdir: StrPath = "restored", *, at: int | str | None = None, quiet: bool = True, **settings: Any
 ) -> restoring.Restored:
     """Restore noisy images with a model that was trained on such; `ambient restore`.
 
     settings: `data`, `sigma`, `heldout`, `originals`, `samples`, `steps`, ... Raises UsageError, DataError.
     """
     options = from_mapping(RestoreOptions, settings, where="option")
-    made = restoring.restore(os.fspath(network), Path(outdir), options, nimg=at, quiet=quiet)
+    moment = from_mapping(AtCheckpoint, {"at": at}, where="option").nimg
+    made = restoring.restore(os.fspath(network), Path(outdir), options, nimg=moment, quiet=quiet)
     assert made is not None, "one process is its own leader"
     return made
 
@@ -204,25 +210,24 @@ def _split(settings: Mapping[str, Any], first: type, *others: type) -> tuple[Any
 
     Raises UsageError for a keyword that none has; one that several have is the first one's.
     """
-    classes = (first, *others)
-    own: list[dict[str, Any]] = [{} for _ in classes]
+    own, *rest = _parted(settings, first, *others)
+    return own, *(Given(cls, read_values(cls, values, "option")) for cls, values in zip(others, rest, strict=True))
+
+
+def _parted(settings: Mapping[str, Any], *classes: type) -> tuple[dict[str, Any], ...]:
+    """Settings by the class that has their key, the first one that does. Raises UsageError where none does."""
+    parts: tuple[dict[str, Any], ...] = tuple({} for _ in classes)
     for key, value in settings.items():
-        at = next((i for i, cls in enumerate(classes) if key in by_key(cls)), None)
-        if at is None:
+        part = next((p for p, cls in zip(parts, classes, strict=True) if key in by_key(cls)), None)
+        if part is None:
             known = sorted({d.key for cls in classes for d in by_key(cls).values()})
             raise UsageError(f"unknown option {key}: known are {', '.join(known)}")
-        own[at][key] = value
-    return own[0], *(Given(cls, _read(cls, values)) for cls, values in zip(others, own[1:], strict=True))
+        part[key] = value
+    return parts
 
 
-def _read(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by key as the fields have them, for `Given`; `from_mapping` does the same. Raises UsageError."""
-    known = by_key(cls)
-    if unknown := sorted(set(values) - set(known)):
-        raise UsageError(
-            f"unknown option(s) {', '.join(unknown)}: known are {', '.join(sorted(d.key for d in known.values()))}"
-        )
-    return {key: convert(known[key], value) for key, value in values.items()}
+def _batch(batch: int) -> int:
+    return from_mapping(GenerateOptions, {"batch": batch}, where="option").batch
 
 
 __all__ = ["Model", "evaluate", "generate", "load", "restore", "train"]

@@ -49,6 +49,7 @@ def show_config(
     below: Mapping[str, Any] = {}
     where = Path(source or "")
     notes: tuple[str, ...] = ()
+    remembered = False
     if source in PRESETS:
         if "preset" in start.values:
             raise UsageError(f"{source} is a preset, and --preset names another: leave one out")
@@ -57,7 +58,7 @@ def show_config(
         if start.values:
             raise UsageError("a run has all its settings: leave --preset and --compat out")
         below, notes = run_settings(Path(source))
-        where = RunDirectory(Path(source)).manifest_file
+        where, remembered = RunDirectory(Path(source)).manifest_file, True
     elif source is not None:
         if not Path(source).exists():
             raise DataError(
@@ -65,7 +66,8 @@ def show_config(
             )
         below = read_toml(Path(source))
     with named(where, below) if where.is_file() else contextlib.nullcontext():
-        return ShownConfig(flags_over(below, start, *flags, network=network, **tables), notes)
+        made = flags_over(below, start, *flags, network=network, remembered=remembered, **tables)
+    return ShownConfig(made, notes)
 
 
 def run_settings(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:

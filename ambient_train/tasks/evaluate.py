@@ -17,7 +17,7 @@ from ambient_theory.shared.console import say, talk
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, read_json
 from ambient_theory.shared.frames import frame
-from ambient_theory.shared.options import Given
+from ambient_theory.shared.options import Given, by_key
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_theory.shared.records import Record, write_records
 from ambient_train.data.images import ImageSet
@@ -25,7 +25,7 @@ from ambient_train.data.load import in_values, load_images
 from ambient_train.data.place import is_there
 from ambient_train.data.values import values_of
 from ambient_train.diffusion.generate import generate
-from ambient_train.diffusion.sampler_settings import AnySampler
+from ambient_train.diffusion.sampler_settings import AnySampler, GeneralSamplerConfig
 from ambient_train.evaluation import own_references
 from ambient_train.evaluation.denoising import DenoisingError
 from ambient_train.evaluation.features import Extractor, default_extractors, get_extractor
@@ -44,12 +44,13 @@ from ambient_train.runs.score import (
     denoise_records,
     floors_of,
     make_records,
+    may_be_copied,
     memorisation_floors,
     memorisation_of,
 )
 from ambient_train.runs.whereabouts import saying_how_to_move, with_data_at, with_data_found
 from ambient_train.settings.config import TrainConfig
-from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.evaluation import EvalConfig, ScoreOptions
 from ambient_train.settings.requests import Question
 from ambient_train.tasks.generate import below_the_data, sampler_for
 from ambient_train.tasks.show import denoise_sentences, sampler_text, show_score_rows, verdicts
@@ -122,7 +123,7 @@ def evaluate(
     target: str | os.PathLike[str],
     question: Question | None = None,
     *,
-    evaluation: Given[EvalConfig] | None = None,
+    evaluation: Given[ScoreOptions] | None = None,
     sampler: Given[Any] | None = None,
     outdir: Path | None = None,
     quiet: bool = False,
@@ -131,14 +132,14 @@ def evaluate(
 
     A run is scored as it remembers, with what is given in place of its own. Raises UsageError and DataError.
     """
-    question, given = question or Question(), evaluation or Given(EvalConfig, {})
+    question, given = question or Question(), evaluation or Given(ScoreOptions, {})
     device = choose_device(question.device)
     if outdir is not None:
         _check_outdir(outdir, target)
     trained = load_trained(target, device=device, nimg=question.nimg) if is_trained(target) else None
     one_thread_for_small("SmallUNet" if trained is None else trained.arch, device)
-    if trained is None and (question.repeats > 1 or question.nimg is not None):
-        raise UsageError("--repeats and --at are for networks: a set of images is scored once")
+    if trained is None:
+        _check_for_images(question, given, sampler)
     if trained is not None and trained.one_step and given.values.get("denoise"):
         raise UsageError(f"{trained.name} is a distilled generator, no denoiser: leave --n-denoise out")
     others = None if trained is not None else load_target(target)
@@ -155,40 +156,40 @@ def evaluate(
             asked = given.over(EvalConfig(extractors=()))
             count = asked.n if "n" in given.values else None
             images = own_references.clean_uint8(others)[:count]
-            shape, sets = (images.shape[1], images.shape[2]), iter([iter([images])])
+            shape, sets = images.shape[1:], iter([iter([images])])
         else:
             asked, chosen = _as_remembered(trained, given, sampler)
             for note in filter(None, (below_the_data(trained, chosen), *trained.complaints)):
                 talk(note, quiet=quiet)
-            shape = (trained.network.img_channels, trained.network.img_resolution)
+            shape = (trained.network.img_channels, trained.network.img_resolution, trained.network.img_resolution)
             sets = (_generate(trained, asked, k, chosen, device, listener) for k in range(question.repeats))
-        asked = replace(asked, extractors=asked.extractors or _fitting(shape, quiet))
+        asked = replace(asked, extractors=asked.extractors or _fitting(shape[:2], quiet))
         features = [get_extractor(e, device=device) for e in asked.extractors]
         available = own.references(question.resolution, shape[1])
         targets = _references(question.references, available, features, question.resolution)
+        repeated, clean = own.clean_images(), available.get("train-clean")
+        a_run = trained is not None and trained.config is not None
+        trained_on = repeated if a_run or clean is None else clean.images
         if trained is not None:
             _check_channels(trained.network.img_channels, targets)
+        _check_sides(shape, targets, features)
+        if asked.memorisation and not may_be_copied(trained_on, available.get("heldout-clean")):
+            why = "the run saw no two clean images, or none is held out" if a_run else "give --data"
+            raise UsageError(f"--memorisation needs clean training images and held-out ones: {why}")
         first: list[np.ndarray] = []
         every = []
         for number, batches in enumerate(sets):
             kept = _keeping(batches, first) if asked.memorisation and number == 0 else batches
             every.append(score_images(kept, targets, features, asked.metrics))
     scores = [average_seeds(group) for group in zip(*every, strict=True)]
-    clean = available.get("train-clean")
     n = scores[0].n if scores else asked.n
     metrics = tuple(m for m in dict.fromkeys(map(metric_name, asked.metrics)) if METRICS[m].needs_reference)
-    repeated = own.clean_images()
     denoised = None
     if trained is not None and (config := own.config()) is not None:
         denoised = HeldOut(config, asked).error(trained.network, half=False, device=device)
     copied = None
     if asked.memorisation:
-        a_run = trained is not None and trained.config is not None
-        trained_on = repeated if a_run or clean is None else clean.images
         copied = memorisation_of(np.concatenate(first), trained_on, available.get("heldout-clean"), features)
-        if copied is None:
-            why = "the run saw no two clean images, or none is held out" if a_run else "give --data"
-            raise UsageError(f"--memorisation needs clean training images and held-out ones: {why}")
     result = Evaluation(
         os.fspath(target),
         scores,
@@ -208,6 +209,16 @@ def evaluate(
     return result
 
 
+def _check_for_images(question: Question, given: Given[ScoreOptions], sampler: Given[Any] | None) -> None:
+    """Raise UsageError for what is only asked of networks."""
+    flags = {key: d.flag for cls in (Question, ScoreOptions, GeneralSamplerConfig) for key, d in by_key(cls).items()}
+    idle = [key for key in ("repeats", "nimg") if getattr(question, key) != getattr(Question(), key)]
+    idle += [key for key in ("seed", "denoise") if key in given.values] + list(sampler.values if sampler else ())
+    if idle:
+        words = ", ".join(flags[key] for key in idle)
+        raise UsageError(f"{words}: for networks only, a set of images is scored once and as it is: leave it out")
+
+
 def load_target(target: str | os.PathLike[str]) -> ImageSet:
     """The images that are to be scored, all of them. Raises DataError where there are none."""
     if not is_there(os.fspath(target)):
@@ -219,7 +230,7 @@ Batches = Iterator[np.ndarray]
 
 
 def _as_remembered(
-    trained: Trained, given: Given[EvalConfig], sampler: Given[Any] | None
+    trained: Trained, given: Given[ScoreOptions], sampler: Given[Any] | None
 ) -> tuple[EvalConfig, AnySampler]:
     """How the run is scored, with what is given in place of its own, and the sampler."""
     remembered = trained.evaluation or EvalConfig(n=N_WITHOUT_RUN, extractors=())
@@ -319,6 +330,19 @@ def _check_channels(channels: int, targets: Mapping[str, Reference]) -> None:
             raise DataError(
                 f"{name}: images with {found} channel(s), the network makes {channels}: give --data or --reference "
                 "with images like those that it was trained on"
+            )
+
+
+def _check_sides(shape: tuple[int, ...], targets: Mapping[str, Reference], features: list[Extractor]) -> None:
+    """Raise DataError for reference images of another side than those that are scored, [C, H, W], where features are
+    as many as the pixels."""
+    by_size = [f.name for f in features if f.dim is None]
+    for name, reference in targets.items():
+        if by_size and reference.images is not None and (found := reference.images.shape[2:]) != shape[1:]:
+            mine, theirs = (f"{height}x{width}" for height, width in (shape[1:], found))
+            raise DataError(
+                f"{name}: images of {theirs} pixels, those that are scored have {mine}, and "
+                f"{', '.join(by_size)} cannot compare them: give --resolution {shape[1]}"
             )
 
 

@@ -9,7 +9,6 @@ from ambient_theory.shared.plain_text import duration_text
 from ambient_train.runs.resolve import Job
 from ambient_train.runs.scoring_work import scoring_work
 from ambient_train.settings.run_options import Schedule
-from ambient_train.training.batches import relative_cost
 from ambient_train.training.cost import StepCost, count_parameters, measure
 from ambient_train.training.world import World
 
@@ -35,7 +34,7 @@ def forecast(job: Job, cost: StepCost, *, score: bool = True) -> str | None:
 
     score: whether the run is scored.
     """
-    rate = cost.train_img_per_s / relative_cost(job.config, job.training_set())
+    rate = cost.rate(job.config)
     duration, evaluation = job.schedule.duration_nimg, job.evaluation
     work, pass_s = scoring_work(job), 1 / cost.evaluations_per_s
     train_s, score_s = duration / rate, work.evaluations * pass_s if score else 0.0

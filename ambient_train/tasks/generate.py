@@ -28,6 +28,7 @@ from ambient_train.diffusion.sampler_settings import (
     GeneralSamplerConfig,
     OneStep,
     SamplerConfig,
+    check_churn,
 )
 from ambient_train.diffusion.sampling import parse_seeds
 from ambient_train.interchange.load import Trained, load_trained
@@ -67,7 +68,7 @@ def sampler_for(trained: Trained | None, given: Given[Any] | None = None) -> Any
 
     A choice of EDM's ablation in `given` makes it the general sampler. The run's range of noise levels is for EDM's
     discretization; the others keep their published range unless `given` has one. Raises UsageError for a name that
-    does not exist.
+    does not exist, and for details of a churn that is not asked for.
     """
     own = trained.evaluation.sampler if trained is not None and trained.evaluation is not None else SamplerConfig()
     values = dict(given.values) if given else {}
@@ -78,14 +79,18 @@ def sampler_for(trained: Trained | None, given: Given[Any] | None = None) -> Any
                 f"step: leave out the sampler's {', '.join(values)}"
             )
         return own
+    made: AnySampler
     if isinstance(own, GeneralSamplerConfig):
-        return Given(GeneralSamplerConfig, values).over(own)
-    if not GENERAL_ONLY & set(values):
-        return Given(SamplerConfig, values).over(own)
-    kept = {k: getattr(own, k) for k in SamplerConfig.__dataclass_fields__}
-    if values.get("discretization", "edm") != "edm":
-        kept = {k: v for k, v in kept.items() if k not in ("sigma_min", "sigma_max")}
-    return Given(GeneralSamplerConfig, values).over(GeneralSamplerConfig(**kept))
+        made = Given(GeneralSamplerConfig, values).over(own)
+    elif not GENERAL_ONLY & set(values):
+        made = Given(SamplerConfig, values).over(own)
+    else:
+        kept = {k: getattr(own, k) for k in SamplerConfig.__dataclass_fields__}
+        if values.get("discretization", "edm") != "edm":
+            kept = {k: v for k, v in kept.items() if k not in ("sigma_min", "sigma_max")}
+        made = Given(GeneralSamplerConfig, values).over(GeneralSamplerConfig(**kept))
+    check_churn(values, made)
+    return made
 
 
 def below_the_data(trained: Trained, sampler: AnySampler) -> str:
@@ -128,7 +133,6 @@ def generate(
     settings = sampler_for(trained, sampler)
     if note := below_the_data(trained, settings):
         talk(note, quiet=quiet)
-    _claim(outdir, trained)
     collected, done = [], 0
     values = values_of(trained.data)
     made = images_of(
@@ -141,6 +145,7 @@ def generate(
         classes=options.label,
         floats=values is not None,
     )
+    _claim(outdir, trained)
     for images in made:
         if options.form == "png":
             for seed, image in zip(numbers[done : done + len(images)], images, strict=True):

@@ -29,7 +29,6 @@ from ambient_train.settings.layers import TrainSettings
 from ambient_train.settings.run_options import RunOptions, process_share
 from ambient_train.tasks.forecast import forecast, forecast_here
 from ambient_train.tasks.show import show_scores
-from ambient_train.training.batches import relative_cost
 from ambient_train.training.checkpoints import available
 from ambient_train.training.cost import measure
 from ambient_train.training.world import World, join_group
@@ -152,6 +151,7 @@ def train(
         path = outdir or default_directory(runs, job)
         one_thread_for_small(job.config.arch, world.device)
         if dry_run:
+            world.by_leader(lambda: RunDirectory(path).check(job.config))
             return _dry_run(job, path, world, options) if world.leader else None
         return _train(job, settings, path, options, world, log, quiet)
 
@@ -250,7 +250,7 @@ def _dry_run(job: Job, path: Path, world: World, options: RunOptions) -> DryRun:
     sizes = [cost.state_bytes, cost.activation_bytes(at_once), job.source.images.nbytes]
     state_mb, activations_mb, images_mb = (size / 1e6 for size in sizes)
     duration = job.schedule.duration_nimg
-    rate = cost.train_img_per_s / relative_cost(job.config, job.training_set())
+    rate = cost.rate(job.config)
     return DryRun(
         job.config.to_dict(),
         path,

@@ -234,14 +234,14 @@ def consistency_loss(
         network.train(was_training)
 
 
-def anchors_a_step(config: TrainConfig, data: TrainingSet) -> int:
+def anchors_a_step(config: TrainConfig, n_noisy: int) -> int:
     """Images of the consistency loss in a step; none without noisy images, which alone have something to gain."""
-    if config.consistency == 0 or data.n_noisy == 0:
+    if config.consistency == 0 or n_noisy == 0:
         return 0
     return config.consistency_batch or default_batch(config.batch)
 
 
-def relative_cost(config: TrainConfig, data: TrainingSet) -> float:
+def relative_cost(config: TrainConfig) -> float:
     """Evaluations of the network in a step over those of a plain one, where a backward pass counts as two.
 
     A plain step has 3 an image. A distillation has 4 for the critic (G, psi and back) and 7 for the generator (G and
@@ -250,7 +250,7 @@ def relative_cost(config: TrainConfig, data: TrainingSet) -> float:
     if config.distill or config.one_step:
         return 11 / 3
     an_anchor = (config.consistency_steps + 3) * (1 + config.consistency_samples)
-    return 1 + anchors_a_step(config, data) * an_anchor / (3 * config.batch)
+    return 1 + anchors_a_step(config, config.n_noisy) * an_anchor / (3 * config.batch)
 
 
 def uses_error(config: TrainConfig) -> bool:

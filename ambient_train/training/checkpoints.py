@@ -20,7 +20,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ambient_theory.shared.errors import DataError
+from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import flushed, fsync_directory, read_json, read_sealed, write_sealed
 from ambient_theory.shared.parsing import parse_json
 from ambient_train.training.checkpoint_names import available as available
@@ -96,6 +96,16 @@ def load(directory: Path) -> Checkpoint:
     if not isinstance(meta, dict) or not isinstance(meta.get("nimg"), int):
         raise DataError(f"{directory}: meta.json does not say after how many images it was taken")
     return Checkpoint(groups, meta)
+
+
+def load_at(parent: Path, nimg: int, batch: int) -> Checkpoint:
+    """The checkpoint after `nimg` images, rounded up to whole steps of `batch`. Raises as `load` does, and UsageError,
+    which says which there are, where there is none."""
+    directory = parent / directory_name(-(-nimg // batch) * batch)
+    if not directory.is_dir():
+        there = ", ".join(str(int(p.name)) for p in available(parent)) or "none"
+        raise UsageError(f"{parent.parent}: no checkpoint after {nimg} images: give one of {there}")
+    return load(directory)
 
 
 def best_at(directory: Path) -> int | None:

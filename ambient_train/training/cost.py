@@ -22,7 +22,7 @@ from ambient_train.networks.execution import recompute_blocks
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_ARCHITECTURES, EDM_PRESETS
 from ambient_train.settings.run_options import process_share
-from ambient_train.training.batches import batch_loss, prepare_batch
+from ambient_train.training.batches import batch_loss, prepare_batch, relative_cost
 from ambient_train.training.state import TrainState, build_network
 
 BUDGET_S = 6.0
@@ -33,11 +33,11 @@ _SHORT_S = 0.5
 class StepCost:
     """Cost of training one network on one device.
 
-    parameters: of the network. micro_batch: images at once that were timed. train_img_per_s: whole steps, optimiser
-    and averages included. evaluations_per_s: images through the denoiser without gradients. state_bytes: weights,
-    gradients, two Adam moments and the averaged weights. fixed_bytes, image_bytes: what autograd keeps for the
-    backward pass, whatever the micro-batch and for each image of it (measured by counting saved tensors; buffers
-    that live only inside an operation come on top).
+    parameters: of the network. micro_batch: images at once that were timed. train_img_per_s: whole steps of the plain
+    loss, optimiser and averages included; see `rate`. evaluations_per_s: images through the denoiser without gradients.
+    state_bytes: weights, gradients, two Adam moments and the averaged weights. fixed_bytes, image_bytes: what autograd
+    keeps for the backward pass, whatever the micro-batch and for each image of it (measured by counting saved tensors;
+    buffers that live only inside an operation come on top).
     """
 
     parameters: int
@@ -47,6 +47,10 @@ class StepCost:
     state_bytes: int
     fixed_bytes: int
     image_bytes: int
+
+    def rate(self, config: TrainConfig) -> float:
+        """Training images a second, with all that a step of the config does beside the plain loss."""
+        return self.train_img_per_s / relative_cost(config)
 
     def activation_bytes(self, images: int) -> int:
         """Bytes kept for the backward pass of `images` at once."""
@@ -180,7 +184,7 @@ class ReferenceTime:
     nimg: int
     source: str
 
-    def hours(self, train_nimg: int, evaluations: int) -> float:
+    def hours(self, train_nimg: float, evaluations: int) -> float:
         """GPU-hours of training and of `evaluations` images through the denoiser.
 
         One evaluation is a forward pass, a third of a training image (backward costs about two forwards); the

@@ -136,7 +136,7 @@ def train(
     network, alone = _wrapped(state, world, compiled)
     parameters = list(state.network.parameters())
     pixels = data.shape[0] * data.shape[1] * data.shape[2]
-    per_step = anchors_a_step(config, data)
+    per_step = anchors_a_step(config, data.n_noisy)
     pull = config.consistency * config.batch / max(per_step, 1)  # a sum over anchors in units of one over the batch
     if state.sharded and per_step % (world.size * (config.batch // world.size // micro)):
         raise UsageError(

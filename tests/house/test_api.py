@@ -27,6 +27,7 @@ from ambient_train.interchange.load import load_trained
 from ambient_train.pricing.answer import WorthAnswer
 from ambient_train.pricing.noise import SmallNoise
 from ambient_train.runs.directory import RunDirectory
+from ambient_train.settings.layers import over_file, read_toml
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY: dict[str, Any] = {
@@ -100,6 +101,55 @@ def test_a_file_lies_below_keywords_and_shares_replace_its_counts(tmp_path: Path
     file.write_text('data = "digits"\nn_clean = 30\nn_noisy = 60\nsigma = 0.2\nmax_images = 96\nseed = 7\n')
     plan = train(config=file, corruption=0.5, seed=8, outdir=tmp_path / "run", dry_run=True)
     assert (plan.config["n_clean"], plan.config["n_noisy"], plan.config["seed"]) == (48, 48, 8)
+
+
+def test_a_keyword_may_be_the_flag_with_underscores(run: Any, tmp_path: Path) -> None:
+    tiny = {k: v for k, v in TINY.items() if k != "network"}
+    wide = {"width": 4, "channel_mult": "1,2", "network": {"emb_channels": 8}, "lr_ramp": "2k", "ema": 300}
+    own = {"max_time": "10m", "checkpoint_every": "1k", "tick": 32, "outdir": tmp_path / "run", "dry_run": True}
+    plan = train(**tiny, **wide, **own)
+    assert (plan.config["network"], plan.config["lr_ramp_nimg"]) == (TINY["network"], 2000)
+    assert plan.config["ema_halflife_nimg"] == 300
+    made = generate(run.directory, tmp_path / "a", seeds=range(2), at=64, format="npz", device="cpu")
+    assert made.path.name == "images.npz"
+    scored = evaluate(run.directory, at="64", metric=["fd"], n_eval=48, reference=["heldout-clean"], device="cpu")
+    assert [(s.metric, s.reference, s.n) for s in scored.scores] == [("fd", "heldout-clean", 48)]
+    with pytest.raises(UsageError, match="n is given twice, as n and as n_eval: give one"):
+        evaluate(run.directory, n=40, n_eval=48)
+    with pytest.raises(UsageError, match="model_channels is given twice, also in network"):
+        train(**TINY, width=8)
+
+
+def test_a_file_and_a_keyword_may_call_a_setting_by_its_two_names(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('duration = "20k"\nlr_ramp_nimg = 10\nevaluation = { n_eval = 50, denoise = 0 }\n')
+    made = over_file(read_toml(file), {"duration_nimg": 500, "lr_ramp": 20, "evaluation": {"n": 60, "n_denoise": 5}})
+    assert (made.schedule.duration_nimg, made.train.lr_ramp_nimg) == (500, 20)
+    assert (made.evaluation.n, made.evaluation.denoise) == (60, 5)
+
+
+def test_numbers_of_numpy_paths_and_text_are_taken_or_refused_in_a_sentence(run: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", images=np.zeros((40, 1, 8, 8), np.uint8))
+    plan = train(data=tmp_path / "data.npz", preset="digits", seed=np.int64(2), lr=np.float32(0.5), dry_run=True)
+    assert (plan.config["data"], plan.config["seed"], plan.config["lr"]) == (str(tmp_path / "data.npz"), 2, 0.5)
+    assert load(run.directory, at="64").trained.nimg == load(run.directory, at=60).trained.nimg == 64
+    adviser = compare.adviser()
+    for sigma in (np.float32(0.5), [0.5], np.array([0.5], np.float32)):
+        answer = worth("digits", sigma=sigma, adviser=adviser, time="10m", dry_run=True, outdir=tmp_path / "answer")
+        assert list(dict(answer.sigmas)) == [0.5]
+    model = load(run.directory)
+    noisy = np.zeros((2, 1, 8, 8))
+    for refused, words in (
+        (lambda: worth("digits", sigma="0.5", adviser=adviser, dry_run=True), "sigma must be a list of type float"),
+        (lambda: load(run.directory, at="soon"), "'soon': give a number of images"),
+        (lambda: restore(run.directory, tmp_path / "r", at="1k", samples=0), "no checkpoint after 1000 images"),
+        (lambda: model.generate(range(2), batch=0), "batch 0 is not allowed: it must be >= 1"),
+        (lambda: model.denoise(noisy, 0.2, batch=-1), "batch -1 is not allowed"),
+        (lambda: train(widht=8), "unknown setting.* widht: known are .*max_time_s.*model_channels"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            refused()
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_model_generates_what_the_command_generates(run: Any, tmp_path: Path) -> None:

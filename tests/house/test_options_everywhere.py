@@ -35,7 +35,7 @@ from ambient_train.diffusion.sampler_settings import GeneralSamplerConfig, Sampl
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.document import SECTIONS, options_page
-from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.evaluation import EvalConfig, ScoreOptions
 from ambient_train.settings.files import (
     ArchiveFiles,
     CurveFiles,
@@ -75,7 +75,7 @@ COMMANDS: dict[str, tuple[type, ...]] = {
         Output,
     ),
     "generate": (GenerateOptions, GeneralSamplerConfig, GenerateFiles, Output),
-    "evaluate": (Question, EvalConfig, GeneralSamplerConfig, EvaluateFiles, Output),
+    "evaluate": (Question, ScoreOptions, GeneralSamplerConfig, EvaluateFiles, Output),
     "restore": (RestoreOptions, LaunchOptions, AtCheckpoint, RestoreFiles, Output),
     "sweep init": (GridStart, Output),
     "sweep run": (PoolOptions, SlurmOptions, SweepFiles, Output),

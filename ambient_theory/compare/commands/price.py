@@ -29,6 +29,7 @@ def _predicted(asked: PriceOptions, scores: Scores, measure: Measure | None, qui
     if not source.startswith("hf:") and not Path(source).exists():
         raise DataError(f"{source}: no such run, file of records or network")
     if asked.data is None and holds_records(source):
+        asked.check_of_records()
         found = read(source)
         try:
             first, second = denoisers(found.records, scores.confidence)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ambient_theory.shared.errors import UsageError
-from ambient_theory.shared.options import Checked, option
+from ambient_theory.shared.options import Checked, check_at_default, option
 
 _SCORES, _PAGE, _NOISE, _MONEY = "Which scores", "Page", "Noise", "Prices and budget"
 _FROM = "From one denoiser"
+_MEASURED = ("data", "resolution", "images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,13 @@ class PriceOptions(Checked):
 
     def check_no_source(self) -> None:
         """Raise UsageError where something is said of a denoiser and none is named."""
-        if self.data is not None or self.resolution is not None:
-            raise UsageError("--data and --resolution say on what --from is measured: give --from NETWORK too")
+        check_at_default(self, _MEASURED, "says on what --from is measured: give --from NETWORK too")
+
+    def check_of_records(self) -> None:
+        """Raise UsageError where something is said of a measurement, and records have theirs."""
+        check_at_default(
+            self, _MEASURED, f"says how a network is measured, and {self.source} holds records: leave it out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

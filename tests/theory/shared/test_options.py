@@ -29,7 +29,7 @@ class Optimiser(Checked):
     """What an optimiser is told."""
 
     lr: float = option(2e-3, "Peak learning rate", above=0)
-    ramp_nimg: int = option(10_000, "Warm-up", form="images", flag="--ramp", at_least=0, aliases=("ramp",))
+    ramp_nimg: int = option(10_000, "Warm-up", form="images", flag="--ramp", at_least=0)
     noise: float = option(0.0, "Noise in the data", key="sigma", at_least=0)
     kind: str = option("adam", "Which one", choices=("adam", "muon"), panel="Kinds")
     limit: float = option(math.inf, "Largest norm", at_least=0, finite=False)

@@ -127,6 +127,21 @@ def test_the_loss_and_the_draw_that_are_asked_for_are_used(
     assert losses(tmp_path / "asked") != plain_losses  # a flag that is dropped on the way would train the same
 
 
+def test_a_dry_run_refuses_a_directory_that_the_run_would_refuse(
+    tmp_path: Path, tiny_config: Path, trained: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    before = sorted(trained.rglob("*"))
+    for taken, words in ((trained, "another config (lr: "), (tmp_path / "full", "holds no run")):
+        refused = [train(tiny_config, taken, "--lr", 0.5, *more) for more in (["--dry-run"], [])]
+        assert [r.exit_code for r in refused] == [2, 2]
+        assert words in refused[0].stderr
+        assert refused[0].stderr.splitlines()[-1] == refused[1].stderr.splitlines()[-1]
+    assert sorted(trained.rglob("*")) == before
+    assert train(tiny_config, trained, "--dry-run").exit_code == 0
+
+
 def test_dry_run_writes_nothing(tmp_path: Path, tiny_config: Path) -> None:
     out = tmp_path / "run"
     result = train(tiny_config, out, "--dry-run", "--json")
@@ -217,13 +232,14 @@ def test_generate_makes_the_image_of_a_seed_in_any_company(tmp_path: Path, train
         (["--format", "gif"], 2),
         (["--steps", "0"], 2),
         (["--class", "3"], 2),
-        (["--at", "999"], 3),
+        (["--at", "999"], 2),
         (["--solver", "rk4"], 2),
     ],
 )
 def test_generate_refuses_what_it_cannot_do(tmp_path: Path, trained: Path, arguments: list[str], code: int) -> None:
     result = ambient("generate", trained, "--outdir", tmp_path / "x", "--quiet", *arguments)
     assert result.exit_code == code, result.output
+    assert not (tmp_path / "x").exists()
     assert result.stderr.strip()
     assert "Traceback" not in result.output
 
@@ -270,6 +286,35 @@ def test_evaluate_refuses_what_it_cannot_compare(tmp_path: Path) -> None:
     assert ambient("evaluate", folder).exit_code == 2
     assert ambient("evaluate", folder, "--data", "digits", "--repeats", 2).exit_code == 2
     assert ambient("evaluate", folder, "--data", "digits", "--extractor", "magic").exit_code == 2
+    for idle in ("--at", "--eval-seed", "--n-denoise", "--steps", "--iddpm-levels"):
+        refused = ambient("evaluate", folder, "--data", "digits", idle, 64)
+        assert (refused.exit_code, f"{idle}: for networks only" in refused.stderr) == (2, True), refused.output
+
+
+def test_what_evaluate_cannot_measure_is_refused_before_an_image_is_made(
+    tmp_path: Path, tiny_config: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = tmp_path / "noisy"
+    assert train(tiny_config, noisy, "--sigma", 0.3, "--corruption", 1.0, "--no-score").exit_code == 0
+
+    def sampled(*_: object, **__: object) -> None:
+        raise AssertionError("images are made before the refusal")
+
+    monkeypatch.setattr("ambient_train.tasks.evaluate.generate", sampled)
+    for run, option, words in (
+        (
+            noisy,
+            ("--memorisation",),
+            "--memorisation needs clean training images and held-out ones: the run saw no two",
+        ),
+        (trained, ("--resolution", 4), "images of 4x4 pixels, those that are scored have 8x8"),
+        (trained, ("--resolution", 4), "give --resolution 8"),
+    ):
+        refused = ambient("evaluate", run, *option, "--outdir", tmp_path / "scores", "--quiet")
+        assert refused.exit_code in (2, 3), refused.output
+        assert words in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "scores").exists()
 
 
 def test_help_answers_without_heavy_imports() -> None:

@@ -42,6 +42,12 @@ def images(run: Path, out: Path, *more: object) -> tuple[np.ndarray, dict]:
     return np.load(answer["path"])["images"], answer["sampler"]
 
 
+def test_details_of_a_churn_that_is_not_asked_for_are_refused(run: Path, tmp_path: Path) -> None:
+    refused = ambient("generate", run, "--outdir", tmp_path / "a", "--s-noise", 1.01)
+    assert (refused.exit_code, "s_noise without churn: add --churn" in refused.stderr) == (2, True)
+    assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize(
     "more", [(), ("--solver", "euler"), ("--churn", 2, "--s-noise", 1.01), ("--stop-sigma", 1), ("--sigma-max", 5)]
 )

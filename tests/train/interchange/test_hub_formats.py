@@ -124,6 +124,25 @@ def test_run_directory_gives_averaged_or_plain_weights(tmp_path: Path, network: 
         load_trained(tmp_path)
 
 
+def test_a_checkpoint_is_found_by_images_rounded_up_to_steps_and_others_are_named(trained: Path) -> None:
+    assert load_trained(trained, nimg=85).nimg == load_trained(trained, nimg=96).nimg == 96
+    kept = ", ".join(str(int(p.name)) for p in checkpoints.available(trained / "checkpoints"))
+    with pytest.raises(UsageError, match=f"no checkpoint after 1000 images: give one of {kept}$"):
+        load_trained(trained, nimg=1000)
+
+
+def test_a_moment_or_a_set_of_weights_is_refused_of_what_holds_one(trained: Path, tmp_path: Path) -> None:
+    export(trained, tmp_path / "out")
+    newest = checkpoints.available(trained / "checkpoints")[-1]
+    for source in (tmp_path / "out", tmp_path / "out" / "model.safetensors", newest, SNAPSHOT):
+        with pytest.raises(UsageError, match="leave --at out"):
+            load_trained(source, nimg=96)
+        if source != newest:
+            with pytest.raises(UsageError, match="leave weights 'network' out"):
+                load_trained(source, weights="network")
+    load_trained(newest, weights="network")
+
+
 def test_another_network_is_never_overwritten(tmp_path: Path, network: EDMPrecond) -> None:
     hub.write_hub(network, tmp_path)
     hub.write_hub(network, tmp_path)  # the same again changes nothing

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Given
+from ambient_theory.shared.toml_text import toml_lines
+from ambient_train.diffusion.sampler_settings import SamplerConfig
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
-from ambient_train.settings.layers import NetworkFlags, flags_over_file, settings_from
+from ambient_train.settings.evaluation import EvalConfig
+from ambient_train.settings.layers import NetworkFlags, flags_over_file, over_file, settings_from
+from ambient_train.settings.requests import GenerateOptions
+from ambient_train.settings.run_options import LaunchOptions, RunOptions
+from ambient_train.sweep.grid import read_grid
 
 ROOT = Path(__file__).parents[3]
 NO_NETWORK: Given[NetworkFlags] = Given(NetworkFlags, {})
@@ -32,6 +40,35 @@ def test_flags_of_the_network_add_to_its_table(tmp_path: Path) -> None:
     file.write_text("network = { emb_channels = 8 }\n")
     made = flags_over_file(file, network=Given(NetworkFlags, {"model_channels": 4}))
     assert made.train.network == {"model_channels": 4, "channel_mult": [1, 2], "emb_channels": 8}
+
+
+def test_tables_are_merged_key_by_key_in_python_as_on_the_command_line(tmp_path: Path) -> None:
+    below = {
+        "network": {"model_channels": 16},
+        "evaluation": {"n": 1000, "sampler": {"steps": 3, "stop_sigma": 0.2}},
+    }
+    made = over_file(
+        below, {"network": {"channel_mult": [1, 1]}, "evaluation": {"denoise": 50, "sampler": {"steps": 4}}}
+    )
+    assert made.train.network == {"model_channels": 16, "channel_mult": [1, 1]}
+    assert (made.evaluation.n, made.evaluation.denoise) == (1000, 50)
+    assert (made.evaluation.sampler.steps, made.evaluation.sampler.to_dict()["stop_sigma"]) == (4, 0.2)
+    file = tmp_path / "run.toml"
+    file.write_text(toml_lines(below))
+    flags = flags_over_file(
+        file,
+        network=Given(NetworkFlags, {"channel_mult": (1, 1)}),
+        evaluation=Given(EvalConfig, {"denoise": 50}),
+        sampler=Given(SamplerConfig, {"steps": 4}),
+    )
+    assert flags == made
+
+
+def test_the_network_of_another_architecture_is_no_layer_of_this_one() -> None:
+    below = {"network": {"model_channels": 16, "emb_channels": 8}}
+    assert over_file(below, {"arch": "SmallUNet", "network": {"num_blocks": 1}}).train.network["emb_channels"] == 8
+    other = over_file(below, {"arch": "ddpmpp", "network": {"channel_mult": [1]}}).train
+    assert other.network == settings_from({"arch": "ddpmpp", "network": {"channel_mult": [1]}}).train.network
 
 
 @pytest.mark.parametrize(
@@ -56,6 +93,54 @@ def test_flags_of_the_network_add_to_its_table(tmp_path: Path) -> None:
 def test_contradictions_are_refused_before_any_data_is_read(given: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         settings_from(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"weight_cap": 3.0}, "weight_cap without weight optimal does nothing: add --weight optimal"),
+        ({"loss_scale": 4.0, "precision": "auto"}, "loss_scale without precision fp16"),
+        ({"muon_lr": 0.5, "optimizer": "adam"}, "muon_lr without optimizer muon"),
+        ({"evaluation": {"sampler": {"s_noise": 1.01, "s_max": 50.0}}}, "s_max, s_noise without churn: add --churn"),
+    ],
+)
+def test_what_does_nothing_is_refused_where_it_is_given(given: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        over_file({}, given)
+    over_file(given, {}, remembered=True)
+    file = tmp_path / "run.toml"
+    file.write_text(toml_lines(given))
+    with pytest.raises(UsageError, match=f"^{re.escape(str(file))}: .*{words}"):
+        flags_over_file(file, network=NO_NETWORK)
+    grid = tmp_path / "grid.toml"
+    grid.write_text(f'[base]\n{toml_lines(given)}\n[[cell]]\nname = "a"\n')
+    assert read_grid(grid).order == ("a",)  # of other cells, for all that is known
+    grid.write_text(f'[[cell]]\nname = "a"\n{toml_lines(given)}')
+    with pytest.raises(UsageError, match=f"cell 'a': {words}"):
+        read_grid(grid)
+
+
+def test_what_has_its_use_or_its_default_is_no_idle_setting(tmp_path: Path) -> None:
+    over_file({"optimizer": "muon", "muon_lr": 0.5}, {"optimizer": "adam"})  # the file is of use without the flag
+    over_file({}, {"preset": "imagenet64", "loss_scale": 100.0})
+    over_file({}, {"optimizer": "adam", "muon_lr": 2e-2, "weight_cap": 10.0, "loss_scale": 1.0})
+    over_file({}, {"weight": "optimal", "weight_cap": 3.0, "evaluation": {"sampler": {"churn": 4.0, "s_max": 50.0}}})
+    over_file({"evaluation": {"sampler": {"churn": 4.0, "s_max": 50.0}}}, {"evaluation": {"sampler": {"churn": 0.0}}})
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "words"),
+    [
+        (RunOptions, {"max_rollbacks": 3}, "--max-rollbacks without --on-nan rollback"),
+        (LaunchOptions, {"rendezvous": "node0:29500"}, "--rendezvous is for several machines: add --nodes"),
+        (LaunchOptions, {"rendezvous_timeout_s": 60.0, "nproc": 2}, "--rendezvous-timeout is for several machines"),
+        (LaunchOptions, {"max_restarts": 3}, "--max-restarts starts processes again: add --nproc"),
+        (GenerateOptions, {"subdirs": True, "form": "npz"}, "--subdirs is for one file an image, and --format npz"),
+    ],
+)
+def test_options_of_a_run_that_do_nothing_are_refused(options: Any, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        options(**given)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -212,6 +213,33 @@ def test_absent_data_without_a_stated_size_is_an_error(tmp_path: Path) -> None:
     for wrong in ({"n_images": 0}, {"n_images": 10}, {"n_images": True, "img_resolution": 8}):
         with pytest.raises(UsageError, match="whole number"):
             stated_images("x", wrong)
+
+
+def test_hours_count_a_consistency_loss_a_distillation_and_the_optimiser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = tmp_path / "grid.toml"
+    grid.write_text(
+        '[base]\ndata = "digits"\nduration = "10k"\nbatch = 64\n'
+        'evaluation = { n = 40, denoise = 0, best = false, extractors = ["pixels"], metrics = ["fd"] }\n'
+        '[[cell]]\nname = "plain"\ncorruption = 0.9\nsigma = 0.2\n'
+        '[[cell]]\nname = "consistent"\ncorruption = 0.9\nsigma = 0.2\nconsistency = 1.0\nconsistency_batch = 64\n'
+        '[[cell]]\nname = "distilled"\ndistill = "plain"\n'
+        '[[cell]]\nname = "adam"\noptimizer = "adam"\ncorruption = 0.9\nsigma = 0.2\n'
+    )
+    timed: list[str] = []
+
+    def measured(config: Any, *_: Any) -> timing.StepCost:
+        timed.append(config.optimizer)
+        return timing.StepCost(1, 1, 100.0, 1e9, 0, 0, 0)
+
+    monkeypatch.setattr("ambient_train.sweep.plan.measure", measured)
+    hours = {row.cell: row.hours for row in plan_grid(grid).rows}
+    plain = hours["plain"]
+    assert plain == pytest.approx(10_000 / 100 / 3600, rel=1e-3)
+    assert hours["consistent"] == pytest.approx(plain * (1 + 4 * 3 / 3), rel=1e-3)
+    assert hours["distilled"] == pytest.approx(plain * 11 / 3, rel=1e-3)
+    assert timed == ["muon", "adam"]  # a distillation is optimised by Adam
 
 
 def test_a_reference_time_is_of_the_same_network_and_resolution_only() -> None:

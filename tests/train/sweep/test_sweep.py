@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,23 @@ def test_grid_expands_to_independent_cells_whole_replicates_first(grid: Path) ->
         *("clean seed 0", "mixed sigma 0.2 seed 0", "mixed sigma 0.6 seed 0"),
         *("clean seed 1", "mixed sigma 0.2 seed 1", "mixed sigma 0.6 seed 1"),
     ]
+
+
+def test_tables_of_a_cell_are_merged_with_those_of_the_base(tmp_path: Path) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_text(
+        GRID + '\n[[cell]]\nname = "own"\nnetwork = { channel_mult = [1] }\n'
+        "evaluation = { sampler = { stop_sigma = 0.2 } }\n"
+        '[[cell]]\nname = "distilled"\ndistill = "own"\nevaluation = { n = 50 }\n'
+    )
+    plain, *_, own, distilled = (c.settings for c in read_grid(path).cells if c.seed == 0)
+    assert own.train.network == {"model_channels": 4, "channel_mult": [1], "emb_channels": 8}
+    assert (own.evaluation.n, own.evaluation.extractors) == (plain.evaluation.n, plain.evaluation.extractors)
+    assert own.evaluation.sampler == replace(plain.evaluation.sampler, stop_sigma=0.2)
+    assert (distilled.evaluation.n, distilled.evaluation.extractors) == (50, plain.evaluation.extractors)
+    path.write_text(GRID + '\n[[cell]]\nname = "odd"\nnetwork = 3\n')
+    with pytest.raises(UsageError, match="cell 'odd': network must be a table"):
+        read_grid(path)
 
 
 def test_sweep_skips_what_is_done_and_runs_again_what_is_damaged(tmp_path: Path, grid: Path) -> None:
@@ -143,6 +161,12 @@ def test_plan_counts_cells_and_images(grid: Path) -> None:
     rows = json.loads(result.stdout)["cells"]
     assert [r["train_nimg"] for r in rows] == [128, 128, 128]
     assert [r["generate_nimg"] for r in rows] == [160, 160, 160]
+
+
+@pytest.mark.parametrize("idle", ["--outdir", "--runs"])
+def test_a_plan_without_a_target_has_no_use_for_folders(tmp_path: Path, grid: Path, idle: str) -> None:
+    refused = ambient("sweep", "plan", grid, idle, tmp_path / "x")
+    assert (refused.exit_code, f"{idle} is for a chosen grid: add --target price" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

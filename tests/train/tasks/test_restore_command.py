@@ -476,13 +476,15 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
         "levels twice": (data("good.npz", "--sigma", 0.2), 2, "leave it out"),
         "originals of other images": (data("good.npz", "--originals", folder / "few.npy"), 3, "one each, in order"),
         "originals of the run": (("--originals", folder / "few.npy"), 2, "clean ones of --data"),
+        "size of the run": (("--resolution", 4), 2, "it is for --data"),
+        "size of heldout": (("--heldout", "--resolution", 4), 2, "it is for --data"),
         "level of the run": (("--sigma", 0.2), 2, "are known"),
         "heldout of other data": (data("good.npz", "--heldout"), 2, "run's own data"),
         "no such file": (data("nothing.npz"), 3, "neither a file"),
         "one sample": (("--samples", 1), 2, "gives no spread"),
         "one step": (("--steps", 1), 2, "must be >= 2"),
         "no samples to keep": (("--samples", 0, "--keep-samples"), 2, "none to keep"),
-        "no such checkpoint": (("--at", 5), 3, ""),
+        "no such checkpoint": (("--at", 5), 2, "no checkpoint after 5 images: give one of"),
     }
 
 
@@ -494,6 +496,7 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
         *("nothing noisy", "maps", "negative levels", "levels twice", "originals of other images"),
         *(
             "originals of the run",
+            *("size of the run", "size of heldout"),
             "level of the run",
             "heldout of other data",
             "no such file",

@@ -192,6 +192,7 @@ def test_the_command_predicts_and_says_how_the_formula_was_tested(file):
     [
         (("--from", "nowhere"), 3, "no such run"),
         (("--data", "digits"), 2, "give --from"),
+        (("--n-denoise", "50"), 2, "give --from"),
         (("--from", "cli.py"), 2, "neither records nor a network"),
     ],
 )
@@ -199,6 +200,12 @@ def test_a_source_that_is_none_is_refused_in_a_sentence(arguments, code, words):
     found = run("--sigma", "0.25", *arguments)
     assert found.exit_code == code, found.output
     assert words in found.stderr
+
+
+def test_records_are_not_measured_anew(file):
+    for idle in ("--resolution", "--n-denoise"):
+        refused = run("--sigma", "0.25", "--from", file, idle, "16")
+        assert (refused.exit_code, f"{idle} says how a network is measured" in refused.stderr) == (2, True)
 
 
 def test_a_directory_holds_records_if_a_file_below_it_does(file, tmp_path):
