@@ -67,6 +67,11 @@ class LevelTable:
         """[L] images at each level."""
         return torch.diff(self.cumulative, prepend=self.cumulative.new_zeros(1))
 
+    @property
+    def n_clean(self) -> int:
+        """Images that can be used at every level."""
+        return int(self.cumulative[0]) if float(self.levels[0]) == 0 else 0
+
     def admissible(self, sigma: Tensor, buffer: float) -> Tensor:
         """Number of images [B] with buffer * lowest level < sigma (strictly; clean images always)."""
         below = torch.searchsorted(self.levels * buffer, sigma.contiguous(), right=False)
@@ -82,6 +87,8 @@ class LevelTable:
 class DrawInputs:
     """What a draw is a function of."""
 
+    sample: Tensor
+    """Global sample indices [B] int64."""
     u: Tensor
     """Two uniform numbers in (0, 1) of each sample [B, 2] float64."""
     levels: Tensor
@@ -94,6 +101,8 @@ class DrawInputs:
     """Positions [B] int64 of the images whose turn it is: every image once an epoch, in random order."""
     law: LogNormal = EDM_LAW
     """The law of sigma for clean images."""
+    epochs: float = 0.0
+    """Epochs of clean images within which noisy ones come in, for a draw that ramps."""
 
 
 def draw(
@@ -105,11 +114,13 @@ def draw(
     buffer: float = 1.05,
     table: LevelTable | None = None,
     law: LogNormal = EDM_LAW,
+    epochs: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Positions [B] int64 and diffusion levels sigma [B] float64 for global sample indices `sample` [B] int64.
 
     rule: a member of the table `draws`. levels: [N] lowest levels of all images, ascending. buffer: >= 1, an image is
-    used at sigma > buffer * its level only. table: `LevelTable.of(levels)`, where it is at hand.
+    used at sigma > buffer * its level only. table: `LevelTable.of(levels)`, where it is at hand. epochs: see
+    `DrawInputs`.
     Raises UsageError for a buffer below 1 or an empty set.
     """
     if not buffer >= 1:
@@ -118,12 +129,14 @@ def draw(
         raise UsageError("there is no image to train on")
     return rule(
         DrawInputs(
+            sample=sample,
             u=stateless.uniform(seed, "sigma-and-image", sample, 2),
             levels=levels,
             table=table or LevelTable.of(levels),
             buffer=buffer,
             turn=lambda: epoch_position(seed, sample, len(levels)),
             law=law,
+            epochs=epochs,
         )
     )
 

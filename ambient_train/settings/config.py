@@ -177,6 +177,13 @@ class TrainConfig(Checked):
     )
     weight: str = option("x0", "Loss weight; y is the paper's", choices=lambda: WEIGHTS.names, panel=_LOSS)
     draw: str = option("sigma-first", "How noise level and image are drawn", choices=lambda: DRAWS.names, panel=_LOSS)
+    draw_epochs: float = option(
+        100.0,
+        "Epochs of the clean images within which noisy ones come in, for the draw clean-first",
+        at_least=0,
+        added_later=True,
+        panel=_LOSS,
+    )
     buffer: float = option(1.05, "A noisy image is used above buffer times its own noise", at_least=1, panel=_LOSS)
     weight_cap: float = option(10.0, "Largest relative weight of an image under `optimal`", above=0, panel=_LOSS)
     consistency: float = option(
@@ -315,6 +322,8 @@ class TrainConfig(Checked):
                 f"weight {self.weight!r} grows without bound as sigma approaches sigma_n: use a buffer > 1"
             )
 
+        if not draw.ramps and self.draw_epochs != type(self).draw_epochs:
+            raise UsageError(f"draw {self.draw!r} has no epochs in which noisy images come in: leave draw_epochs out")
         self._check_consistency()
         self._check_distillation()
 

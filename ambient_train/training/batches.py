@@ -97,7 +97,15 @@ def prepare_batch(
 
 def draw_pairs(config: TrainConfig, data: TrainingSet, table: LevelTable, sample: Tensor) -> tuple[Tensor, Tensor]:
     """Positions and diffusion levels [B] of the samples, by the config's draw."""
-    return draw(_draw(config.draw), config.seed, sample, data.levels, buffer=config.buffer, table=table)
+    return draw(
+        _draw(config.draw),
+        config.seed,
+        sample,
+        data.levels,
+        buffer=config.buffer,
+        table=table,
+        epochs=config.draw_epochs,
+    )
 
 
 def assemble(

@@ -20,6 +20,8 @@ class Draw:
     """The rule itself; it owns no randomness."""
     reaches_lowest_level: bool = False
     """Whether an image can be drawn exactly at its lowest level, where a loss may be infinite."""
+    ramps: bool = False
+    """Whether it depends on `DrawInputs.epochs`."""
 
     def __call__(self, inputs: DrawInputs) -> tuple[Tensor, Tensor]:
         return self.pair(inputs)

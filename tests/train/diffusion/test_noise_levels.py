@@ -66,6 +66,34 @@ def test_one_clean_image_is_enough(rule: str) -> None:
     assert 0 < int((mixed == 0).sum()) < 4000
 
 
+def test_clean_first_brings_noisy_images_in_over_the_epochs_of_the_clean_ones() -> None:
+    n_clean, n_noisy, epochs = 50, 150, 40.0
+    levels = torch.cat([torch.zeros(n_clean), torch.full((n_noisy,), 0.3)]).double()
+    end = int(epochs * n_clean)
+    for begin in (0, end // 4, 3 * end // 4, 2 * end):
+        ramp, found = min(1.0, (begin + 9.5) / end), []
+        for seed in range(400):
+            index, sigma = draw(TABLE["clean-first"], seed, begin + torch.arange(20), levels, epochs=epochs)
+            plain = draw(TABLE["sigma-first"], seed, begin + torch.arange(20), levels)[1]
+            assert torch.equal(sigma, plain)  # EDM's law of levels at all times
+            assert int(index[sigma <= 0.3 * 1.05].max()) < n_clean
+            found.append(index[sigma > 0.3 * 1.05])
+        above = torch.cat(found)
+        expected = ramp * n_noisy / (n_clean + n_noisy)
+        stderr = (expected * (1 - expected) / len(above)) ** 0.5
+        assert abs(float((above >= n_clean).double().mean()) - expected) < 3 * stderr
+        used = torch.bincount(above[above < n_clean], minlength=n_clean)
+        assert stats.chisquare(used.numpy()).pvalue > 1e-3  # each clean image as often as any other
+
+
+def test_clean_first_without_a_ramp_or_a_clean_image_is_sigma_first() -> None:
+    mixed, noisy = mixture(64, 0.5), torch.full((64,), 0.3).double()
+    for levels, epochs in ((mixed, 0.0), (noisy, 40.0)):
+        one, two = (draw(TABLE[x], 3, torch.arange(99), levels, epochs=epochs) for x in ("clean-first", "sigma-first"))
+        assert torch.equal(one[0], two[0])
+        assert torch.equal(one[1], two[1])
+
+
 def test_papers_draw_puts_the_known_share_exactly_on_the_noise_level() -> None:
     levels = torch.full((N,), 0.2, dtype=torch.float64)
     _, sigma = draw(TABLE["paper"], 0, torch.arange(N), levels)

@@ -103,7 +103,7 @@ def test_what_members_say_of_themselves_needs_no_torch() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "{'optimal': False, 'x0': False, 'y': True} ['optimal']",
-        "{'image-first': False, 'paper': True, 'sigma-first': False} "
+        "{'clean-first': False, 'image-first': False, 'paper': True, 'sigma-first': False} "
         "['correlated', 'poisson-gaussian', 'variance-map', 'white'] White()",
     ]
 
