@@ -1,8 +1,8 @@
 """As sigma-first, but noisy images come in while the clean ones are repeated.
 
 A step on a noisy image is lost while clean ones still teach more: at first only these are drawn. With e = t/n_clean
-the epochs of clean images that t samples would be, and E the epochs of the ramp (`draw_epochs`), a sample is drawn among
-all images usable at its level with probability
+the epochs of clean images that t samples would be, and E the epochs of the ramp (`draw_epochs`), a sample is drawn
+among all images usable at its level with probability
 
     r(t) = min(1, e/E),
 

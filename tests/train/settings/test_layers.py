@@ -20,6 +20,7 @@ from ambient_train.settings.evaluation import EvalConfig
 from ambient_train.settings.layers import NetworkFlags, flags_over_file, over_file, settings_from
 from ambient_train.settings.requests import GenerateOptions
 from ambient_train.settings.run_options import LaunchOptions, RunOptions
+from ambient_train.settings.second_stage import inherited
 from ambient_train.sweep.grid import read_grid
 
 ROOT = Path(__file__).parents[3]
@@ -189,3 +190,13 @@ def test_a_setting_that_is_added_later_keeps_the_names_of_earlier_runs() -> None
     stored = {k: v for k, v in config.to_dict().items() if k != "weight_cap"}  # of a version without that setting
     assert config.differences(stored) == []
     assert config.differences({**stored, "sigma": 0.5}) == ["sigma: 0.5 -> 0.2"]
+
+
+def test_the_second_stage_of_a_ramp_learns_from_all_images_at_once() -> None:
+    assert inherited({"draw": "clean-first", "draw_epochs": 40.0})["draw_epochs"] == 0
+    assert "draw_epochs" not in inherited({"draw": "sigma-first"})
+    with pytest.raises(UsageError, match="draw 'sigma-first' has no epochs in which noisy images come in"):
+        settings_from({"preset": "digits", "keep": 0.5, "draw_epochs": 40.0})
+    made = settings_from({"preset": "digits", "keep": 0.5, "draw": "clean-first", "draw_epochs": 40.0}).train
+    assert made.identity()["draw_epochs"] == 40.0
+    assert "draw_epochs" not in settings_from({"preset": "digits", "keep": 0.5}).train.identity()
