@@ -23,6 +23,7 @@ from ambient_theory.shared.records import Record, write_records
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import in_values, load_images
 from ambient_train.data.place import is_there
+from ambient_train.data.readers import open_source
 from ambient_train.data.values import values_of
 from ambient_train.diffusion.generate import generate
 from ambient_train.diffusion.sampler_settings import AnySampler, GeneralSamplerConfig
@@ -203,7 +204,14 @@ def evaluate(
     if question.save_stats is not None:
         result.notes["statistics"] = _save_statistics(question.save_stats, targets, features)
     if trained is not None and trained.config is not None and trained.data is not None:
-        result.records.extend(_records(result, trained, asked))
+        names = own.names_in_records({name: r for name, r in targets.items() if name in available})
+        result.records.extend(_records(result, trained, asked, names))
+        if names:
+            lost = "; the denoising error, which takes the run's own, is left out"
+            result.cautions.append(
+                "not the images of the run: its records stand apart, as scores against "
+                f"{' and '.join(names.values())}{lost if asked.denoise and denoised is None else ''}"
+            )
     if outdir is not None:
         _write(result, outdir)
     return result
@@ -290,6 +298,15 @@ class _OwnData:
             return own_references.references(self.question.data, resolution or side, None, None)
         return {}
 
+    def names_in_records(self, references: Mapping[str, Reference]) -> dict[str, str]:
+        """What the records of a run call these references where they are not of its own images: with the name and the
+        content of those that they are of, so that they are compared with nothing else. Empty for its own."""
+        c = self.config()
+        if c is not None and self.question.resolution in (None, c.resolution):
+            return {}
+        source = open_source(c.data if c is not None else self.question.data or "").name
+        return {name: f"{name} of {source} {r.content_hash}" for name, r in references.items()}
+
     def clean_images(self) -> np.ndarray | None:
         """The clean images that the run was trained on, uint8; None where that cannot be told."""
         c = self.config()
@@ -358,8 +375,11 @@ def _save_statistics(path: Path, targets: dict[str, Reference], features: list[E
     return out
 
 
-def _records(result: Evaluation, trained: Trained, asked: EvalConfig) -> list[Record]:
-    """The records that training would have written, had it scored in this way."""
+def _records(result: Evaluation, trained: Trained, asked: EvalConfig, names: Mapping[str, str]) -> list[Record]:
+    """The records that training would have written, had it scored in this way.
+
+    names: of references that stand under another one here, see `_OwnData.names_in_records`.
+    """
     assert trained.config is not None
     assert trained.data is not None
     subject, nimg = Subject.of_data(trained.config, trained.data), _asked_images(trained)
@@ -372,6 +392,7 @@ def _records(result: Evaluation, trained: Trained, asked: EvalConfig) -> list[Re
         memorised=result.memorised,
         memorisation=result.memorisation,
     )
+    out = [replace(r, reference=names.get(r.reference, r.reference)) for r in out]
     if result.denoised is not None:
         out += denoise_records(subject, result.denoised, asked, nimg)
     return [replace(r, extra={**r.extra, "nimg": trained.nimg}) for r in out]

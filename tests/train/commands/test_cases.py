@@ -81,6 +81,27 @@ def test_the_records_of_evaluate_are_those_of_train(given: Path, tmp_path: Path)
         assert a["extra"].keys() == b["extra"].keys()
 
 
+def test_records_against_other_images_never_pass_for_those_of_the_runs_own(folder: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other.npz"
+    np.savez(other, images=np.random.default_rng(5).integers(0, 80, (60, 1, 8, 8), dtype=np.uint8))
+    answer("train", "--data", folder, *TINY, "--duration", 64, "--outdir", run)
+    common = ("--extractor", "smallcnn", "--metric", "fd")
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    answer("evaluate", run, "--data", moved, *common, "--outdir", tmp_path / "own")  # its own, wherever they are
+    assert {r["reference"] for r in records(tmp_path / "own")} == {"heldout-clean", "train-clean"}
+    apart = []
+    for more in (("--data", other), ("--resolution", 4)):
+        found = answer("evaluate", run, *more, *common, "--outdir", tmp_path / more[0].strip("-"))
+        scored = records(tmp_path / more[0].strip("-"))
+        apart.append({r["reference"] for r in scored if r["metric"] == "fd"})
+        assert all(r["reference"] == "heldout-clean" for r in scored if r["metric"] != "fd")  # denoising its own images
+        assert any("stand apart" in c for c in found["cautions"])
+    assert all(" of other " in name for name in apart[0])
+    assert all(" of data " in name for name in apart[1])
+    assert not apart[0] & apart[1]
+
+
 def test_noise_that_came_with_the_data_is_recorded_whatever_is_added(given: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     half = ambient("train", "--data", given, "--sigma", 0.5, *TINY, "--duration", 256, "--outdir", run)
