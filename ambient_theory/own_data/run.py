@@ -22,6 +22,7 @@ from ambient_theory.shared.options import from_mapping
 from ambient_theory.shared.outdirs import claim
 
 MANIFEST = "config.json"
+OUTPUTS = ("fit.json", "atoms.csv", "posterior.csv", "fit.svg", "fit.png")
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,19 +55,19 @@ def run_fit(
 ) -> FitResult:
     """Fit and write fit.json, atoms.csv, posterior.csv and the figure below `outdir`, by default `runs/fit-gmm-<hash>`.
 
-    Raises UsageError if `outdir` holds the fit of other samples or options.
+    Raises UsageError if `outdir` holds the fit of other samples or options, or other files of these names.
     """
     check_fit(samples, config)
     asked = {**config.to_dict(), "samples": samples.digest()}
     outdir = outdir or Path("runs") / f"fit-gmm-{content_hash(asked)}"
-    claim(outdir, MANIFEST, "ambient.fit-config/1", asked, "fit")
+    claim(outdir, MANIFEST, "ambient.fit-config/1", asked, "fit", OUTPUTS)
     fit = fit_samples(samples, config, stage)
     found = summary(fit)
     stage("figure")
     from ambient_theory.own_data.figures import fit_figure
     from ambient_theory.simulation.figures import save
 
-    files = [outdir / "fit.json", outdir / "atoms.csv", outdir / "posterior.csv"]
+    files = [outdir / name for name in OUTPUTS[:3]]
     atomic_write_text(files[1], atoms_csv(fit))
     atomic_write_text(files[2], posterior_csv(fit))
     files += save(fit_figure(fit), outdir / "fit")

@@ -75,7 +75,7 @@ def run_simulation(
 ) -> SimulationResult:
     """Run the grid below `outdir` (finished cells are kept) and write records, CSV, summary and figures there.
 
-    Raises UsageError if `outdir` holds a simulation with another config.
+    Raises UsageError if `outdir` holds a simulation with another config, or files of the same names.
     """
     start = time.perf_counter()
     outdir = outdir or default_outdir(config)
@@ -173,7 +173,9 @@ def run_cells(cells: tuple[SimulationCell, ...], ledger: Ledger | None, workers:
 
 
 def _claim(outdir: Path, config: Config) -> None:
-    claim(outdir, MANIFEST, "ambient.simulation-config/1", config_dict(config), "simulation")
+    figure = {SimulationConfig: "w1", ExchangeConfig: "exchange", CalibrationConfig: "calibration"}[type(config)]
+    outputs = ("cells", "records.jsonl", "table.csv", "summary.json", f"{figure}.svg", f"{figure}.png")
+    claim(outdir, MANIFEST, "ambient.simulation-config/1", config_dict(config), "simulation", outputs)
 
 
 def estimate_seconds(planned: GridPlan, workers: int = 1) -> float:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ class Reference:
 
     def save(self, path: str | os.PathLike[str], extractor: Extractor) -> None:
         """Write the statistics in the features of `extractor` as `.npz` (`mu`, `sigma`, `n`, `extractor`)."""
-        self.frechet(extractor).statistics.save(path)
+        replace(self.frechet(extractor).statistics, extractor=extractor.label).save(path)
 
     @functools.cached_property
     def content_hash(self) -> str | None:
@@ -145,13 +146,14 @@ def open_reference(
     return Reference(name or found.name, to_uint8(images))
 
 
-def is_statistics_file(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is an `.npz` archive that holds `mu` and `sigma`."""
+def is_statistics_file(path: str | os.PathLike[str], *, own: bool = False) -> bool:
+    """Whether `path` is an `.npz` archive that holds `mu` and `sigma`; own: and says, as ours do, of whose features."""
     if not (str(path).lower().endswith(".npz") and Path(path).is_file()):
         return False
+    wanted = {"mu.npy", "sigma.npy"} | ({"extractor.npy"} if own else set())
     try:
         with zipfile.ZipFile(path) as archive:
-            return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
+            return wanted <= set(archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False
 

@@ -13,6 +13,7 @@ import numpy as np
 from ambient_theory.shared.advice import Adviser, Mixture, Purchase, Worth
 from ambient_theory.shared.console import talk
 from ambient_theory.shared.errors import DataError, StoppedError
+from ambient_theory.shared.outdirs import check_outputs
 from ambient_theory.shared.plain_text import duration_text
 from ambient_theory.shared.records import write_records
 from ambient_train.data.images import ImageSet
@@ -33,6 +34,8 @@ _READ_AGAIN_S = 0.5
 """A training that took less was done before, and says nothing new."""
 PRESET = "digits"
 """Whose network, optimiser and sampler are used: small images, small network."""
+OUTPUTS = ("worth.json", "images", "records.jsonl", "grid.toml", "index.html", "table.csv", "fit.json", "figures")
+"""What an answer leaves in its folder, the page's files among them; it is known by the first."""
 _DENOISE, _LONG_S = (256, 1024), 1200.0
 """Held-out images by which models are judged: in a short campaign, and in one longer than so many seconds."""
 
@@ -118,6 +121,7 @@ def worth(
         **({"noise": small.noise.content} if small.noise.kind else {}),
     }
     stored = stored_state(folder)
+    check_outputs(folder, OUTPUTS, "campaign", own=stored is not None)
     if stored is None:
         denoise = min(small.n_heldout, _DENOISE[options.time_s >= _LONG_S])
         rates = _rates(small, sigmas, denoise, device)
@@ -151,8 +155,8 @@ def worth(
         return _plan(campaign, small, sigmas, adviser)
     for sentence in small.sentences():
         talk(sentence, quiet=quiet)
+    campaign.save()  # first, since by it the folder is known as ours
     used = Used.written(small, folder / "images")
-    campaign.save()
     outcomes = _train(campaign, used, adviser, sigmas, runs, device, quiet)
     stopped = [o for o in outcomes if o.state == "stopped"]
     campaign.save()

@@ -13,6 +13,7 @@ from typing import Any
 from ambient_theory.shared.console import say, talk
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
+from ambient_theory.shared.outdirs import check_outputs
 from ambient_theory.shared.plain_text import csv_field, duration_text
 from ambient_theory.shared.reading import read_records
 from ambient_theory.shared.records import Record, write_records
@@ -22,6 +23,8 @@ from ambient_train.sweep.pool import CellOutcome, check, run_sweep
 from ambient_train.sweep.summary import Summary, summarise
 from ambient_train.training.world import choose_device
 
+RECORDS, TABLE, SAMPLES = "records.jsonl", "table.csv", "samples"
+"""What a sweep leaves in its folder; it is known by the records, which are written first."""
 REWRITE_S = 10.0
 """Seconds between two writings of the records while a sweep goes on."""
 
@@ -57,7 +60,7 @@ class SweepResult:
         for outcome in self.outcomes:
             if outcome.state == "failed":
                 print(f"failed: {outcome.cell.label}: {outcome.message}")
-        print(f"records: {self.outdir / 'records.jsonl'}")
+        print(f"records: {self.outdir / RECORDS}")
 
     def check(self) -> None:
         check(self.outcomes, self.grid)
@@ -100,7 +103,7 @@ def run_grid(
         if outcome.records and time.monotonic() - written >= REWRITE_S:
             written = time.monotonic()
             so_far.sort(key=lambda o: place[o.cell.label])
-            write_records(where / "records.jsonl", (r for o in so_far for r in o.records))
+            write_records(where / RECORDS, (r for o in so_far for r in o.records))
 
     outcomes = run_sweep(grid, runs, workers=workers, device=kind, threads=threads, listener=listen)
     return report(grid, outcomes, where, time.monotonic() - started)
@@ -112,8 +115,9 @@ def sweep_folder(grid: Grid, runs: Path, outdir: Path | None) -> Path:
 
 
 def check_folder(where: Path, grid: Grid) -> None:
-    """Raise UsageError where the folder holds the results of another grid; nothing is written."""
-    table = where / "records.jsonl"
+    """Raise UsageError where the folder holds the results of another grid, or anybody's; nothing is written."""
+    table = where / RECORDS
+    check_outputs(where, (RECORDS, TABLE, SAMPLES), "sweep", own=table.is_file())
     if not table.is_file():
         return
     cells = {record.cell for record in read_records(table)}
@@ -128,9 +132,9 @@ def report(grid: Grid, outcomes: list[CellOutcome], where: Path, wall_s: float) 
     """Write `records.jsonl`, `table.csv` and the samples of all that is done to `where`."""
     records = [record for outcome in outcomes for record in outcome.records]
     summaries = summarise(records, grid.order)
-    write_records(where / "records.jsonl", records)
-    atomic_write_text(where / "table.csv", table_csv(summaries))
-    _copy_samples(outcomes, where / "samples")
+    write_records(where / RECORDS, records)
+    atomic_write_text(where / TABLE, table_csv(summaries))
+    _copy_samples(outcomes, where / SAMPLES)
     return SweepResult(grid, outcomes, records, summaries, where, round(wall_s, 1))
 
 

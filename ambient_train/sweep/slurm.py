@@ -26,7 +26,7 @@ from ambient_theory.shared.signals import EXIT_CODES, leave_alone
 from ambient_train.settings.run_options import SlurmOptions
 from ambient_train.sweep.grid import Grid, read_grid
 from ambient_train.sweep.pool import CellOutcome, run_sweep
-from ambient_train.sweep.report import SweepResult, report, sweep_folder
+from ambient_train.sweep.report import SweepResult, check_folder, report, sweep_folder
 
 SIGNAL_DELAY_S = 120
 """Seconds between SIGUSR2 and the end of a job: time to finish a step and to write a checkpoint."""
@@ -232,7 +232,9 @@ def submit_grid(
 ) -> Submission:
     """Submit the workers of a grid file to SLURM; logs go to `slurm` beside the table. Raises UsageError, DataError."""
     grid = read_grid(path)
-    logs = sweep_folder(grid, runs, outdir).absolute() / "slurm"
+    where = sweep_folder(grid, runs, outdir)
+    check_folder(where, grid)
+    logs = where.absolute() / "slurm"
     executor = slurm_executor(logs, options, name=grid.name, threads=threads)
     return submit_sweep(executor, grid, runs, jobs=options.jobs, device=device, threads=threads)
 

@@ -18,11 +18,12 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text, read_json
 from ambient_theory.shared.frames import frame
 from ambient_theory.shared.options import Given, by_key
+from ambient_theory.shared.outdirs import check_outputs, differing
 from ambient_theory.shared.progress import Listener, Progress, progress_listener
 from ambient_theory.shared.records import Record, write_records
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import in_values, load_images
-from ambient_train.data.place import is_there
+from ambient_train.data.place import absolute, is_there
 from ambient_train.data.readers import open_source
 from ambient_train.data.values import values_of
 from ambient_train.diffusion.generate import generate
@@ -57,6 +58,8 @@ from ambient_train.tasks.generate import below_the_data, sampler_for
 from ambient_train.tasks.show import denoise_sentences, sampler_text, show_score_rows, verdicts
 from ambient_train.training.world import choose_device
 
+SCORES, RECORDS = "scores.json", "records.jsonl"
+"""What `--outdir` gets."""
 N_WITHOUT_RUN = 5000
 """Images generated for a network that comes from no run."""
 
@@ -135,8 +138,8 @@ def evaluate(
     """
     question, given = question or Question(), evaluation or Given(ScoreOptions, {})
     device = choose_device(question.device)
-    if outdir is not None:
-        _check_outdir(outdir, target)
+    if question.save_stats is not None and question.save_stats.suffix.lower() != ".npz":
+        raise UsageError(f"--save-stats {question.save_stats}: give a name that ends in .npz")
     trained = load_trained(target, device=device, nimg=question.nimg) if is_trained(target) else None
     one_thread_for_small("SmallUNet" if trained is None else trained.arch, device)
     if trained is None:
@@ -166,6 +169,9 @@ def evaluate(
             sets = (_generate(trained, asked, k, chosen, device, listener) for k in range(question.repeats))
         asked = replace(asked, extractors=asked.extractors or _fitting(shape[:2], quiet))
         features = [get_extractor(e, device=device) for e in asked.extractors]
+        about = _about(target, trained, question, asked)
+        if outdir is not None:
+            _check_outdir(outdir, about)
         available = own.references(question.resolution, shape[1])
         targets = _references(question.references, available, features, question.resolution)
         repeated, clean = own.clean_images(), available.get("train-clean")
@@ -177,6 +183,9 @@ def evaluate(
         if asked.memorisation and not may_be_copied(trained_on, available.get("heldout-clean")):
             why = "the run saw no two clean images, or none is held out" if a_run else "give --data"
             raise UsageError(f"--memorisation needs clean training images and held-out ones: {why}")
+        statistics = {}
+        if question.save_stats is not None:
+            statistics = _statistics_files(question.save_stats, targets, features)
         first: list[np.ndarray] = []
         every = []
         for number, batches in enumerate(sets):
@@ -201,8 +210,10 @@ def evaluate(
         memorisation=copied,
     )
     result.cautions.extend(cautions(scores))
-    if question.save_stats is not None:
-        result.notes["statistics"] = _save_statistics(question.save_stats, targets, features)
+    for file, (reference, extractor) in statistics.items():
+        reference.save(file, extractor)
+    if statistics:
+        result.notes["statistics"] = list(map(str, statistics))
     if trained is not None and trained.config is not None and trained.data is not None:
         names = own.names_in_records({name: r for name, r in targets.items() if name in available})
         result.records.extend(_records(result, trained, asked, names))
@@ -213,7 +224,7 @@ def evaluate(
                 f"{' and '.join(names.values())}{lost if asked.denoise and denoised is None else ''}"
             )
     if outdir is not None:
-        _write(result, outdir)
+        _write(result, outdir, about)
     return result
 
 
@@ -363,15 +374,21 @@ def _check_sides(shape: tuple[int, ...], targets: Mapping[str, Reference], featu
             )
 
 
-def _save_statistics(path: Path, targets: dict[str, Reference], features: list[Extractor]) -> list[str]:
-    """One file for each reference and extractor; with a single pair exactly `path`."""
+def _statistics_files(
+    path: Path, targets: dict[str, Reference], features: list[Extractor]
+) -> dict[Path, tuple[Reference, Extractor]]:
+    """The file of each reference and extractor; with a single pair exactly `path`. Raises UsageError where one would
+    take the place of another, or of a file that `ambient` did not write."""
     pairs = list(itertools.product(targets.values(), features))
-    out = []
+    out: dict[Path, tuple[Reference, Extractor]] = {}
     for reference, extractor in pairs:
         stem = f"{path.stem}-{Path(reference.name).stem}-{extractor.name.split(':')[0]}.npz"
         file = path if len(pairs) == 1 else path.with_name(stem)
-        reference.save(file, extractor)
-        out.append(str(file))
+        if file in out:
+            raise UsageError(f"--save-stats would write {file} twice: give one --reference at a time")
+        if os.path.lexists(file) and not is_statistics_file(file, own=True):
+            raise UsageError(f"{file} exists and holds no statistics of ambient: give --save-stats another name")
+        out[file] = (reference, extractor)
     return out
 
 
@@ -409,21 +426,49 @@ def _asked_images(trained: Trained) -> int:
     return trained.nimg
 
 
-def _check_outdir(outdir: Path, target: str | os.PathLike[str]) -> None:
-    """Raise UsageError where the folder holds scores of something else."""
-    file = outdir / "scores.json"
+def _about(
+    target: str | os.PathLike[str], trained: Trained | None, question: Question, asked: EvalConfig
+) -> dict[str, Any]:
+    """What scores are of: everything that makes two of them differ, with absolute paths, in JSON types."""
+    about = {
+        "target": _place(target),
+        "nimg": None if trained is None else trained.nimg,
+        "data": None if question.data is None else _place(question.data),
+        "resolution": question.resolution,
+        "references": list(map(_place, question.references)),
+        "repeats": question.repeats,
+        **asked.to_dict(),
+    }
+    return dict(json.loads(json.dumps(about)))
+
+
+def _place(target: str | os.PathLike[str]) -> str:
+    """The absolute path of what is there, else the name as it is."""
+    return absolute(os.fspath(target)) or os.fspath(target)
+
+
+def _check_outdir(outdir: Path, about: dict[str, Any]) -> None:
+    """Raise UsageError where the folder holds scores of something else, or other files of these names."""
+    file = outdir / SCORES
+    check_outputs(outdir, (SCORES, RECORDS), "evaluation", own=file.is_file())
     if not file.is_file():
         return
     try:
-        stored = read_json(file).get("target")
-    except (DataError, AttributeError):
-        stored = None
-    if stored != os.fspath(target):
-        raise UsageError(f"{outdir} holds scores of {stored or 'something else'}: choose another --outdir")
+        stored = read_json(file)
+        target, before = stored["target"], stored.get("asked")
+        if before is None:  # an earlier version said no more
+            before = {**about, "target": _place(target)}
+        others = differing(before, about)
+    except (DataError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"{outdir} holds scores of something else: choose another --outdir") from None
+    if "target" in others:
+        raise UsageError(f"{outdir} holds scores of {target}: choose another --outdir")
+    if others:
+        raise UsageError(f"{outdir} holds scores with another {', '.join(others)}: choose another --outdir")
 
 
-def _write(result: Evaluation, outdir: Path) -> None:
+def _write(result: Evaluation, outdir: Path, about: dict[str, Any]) -> None:
     """`scores.json`, and for a run of ours `records.jsonl` for `ambient compare`."""
-    atomic_write_text(outdir / "scores.json", json.dumps(result.to_dict(), indent=1) + "\n")
+    atomic_write_text(outdir / SCORES, json.dumps({**result.to_dict(), "asked": about}, indent=1) + "\n")
     if result.records:
-        write_records(outdir / "records.jsonl", result.records)
+        write_records(outdir / RECORDS, result.records)

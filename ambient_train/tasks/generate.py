@@ -17,6 +17,7 @@ from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, is_free, read_json
 from ambient_theory.shared.notebooks import picture_html
 from ambient_theory.shared.options import Given
+from ambient_theory.shared.outdirs import differing
 from ambient_train.data.formats.mapped import IN_DATA, KEY
 from ambient_train.data.images import save_grid, to_uint8
 from ambient_train.data.readers import READERS
@@ -145,7 +146,7 @@ def generate(
         classes=options.label,
         floats=values is not None,
     )
-    _claim(outdir, trained)
+    _claim(outdir, trained, settings, options.label)
     for images in made:
         if options.form == "png":
             for seed, image in zip(numbers[done : done + len(images)], images, strict=True):
@@ -166,17 +167,23 @@ def generate(
     return Generated(path, len(numbers), settings.to_dict())
 
 
-def _claim(outdir: Path, trained: Trained) -> None:
-    """Write down whose images the folder holds. Raises UsageError where it holds those of another, or other things."""
+def _claim(outdir: Path, trained: Trained, sampler: AnySampler, label: int | None) -> None:
+    """Write down whose images the folder holds and how they are made. Raises UsageError where it holds others, made of
+    the same seeds in another way among them, or other things."""
     marker = outdir / MARKER
-    mine = {"network": trained.name, "config_hash": trained.config.hash if trained.config else None}
+    whose = {"network": trained.name, "config_hash": trained.config.hash if trained.config else None}
+    how = {"nimg": trained.nimg, "class": label, "sampler": sampler.to_dict()}
+    mine = dict(json.loads(json.dumps({**whose, **how})))
     if marker.is_file():
         try:
-            stored = read_json(marker)
-        except DataError:
-            stored = None
-        if stored != mine:
+            stored = {**mine, **dict.fromkeys(whose, ""), **read_json(marker)}  # an earlier version did not say how
+        except (DataError, TypeError):
+            stored = {}
+        others = differing(stored, mine)
+        if whose.keys() & set(others):
             raise UsageError(f"{outdir} holds images of another network: choose another --outdir")
+        if others:
+            raise UsageError(f"{outdir} holds images with another {', '.join(others)}: choose another --outdir")
     elif not is_free(outdir):
         raise UsageError(f"{outdir} is not empty and holds no images of ambient generate: choose another --outdir")
     atomic_write_text(marker, json.dumps(mine) + "\n")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ambient_theory.compare.findings import Findings, gather_findings
+from ambient_theory.compare.findings import SCHEMA, Findings, gather_findings
 from ambient_theory.compare.page.cell_table import csv_text, table_rows
 from ambient_theory.compare.page.context import page_context
 from ambient_theory.compare.page.level_section import all_level_plates
@@ -18,8 +18,10 @@ from ambient_theory.compare.page.plates import plates_of
 from ambient_theory.shared import plotting
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text, finite
+from ambient_theory.shared.outdirs import check_outputs, has_schema
 from ambient_theory.shared.records import Record
 
+OUTPUTS = ("fit.json", "index.html", "table.csv", "figures")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -58,15 +60,19 @@ def build_report(
 
     gallery: PNG files (sample grids) shown with captions from their names. confidence: of every interval. metric,
     extractor: restrict the scores to one metric and one extractor (`name` or `name:hash`). Raises DataError for
-    records that cannot be used.
+    records that cannot be used, UsageError where `outdir` holds files of these names that are not of an earlier page.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+    out = Path(outdir)
+    check_outputs(out, OUTPUTS, "page", own=has_schema(out / "fit.json", SCHEMA.partition("/")[0]))
     pictures = read_gallery(gallery)
     findings = gather_findings(records, confidence=confidence, metric=metric, extractor=extractor)
     with plotting.styled():
         plates = all_level_plates(findings.levels) | plates_of(findings)
-    out = Path(outdir)
+    numbers, page, table = (out / name for name in OUTPUTS[:3])
+    # first, since by it the folder is known as ours when this is killed and done again
+    atomic_write_text(numbers, json.dumps(finite(findings.to_dict()), indent=1, allow_nan=False) + "\n")
     files = []
     for section in plates.values():
         for p in section:
@@ -81,8 +87,6 @@ def build_report(
         lstrip_blocks=True,
     )
     context = page_context(findings, plates, pictures)
-    page = out / "index.html"
     atomic_write_text(page, environment.get_template("report.html").render(**context))
-    atomic_write_text(out / "table.csv", csv_text(table_rows(findings)))
-    atomic_write_text(out / "fit.json", json.dumps(finite(findings.to_dict()), indent=1, allow_nan=False) + "\n")
-    return Report(page, out, findings, (page, out / "table.csv", out / "fit.json", *files))
+    atomic_write_text(table, csv_text(table_rows(findings)))
+    return Report(page, out, findings, (page, table, numbers, *files))

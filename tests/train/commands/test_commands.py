@@ -277,6 +277,56 @@ def test_evaluate_a_run_and_the_same_images_agree(tmp_path: Path, trained: Path)
     assert len(json.loads(repeated.stdout)["scores"][0]["values"]) == 3
 
 
+def test_a_folder_of_scores_or_images_holds_what_was_asked_first(tmp_path: Path, trained: Path) -> None:
+    scores, images = tmp_path / "scores", tmp_path / "images"
+    common = ("--n", 60, "--metric", "fd", "--extractor", "pixels", "--quiet")
+    assert ambient("evaluate", trained, *common, "--outdir", scores).exit_code == 0
+    assert ambient("evaluate", f"{trained}/", *common, "--outdir", scores).exit_code == 0  # the same run
+    assert ambient("generate", trained, "--seeds", "0-1", "--outdir", images, "--quiet").exit_code == 0
+    written = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    other = {
+        "n": ambient("evaluate", trained, *common, "--n", 50, "--outdir", scores),
+        "metrics": ambient("evaluate", trained, *common, "--metric", "kid", "--outdir", scores),
+        "data": ambient("evaluate", trained, *common, "--data", "fashion", "--outdir", scores),
+        "sampler": ambient("generate", trained, "--seeds", "0-1", "--steps", 3, "--outdir", images, "--quiet"),
+    }
+    for what, refused in other.items():
+        assert (refused.exit_code, f"another {what}: choose another --outdir" in refused.stderr) == (2, True), refused
+    assert written == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for file, said in ((scores / "scores.json", ("target", "scores")), (images / "generated.json", ("network",))):
+        stored = json.loads(file.read_text())
+        kept = {k: stored[k] for k in (*said, *(("config_hash",) if "network" in stored else ()))}
+        file.write_text(json.dumps(kept))  # as earlier versions wrote them
+    assert ambient("evaluate", trained, *common, "--n", 50, "--outdir", scores).exit_code == 0
+    assert ambient("generate", trained, "--seeds", "0-1", "--steps", 3, "--outdir", images, "--quiet").exit_code == 0
+
+
+def test_evaluate_replaces_no_file_of_anybody_else(tmp_path: Path, trained: Path) -> None:
+    common = ("evaluate", trained, "--n", 60, "--metric", "fd", "--extractor", "pixels", "--quiet")
+    foreign, records = tmp_path / "mine.npz", tmp_path / "sweep" / "records.jsonl"
+    np.savez(foreign, mu=np.zeros(64), sigma=np.eye(64))  # statistics, but not ours
+    records.parent.mkdir()
+    records.write_text("of a sweep\n")
+    before = foreign.read_bytes()
+    one = ("--reference", "heldout-clean")
+    for more, said in (
+        (("--save-stats", foreign, *one), "holds no statistics of ambient"),
+        (("--save-stats", tmp_path / "stats.txt", *one), "ends in .npz"),
+        (("--outdir", records.parent), "no evaluation of ambient"),
+    ):
+        refused = ambient(*common, *more)
+        assert (refused.exit_code, said in refused.stderr) == (2, True), refused.output
+    assert foreign.read_bytes() == before
+    assert [p.name for p in records.parent.iterdir()] == ["records.jsonl"]
+    for _ in range(2):  # its own are written again
+        assert ambient(*common, "--save-stats", tmp_path / "own.npz", *one).exit_code == 0
+    assert ambient(*common, "--save-stats", tmp_path / "own.npz").exit_code == 0  # two references, named apart
+    assert {p.name for p in tmp_path.glob("own-*.npz")} == {
+        "own-heldout-clean-pixels.npz",
+        "own-train-clean-pixels.npz",
+    }
+
+
 def test_evaluate_refuses_what_it_cannot_compare(tmp_path: Path) -> None:
     assert ambient("evaluate", tmp_path / "nothing", "--data", "digits").exit_code == 3
     folder = tmp_path / "pictures"
