@@ -15,6 +15,7 @@ from ambient_theory.shared.files import atomic_write_text, content_hash
 from ambient_theory.shared.frames import frame
 from ambient_theory.shared.notebooks import picture_html
 from ambient_theory.shared.outdirs import claim
+from ambient_theory.shared.plain_text import duration_text
 from ambient_theory.shared.progress import Progress, progress_listener
 from ambient_theory.shared.records import write_records
 from ambient_theory.simulation.calibration import CalibrationConfig, calibrate, plan_calibration
@@ -28,6 +29,8 @@ from ambient_theory.simulation.report import render, render_calibration, render_
 from ambient_theory.simulation.slopes import slope_table
 
 MANIFEST = "simulation.json"
+LONG_S = 900.0
+"""What takes longer is told before it begins."""
 Config = SimulationConfig | ExchangeConfig | CalibrationConfig
 
 
@@ -163,7 +166,14 @@ def run_calibration(
 
 
 def run_cells(cells: tuple[SimulationCell, ...], ledger: Ledger | None, workers: int, quiet: bool) -> list[CellDone]:
-    """`simulate` with its progress on stderr."""
+    """`simulate` with its progress on stderr, and how long it will take where that is long."""
+    missing = tuple(cell for cell in cells if ledger is None or ledger.load(cell) is None)
+    if (seconds := estimate_seconds(GridPlan(missing, ()), workers)) > LONG_S:
+        talk(
+            f"{len(missing)} cells take about {duration_text(seconds)} with {workers} worker(s): fewer --reps, more "
+            "--workers and, of a grid, smaller --n shorten it, --quick does both. Ctrl-C keeps the cells that are done",
+            quiet=quiet,
+        )
     done: list[CellDone] = []
     with progress_listener(quiet or not cells) as listener:
         for item in simulate(cells, ledger, workers):
@@ -192,7 +202,9 @@ def estimate_seconds(planned: GridPlan, workers: int = 1) -> float:
         for name, _ in c.estimators:
             per_fit = {"mean-only": 1e-6, "mle": 0.012, "em": 0.05, "npmle": 0.08}.get(name, 2.5e-5)
             total += reps * per_fit
-            if name in ("dmm", "clean-only") and c.k >= 3 and c.family != "separated":
+            if c.engine == "exact" and c.d > 1 and c.k > 1 and name in ("dmm", "clean-only"):  # each sample is used
+                total += reps * (0.1 + 8e-5 * sum(c.counts) if c.k > 2 else 2e-6 * sum(c.counts))
+            elif name in ("dmm", "clean-only") and c.k >= 3 and c.family != "separated":
                 total += reps * 1e-3
     return total / workers + 1.0
 
@@ -204,8 +216,9 @@ def dry_run_report(config: Config, workers: int = 1) -> dict[str, Any]:
     else:
         planned = plan(config) if isinstance(config, SimulationConfig) else plan_calibration(config)
     seconds = estimate_seconds(planned, workers)
+    took = f"about {duration_text(seconds)} with {workers} worker(s)"
     lines = [
-        f"{len(planned.cells)} cells of {config.reps} replicates, about {seconds:.0f} s with {workers} worker(s)",
+        f"{len(planned.cells)} cells of {config.reps} replicates, {took}",
         f"outdir {default_outdir(config)} unless --outdir is given",
         *(f"skipped {s.name}: {s.reason}" for s in planned.skipped),
     ]

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from ambient_theory.bounds import sizes as bounds
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.reading import read_records
+from ambient_theory.simulation import run
 from ambient_theory.simulation.api import simulate as run_in_python
 from ambient_theory.simulation.calibration import calibrate
 from ambient_theory.simulation.cells import COLUMNS, in_plan_order, run_cell, simulate, to_records
@@ -327,6 +329,20 @@ def test_dry_run_runs_nothing(tmp_path, monkeypatch):
     assert len(plan_shown["cells"]) + len(plan_shown["skipped"]) == 33
     assert plan_shown["estimate_s"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_takes_long_is_told_before_it_begins_and_finished_cells_take_nothing(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(run, "simulate", lambda *_: iter(()))
+    long = plan(SimulationConfig(k=(3,), dim=4, n=(1000, 10_000), reps=500)).cells
+    run.run_cells(long, None, 1, quiet=False)
+    said = capsys.readouterr().err
+    assert f"{len(long)} cells take about" in said
+    assert "fewer --reps" in said
+    run.run_cells(long, None, 1, quiet=True)
+    run.run_cells(plan(SimulationConfig()).cells, None, 1, quiet=False)
+    ledger = SimpleNamespace(load=lambda cell: {"rows": []})
+    run.run_cells(long, ledger, 1, quiet=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_exchange_command(tmp_path):
