@@ -369,3 +369,18 @@ def test_arrays_are_checked_like_files() -> None:
         fit_gmm([1.0, 2.0, 3.0], [1.0, 1.0])
     with pytest.raises(UsageError, match="required"):
         fit_gmm([1.0, 2.0, 3.0])
+
+
+def test_a_fit_beside_its_samples_does_not_take_their_place(tmp_path: Path) -> None:
+    x, s = drawn(N)
+    path = tmp_path / "atoms.csv"
+    path.write_text("x,s\n" + "".join(f"{a},{b}\n" for a, b in zip(x.ravel(), s, strict=True)))
+    before = path.read_bytes()
+    refused = asked(path, "--column", "x", "--noise", "s", *FAST, "--outdir", tmp_path)
+    assert (refused.exit_code, "holds atoms.csv and no fit of ambient" in refused.stderr) == (2, True), refused.output
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["atoms.csv"]
+    path.rename(tmp_path / "mine.csv")
+    (tmp_path / "config.json").write_text('{"of": "another program"}')
+    refused = asked(tmp_path / "mine.csv", "--column", "x", "--noise", "s", *FAST, "--outdir", tmp_path)
+    assert "is damaged, or is not of a fit: choose another --outdir" in refused.stderr

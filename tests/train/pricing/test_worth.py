@@ -385,3 +385,14 @@ def test_an_adviser_is_what_the_shared_part_says() -> None:
     adviser: Adviser = RecordAdviser()
     assert "guess" in adviser.guess(0.2)
     assert adviser.rough((), 0.2) == "nothing is known yet"
+
+
+def test_no_file_of_anybody_else_is_replaced(tiny: None, pictures: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data" / "images" / "photos.npz"
+    data.parent.mkdir(parents=True)
+    data.write_bytes(pictures.read_bytes())
+    found = ambient("worth", data, "--sigma", 0.4, "--runs", tmp_path / "runs", "--outdir", tmp_path / "data")
+    assert (found.exit_code, "holds images and no campaign of ambient" in found.stderr) == (2, True), found.stderr
+    assert data.read_bytes() == pictures.read_bytes()
+    assert [p.name for p in (tmp_path / "data").rglob("*")] == ["images", "photos.npz"]
+    assert not (tmp_path / "runs").exists()

@@ -245,3 +245,13 @@ def test_price_waits_for_no_library_that_it_does_not_need(file):
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert out.stdout.strip() == "[]"
+
+
+def test_compare_replaces_its_own_page_and_no_other_file(file, compared, tmp_path):
+    _, own = compared
+    assert run("compare", file, "--outdir", own).exit_code == 0
+    (tmp_path / "table.csv").write_text("of a sweep\n")
+    refused = run("compare", file, "--outdir", tmp_path)
+    assert (refused.exit_code, "holds table.csv and no page of ambient" in refused.stderr) == (2, True), refused.output
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+    assert (tmp_path / "table.csv").read_text() == "of a sweep\n"
