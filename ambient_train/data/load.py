@@ -12,7 +12,7 @@ from ambient_theory.shared.limits import check_array_size
 from ambient_train.data.formats.noise_arrays import StatedNoise, resized
 from ambient_train.data.images import ImageSet as ImageSet  # for those who load and hold
 from ambient_train.data.noise import unit_notes
-from ambient_train.data.place import is_there, place, with_map
+from ambient_train.data.place import is_there, with_map
 from ambient_train.data.readers import open_source
 from ambient_train.data.resize import area_resize
 from ambient_train.data.source import Source, prepare_command
@@ -75,18 +75,10 @@ def load_images(
 def in_values(spec: str, values: ValueMap | None) -> str:
     """The source, its numbers mapped to pixels by `values`; as it is where either has no such map.
 
-    Two sets are compared, or a network is used on others, by one map: each would find another for itself. Raises
-    UsageError where the source is said to be counts of another noise: by that map their noise has not one level.
+    Two sets are compared, or a network is used on others, by one map: each would find another for itself.
     """
     if values is None or not is_there(spec):
         return spec
-    asked = place(spec).counts
-    if asked is not None and asked != values.counts:
-        own = "no counts" if values.counts is None else f"counts of gain {values.counts}"
-        raise UsageError(
-            f"{spec}: counts of gain {asked}, but the numbers it is used with are {own}: use a run on counts of that "
-            "gain, or leave :gain out"
-        )
     there = with_map(spec, values.low, values.high, values.counts)
     try:
         return there if open_source(spec).values not in (None, values) else spec

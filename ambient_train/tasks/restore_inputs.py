@@ -235,12 +235,7 @@ def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
     noise = noise_of_images(images)
     if options.originals is None:
         return Noisy(images, heldout=heldout, tree=tree, file=file, noise=noise)
-    originals, *_ = _whole(in_values(options.originals, values or images.values), options.resolution)
-    if originals.values != images.values:
-        raise DataError(
-            f"{options.originals}: its numbers become pixels otherwise than those of {data}: give both as the same "
-            "kind of numbers, or say with :range=LOW..HIGH behind each what becomes -1 and 1"
-        )
+    originals, *_ = _whole(in_values(options.originals, values), options.resolution)
     if values is not None and values.counts is not None and originals.already_noisy == len(originals):
         raise DataError(
             f"{options.originals}: counts without stated levels count as noisy: say that these are clean, by zeros in "

@@ -25,7 +25,7 @@ EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")  # nothing that starts a program, as EPS would
 Colour = Literal["rgb", "grey"]
 _SIXTEEN_BIT = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
-SIXTEEN, _FEWEST_GREYS = "an image of 16 bits a channel", 64
+_SIXTEEN, _FEWEST_GREYS = "an image of 16 bits a channel", 64
 _ORIENTATION = 0x0112
 TURNED = "an image stored on its side or mirrored (EXIF), now upright"
 _WHAT = {
@@ -58,7 +58,7 @@ def _open(data: bytes, where: str) -> Image.Image:
 def _kind(image: Image.Image, data: bytes) -> str | None:
     """What is unusual about the image, or None for plain L and RGB of 8 bits."""
     if image.mode in _SIXTEEN_BIT or (image.format == "PNG" and len(data) > 24 and data[24] == 16):
-        return SIXTEEN
+        return _SIXTEEN
     if image.mode in ("L", "RGB"):
         return None
     return _WHAT.get(image.mode, f"an image of mode {image.mode}")
@@ -110,7 +110,7 @@ def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tupl
             note = note or ("a grey image" if image.mode == "L" else "a colour image")
             image = _to_plain(image, convert, where)
         pixels = np.array(image)
-        if note == SIXTEEN and pixels.max() < _FEWEST_GREYS:
+        if note == _SIXTEEN and pixels.max() < _FEWEST_GREYS:
             raise DataError(
                 f"{where}: {note} whose values end at a quarter of that, as counts do: 8 bits would leave "
                 f"{int(pixels.max()) + 1} grey levels; keep such files in a folder without images of 8 bits"

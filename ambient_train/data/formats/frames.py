@@ -32,8 +32,6 @@ from ambient_train.data.values import ValueMap, find_range
 
 MAX_FRAMES = 10_000_000
 _GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
-GREY_NOISE = float(np.sqrt(np.square(_GREY).sum()))
-"""What white noise of standard deviation 1, independent between three channels, becomes in their luma: .668."""
 
 
 @dataclass(frozen=True, eq=False)

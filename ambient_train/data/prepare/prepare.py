@@ -24,8 +24,8 @@ import numpy as np
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import content_hash, exclusive_lock, flushed
 from ambient_theory.shared.parsing import parse_json
-from ambient_train.data.formats.decode import SIXTEEN, TURNED, Colour
-from ambient_train.data.formats.frames import GREY_NOISE, recoloured
+from ambient_train.data.formats.decode import Colour
+from ambient_train.data.formats.frames import recoloured
 from ambient_train.data.formats.trees import decode_threads
 from ambient_train.data.load import Split, split_ids, subset_ids
 from ambient_train.data.place import place
@@ -180,15 +180,15 @@ class Preparation:
         converted: Counter[str] = Counter()
         skipped: list[tuple[str, str]] = []
         kept, noise, pixels = [], [], []
-        for index, stack, coloured in self._decoded(ids, converted, skipped):
+        for index, stack in self._decoded(ids, converted, skipped):
             where = self.where(int(index[0]))
             height, width = stack.shape[-2:]
             if self.config.geometry.enlarges(height, width):
                 converted["enlarged"] += len(index)
             pixels.append(self.config.geometry.apply(stack, where))
             factor = 1.0
-            if self._noisy(index):
-                factor = coloured * self.config.geometry.noise_factor(height, width, where)
+            if self.source.sigma_n is not None and self.source.sigma_n[index].any():
+                factor = self.config.geometry.noise_factor(height, width, where)
             kept.append(index)
             noise.append(np.full(len(index), factor))
             if pixels[-1].shape[1:] != pixels[0].shape[1:]:
@@ -205,9 +205,8 @@ class Preparation:
 
     def _decoded(
         self, ids: np.ndarray, converted: Counter[str], skipped: list[tuple[str, str]]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-        """(ids, images [m, C, H, W], what the noise of the noisy ones is multiplied by in the conversion of colours);
-        one image at a time where sizes may differ, the whole chunk elsewhere."""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs (ids, images [m, C, H, W]); one image at a time where sizes may differ, the whole chunk elsewhere."""
         tree = self.source.tree
         if tree is None:
             stack = self.source.read(ids)
@@ -215,13 +214,10 @@ class Preparation:
                 raise UsageError(
                     f"{self.where(int(ids[0]))}: real and imaginary part have no colours; leave --colour out"
                 )
-            factor = 1.0
             if stack.shape[1] != 2 and stack.shape[1] != (3 if self.colour == "rgb" else 1):
-                what = "a grey image" if stack.shape[1] == 1 else "a colour image"
-                factor = self._noise_of_colours(ids, what, self.where(int(ids[0])))
-                converted[what] += len(ids)
+                converted["a grey image" if stack.shape[1] == 1 else "a colour image"] += len(ids)
                 stack = recoloured(stack, self.colour)
-            yield ids, stack, factor
+            yield ids, stack
             return
         for index in ids:
             try:
@@ -239,30 +235,9 @@ class Preparation:
                 message = str(error)
                 skipped.append((tree.images[int(index)], message.removeprefix(f"{self.where(int(index))}: ")))
                 continue
-            one = np.array([index])
-            factor = 1.0 if note is None else self._noise_of_colours(one, note, self.where(int(index)))
             if note is not None:
                 converted[note] += 1
-            yield one, pixels[None], factor
-
-    def _noisy(self, ids: np.ndarray) -> bool:
-        return self.source.sigma_n is not None and bool(self.source.sigma_n[ids].any())
-
-    def _noise_of_colours(self, ids: np.ndarray, note: str, where: str) -> float:
-        """What the noise of noisy images, white and independent between channels, is multiplied by where `note` was
-        converted. Raises DataError where it would be neither any more."""
-        if not self._noisy(ids) or note == TURNED:
-            return 1.0
-        if note.startswith("a colour image") and self.colour == "grey":
-            return GREY_NOISE
-        tree = self.source.tree
-        if note.startswith(SIXTEEN) and tree is not None and tree.colour(int(ids[0])) == (self.colour == "rgb"):
-            return 1.0
-        advice = "give --colour grey" if note.startswith("a grey image") else "convert it before noise is stated"
-        raise DataError(
-            f"{where}: {note}, and it is noisy: made {self.colour}, its noise would not be white and independent "
-            f"between channels any more; {advice}, or leave it out"
-        )
+            yield np.array([index]), pixels[None]
 
 
 class Journal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -205,16 +204,3 @@ def test_counts_are_refused_where_they_make_no_sense(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", images=np.ones((9, 8, 8)) * 40, sigma=np.random.default_rng(0).random((9, 8, 8)) + 1)
     with pytest.raises(DataError, match="a gain says how noisy each pixel is"):
         load_images(f"{tmp_path / 'b.npz'}:range=0..100:gain=2")
-
-
-def test_counts_of_another_gain_are_not_read_by_this_one(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.full((3, 8, 8), 100, np.uint16))
-    made = ValueMap(0.0, 4000.0, "uint16", "npy", Counts(2.0))
-    spec = f"{tmp_path / 'a.npy'}:gain=8"
-    with pytest.raises(UsageError, match=r"counts of gain 8.0, but .* counts of gain 2.0: .* leave :gain out"):
-        in_values(spec, made)
-    with pytest.raises(UsageError, match=r"counts of gain 8.0, but .* are no counts"):
-        in_values(spec, replace(made, counts=None))
-    assert in_values(spec, None) == spec
-    same = f"{tmp_path / 'a.npy'}:gain=2"
-    assert place(in_values(same, made)).counts == Counts(2.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 import signal
@@ -139,39 +138,6 @@ def test_conversions_are_counted(tmp_path: Path) -> None:
     assert result.converted == {"a grey image": 1, "a palette image": 1, "a CMYK image": 1, "enlarged": 1}
     with pytest.raises(DataError, match=r"b\.png"):
         prepare(_config(root, tmp_path / "s.zip", transform="center-crop", resolution="8", strict=True))
-
-
-def test_grey_images_of_noisy_colours_have_the_noise_that_is_stated(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    levels = np.array([0, 0, 0.2, 0.2, 0.6, 0.6], np.float32)
-    clean = np.zeros((6, 3, 16, 16))
-    noisy = clean + levels[:, None, None, None] * rng.standard_normal(clean.shape)
-    np.savez(tmp_path / "n.npz", images=noisy.astype(np.float32), sigma=levels)
-    prepare(_config(tmp_path / "n.npz", tmp_path / "grey.npz", colour="grey"))
-    loaded = load_images(str(tmp_path / "grey.npz"))
-    assert loaded.sigma_n is not None
-    factor = math.sqrt(0.299**2 + 0.587**2 + 0.114**2)
-    np.testing.assert_allclose(loaded.sigma_n, levels * factor, rtol=1e-6)
-    seen = loaded.images[levels > 0].std(axis=(1, 2, 3)) / (levels[levels > 0] * factor)
-    assert np.abs(seen - 1).max() < 4 / math.sqrt(2 * 16 * 16)
-
-
-def test_noisy_images_whose_noise_a_conversion_would_correlate_are_refused(tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
-    np.savez(tmp_path / "g.npz", images=rng.standard_normal((4, 1, 8, 8)).astype(np.float32), sigma=np.full(4, 0.3))
-    with pytest.raises(DataError, match=r"a grey image, and it is noisy: made rgb, .* give --colour grey"):
-        prepare(_config(tmp_path / "g.npz", tmp_path / "rgb.npz", colour="rgb"))
-    assert not (tmp_path / "rgb.npz").exists()
-    root = _mixed(tmp_path / "in")
-    for name in ("e.png", "f.png", "notes.txt"):
-        (root / name).unlink()
-    names = ("a.png", "b.png", "c.png", "d.jpg")
-    np.save(root / "sigma.npy", np.array([0.1, 0, 0, 0], np.float32))
-    assert prepare(_config(root, tmp_path / "one.npz")).count == 4  # only the plain one is noisy
-    for k in (1, 2, 3):
-        np.save(root / "sigma.npy", 0.1 * (np.arange(4) == k).astype(np.float32))
-        with pytest.raises(DataError, match=rf"{names[k]}: .*and it is noisy: made rgb"):
-            prepare(_config(root, tmp_path / f"{k}.npz"))
 
 
 def test_mixed_sizes_without_a_transform_name_the_file(tmp_path: Path) -> None:

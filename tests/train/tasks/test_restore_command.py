@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import signal
 import sys
@@ -539,21 +538,3 @@ def test_a_network_that_gives_nan_stops_with_its_code(
     monkeypatch.setattr(task, "posterior_of", diverged)
     assert restore(run, tmp_path / "out", "--quiet").exit_code == 4
     assert not (tmp_path / "out" / "result.json").exists()
-
-
-def test_originals_are_read_by_the_map_of_the_noisy_numbers(run: Path, tmp_path: Path) -> None:
-    """A run on 8 bits has no map of its own: numbers of the noisy images give one, and originals are read by it."""
-    rng = np.random.default_rng(4)
-    clean = rng.uniform(1000, 1800, (6, 8, 8)).astype(np.float32)
-    level = 0.3
-    np.save(tmp_path / "clean.npy", clean)
-    np.save(tmp_path / "noisy.npy", clean + level * 1000 * rng.standard_normal(clean.shape).astype(np.float32))
-    asked = ("--sigma", level, "--data", f"{tmp_path / 'noisy.npy'}:range=0..2000", "--samples", 0, "--json", "-q")
-    found = restore(run, tmp_path / "a", *asked, "--originals", tmp_path / "clean.npy")
-    assert found.exit_code == 0, found.output
-    scores = json.loads(found.stdout)["scores"]
-    tolerance = 4 * 10 / math.log(10) * math.sqrt(2 / clean.size)  # of the mean of squared normal numbers
-    assert scores["psnr_db"]["noisy image"]["value"] == pytest.approx(10 * math.log10(4 / level**2), abs=tolerance)
-    np.savez(tmp_path / "pixels.npz", images=np.rint(clean / 2000 * 255).astype(np.uint8))
-    refused = restore(run, tmp_path / "b", *asked, "--originals", tmp_path / "pixels.npz")
-    assert (refused.exit_code, "become pixels otherwise" in refused.stderr) == (3, True), refused.output
