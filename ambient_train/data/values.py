@@ -76,16 +76,12 @@ class ValueMap:
             return ((plain - self._ends[0]) / self.unit - 1).astype(np.float32)
 
     def to_values(self, pixels: np.ndarray) -> np.ndarray:
-        """float64 v of pixels x, any shape; of counts, the mean that they stand for."""
+        """float64 v of pixels x, any shape; of counts, the clean ones whose noisy ones have that mean.
+
+        Not linear for counts: means and deviations of x are not those of v (`tasks.restore_counts`).
+        """
         plain = self._ends[0] + (np.asarray(pixels, np.float64) + 1) * self.unit
         return plain if self._transform is None else self._transform.inverse(plain)
-
-    def to_deviation(self, deviation: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        """A standard deviation of x about `pixels` in the units of the file; of counts to the first order."""
-        if self._transform is None:
-            return np.asarray(deviation, np.float64) * self.unit
-        plain = self._ends[0] + (np.asarray(pixels, np.float64) + 1) * self.unit
-        return np.asarray(deviation, np.float64) * self.unit * self._transform.slope(plain)
 
     def to_own(self, pixels: np.ndarray) -> np.ndarray:
         """v of pixels x as the type of the file: whole numbers are rounded and kept within what the type can hold."""

@@ -28,7 +28,8 @@ from ambient_train.interchange.load import Trained, load_trained
 from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.run import sole_user
 from ambient_train.settings.restore import RestoreOptions
-from ambient_train.tasks.restore_files import RestorationFolder
+from ambient_train.tasks.restore_counts import WITHOUT_SAMPLES, in_counts
+from ambient_train.tasks.restore_files import IN_VALUES, RestorationFolder
 from ambient_train.tasks.restore_inputs import Noisy, cautions, noisy_images
 from ambient_train.training.world import World, join_group
 
@@ -139,6 +140,8 @@ def restore(
                 talk(f"already done: {outdir}", quiet=quiet)
             else:
                 notes = cautions(trained, noisy.sigma_n)
+                if noisy.of_counts and not options.samples:
+                    notes.append(WITHOUT_SAMPLES)
                 for note in (*trained.complaints, *noisy.images.notes, *notes):
                     talk(f"note: {note}", quiet=quiet)
                 with progress_listener(quiet) as listener:
@@ -174,6 +177,7 @@ def _identity(trained: Trained, noisy: Noisy, options: RestoreOptions, low: floa
             **{name: getattr(options, name) for name in names},
             **({} if noisy.noise.white else {"sweeps": options.sweeps}),
             "sigma_min": low,
+            **({"averages": "of counts"} if noisy.of_counts and options.samples else {}),
         },
     }
 
@@ -225,6 +229,8 @@ def _restore_chunks(
         arrays |= dict(zip(("q05", "q50", "q95"), found.quantiles, strict=True))
         if options.samples:
             arrays["sample"] = found.samples[:, 0]
+            if folder.noisy.of_counts and images.values is not None:
+                arrays |= {IN_VALUES + name: array for name, array in in_counts(found, images.values).items()}
         folder.write_chunk(chunk, arrays)
         done += len(rows)
         listener(Progress("restoring", done, total))

@@ -71,6 +71,11 @@ class Noisy:
         """Positions of the noisy images."""
         return np.flatnonzero(self.sigma_n > 0)
 
+    @property
+    def of_counts(self) -> bool:
+        """Whether the images are transformed counts."""
+        return self.images.values is not None and self.images.values.counts is not None
+
     def at_most(self, count: int | None) -> Noisy:
         """`count` of the images, drawn by a hash of each id."""
         keep = np.isin(self.images.ids, subset_ids(self.images.ids, count))

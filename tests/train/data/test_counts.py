@@ -54,10 +54,6 @@ def test_the_way_back_is_monotone_and_dark_below_the_darkest() -> None:
         values = line.inverse(np.linspace(-3, 200, 4001))
         assert (np.diff(values) >= -1e-9 * line.gain).all()
         assert values[0] == pytest.approx(line.darkest)
-        t = np.linspace(5, 60, 12)
-        steps = 1e-3
-        slope = (line.inverse(t + steps) - line.inverse(t - steps)) / (2 * steps)
-        np.testing.assert_allclose(line.slope(t), slope, rtol=0.02)
 
 
 def test_the_intercept_moves_only_where_nothing_is_seen() -> None:
@@ -188,8 +184,6 @@ def test_a_map_of_counts_is_kept_with_the_run() -> None:
     values = np.array([50.0, 300.0, 3000.0])
     x = made.to_pixels(values, clean=True)
     np.testing.assert_allclose(made.to_values(x), values, rtol=1e-4)
-    # a deviation of x comes back as that of the counts: sqrt(g v + b) where the noise has its level
-    np.testing.assert_allclose(made.to_deviation(np.full(3, 1 / made.unit), x), np.sqrt(2 * values + 10), rtol=0.02)
     with pytest.raises(DataError, match="not a map"):
         ValueMap.from_dict({**stored, "counts": [0.0, 1.0, 2.0]}, "x")
     with pytest.raises(DataError, match="a gain must be above 0"):

@@ -409,17 +409,40 @@ def test_a_folder_of_another_run_or_of_other_things_is_refused_and_a_copy_of_the
     assert (refused.exit_code, "holds no restoration" in refused.stderr) == (2, True)
 
 
-def test_originals_of_counts_must_say_that_they_are_clean(tmp_path: Path) -> None:
-    """Counts without stated levels are noisy, so originals of counts would never be compared with anything."""
-    rng = np.random.default_rng(5)
+@pytest.fixture(scope="module")
+def of_counts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A run of clean and noisy counts of gain 2; counts [120, 8, 8] and their means."""
+    folder, rng = tmp_path_factory.mktemp("counts"), np.random.default_rng(5)
     means = np.repeat(rng.uniform(200, 4000, (120, 1, 1)), 64, 1).reshape(120, 8, 8)
     counts = 2.0 * rng.poisson(means / 2.0)
-    np.savez(
-        tmp_path / "both.npz",
-        images=np.where(np.arange(120)[:, None, None] % 2, counts, means),
-        sigma=np.arange(120) % 2,
-    )
-    known = trained(tmp_path, "--data", f"{tmp_path / 'both.npz'}:range=0..4500:gain=2.0")
+    images = np.where(np.arange(120)[:, None, None] % 2, counts, means)
+    np.savez(folder / "both.npz", images=images, sigma=np.arange(120) % 2)
+    return trained(folder, "--data", f"{folder / 'both.npz'}:range=0..4500:gain=2.0"), counts, means
+
+
+Counts = tuple[Path, np.ndarray, np.ndarray]
+
+
+def test_averages_of_restored_counts_are_those_of_samples_in_counts(of_counts: Counts, tmp_path: Path) -> None:
+    run, counts, _ = of_counts
+    np.save(tmp_path / "noisy.npy", np.minimum(counts[:6], 2 * np.arange(4)[:, None, None].repeat(2, 0)[:6]))
+    asked = ("--data", f"{tmp_path / 'noisy.npy'}:gain=2.0", "-q")
+    found = restore(run, tmp_path / "out", *asked, "--keep-samples")
+    assert found.exit_code == 0, found.output
+    held = arrays(tmp_path / "out")
+    np.testing.assert_allclose(held["sample_mean"], held["samples"].mean(1), rtol=1e-5)
+    np.testing.assert_allclose(held["std"], held["samples"].std(1, ddof=1), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(held["q50"], np.quantile(held["samples"], 0.5, axis=1, method="weibull"), rtol=1e-5)
+    written = np.load(tmp_path / "out" / "restored" / "noisy.npy")
+    np.testing.assert_allclose(written, held["images"][:, 0], rtol=1e-4, atol=1e-3)
+    alone = restore(run, tmp_path / "alone", *asked[:2], "--samples", 0, "--json")
+    assert "restored counts are the way back of a transformed mean" in alone.stderr
+    assert (arrays(tmp_path / "alone")["images"] <= held["images"] + 1e-3).all()  # the way back is convex
+
+
+def test_originals_of_counts_must_say_that_they_are_clean(of_counts: Counts, tmp_path: Path) -> None:
+    """Counts without stated levels are noisy, so originals of counts would never be compared with anything."""
+    known, counts, means = of_counts
     np.save(tmp_path / "noisy.npy", counts[:8])
     np.save(tmp_path / "clean.npy", means[:8])
     asked = ("--data", tmp_path / "noisy.npy", "--originals", tmp_path / "clean.npy", "--json", "-q")
