@@ -190,6 +190,20 @@ def test_a_map_of_counts_is_kept_with_the_run() -> None:
         ValueMap(0.0, 1.0, "float32", "npz", Counts(-1.0))
 
 
+def test_counts_of_another_gain_are_not_read_as_those_of_the_map(tmp_path: Path) -> None:
+    path = tmp_path / "camera.npy"
+    np.save(path, (8 * np.random.default_rng(0).poisson(100.0, (6, 8, 8))).astype(np.uint16))
+    made = ValueMap(0.0, 2000.0, "uint16", "npy", Counts(2.0))
+    assert in_values(f"{path}:gain=2", made) == in_values(str(path), made) == f"{path}:range=0.0..2000.0:gain=2.0"
+    with pytest.raises(DataError, match=r"gain 8\.0, but .* counts of gain 2\.0"):
+        in_values(f"{path}:gain=8", made)
+    with pytest.raises(DataError, match=r"gain 2\.0,50\.0, but .* counts of gain 2\.0"):
+        in_values(f"{path}:gain=2,50", made)
+    with pytest.raises(DataError, match=r"gain 8\.0, but .* no counts"):
+        in_values(f"{path}:gain=8", ValueMap(0.0, 2000.0, "uint16", "npy"))
+    assert in_values(f"{path}:gain=8", None) == f"{path}:gain=8"
+
+
 def test_counts_are_refused_where_they_make_no_sense(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="data corrupt --noise poisson-gaussian:READ"):
         added_noise("poisson-gaussian:0.1", (1, 8, 8))

@@ -440,6 +440,14 @@ def test_averages_of_restored_counts_are_those_of_samples_in_counts(of_counts: C
     assert (arrays(tmp_path / "alone")["images"] <= held["images"] + 1e-3).all()  # the way back is convex
 
 
+def test_counts_of_another_gain_than_the_runs_are_refused(of_counts: Counts, tmp_path: Path) -> None:
+    run, counts, _ = of_counts
+    np.save(tmp_path / "noisy.npy", counts[:6])
+    refused = restore(run, tmp_path / "out", "--data", f"{tmp_path / 'noisy.npy'}:gain=8.0", "-q")
+    assert (refused.exit_code, "gain 8.0" in refused.stderr, "gain 2.0" in refused.stderr) == (3, True, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_originals_of_counts_must_say_that_they_are_clean(of_counts: Counts, tmp_path: Path) -> None:
     """Counts without stated levels are noisy, so originals of counts would never be compared with anything."""
     known, counts, means = of_counts
