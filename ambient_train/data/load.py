@@ -76,26 +76,27 @@ def in_values(spec: str, values: ValueMap | None) -> str:
     """The source, its numbers mapped to pixels by `values`; as it is where either has no such map.
 
     Two sets are compared, or a network is used on others, by one map: each would find another for itself. Raises
-    DataError for counts of another gain, whose noise is another at the same brightness.
+    DataError for noisy counts of another gain, whose noise is another at the same brightness.
     """
     if values is None or not is_there(spec):
         return spec
-    asked = place(spec).counts
-    if asked not in (None, values.counts):
-        known = "no counts" if values.counts is None else f"counts of gain {values.counts}"
-        raise DataError(
-            f"{spec}: counts of gain {asked}, but the images that these are used with are {known}, whose noise is "
-            "another at the same brightness: give images of their kind, or use a network trained on these"
-        )
-    there = with_map(spec, values.low, values.high, values.counts)
+    there, asked = with_map(spec, values.low, values.high, values.counts), place(spec).counts
     try:
-        return there if open_source(spec).values not in (None, values) else spec
+        source = open_source(spec)
     except DataError:  # floats beyond [-1, 1] are numbers that only a map makes pixels
         try:
             open_source(there)
         except (DataError, UsageError):  # whoever reads it says what is wrong; a file of statistics holds no images
             return spec
-        return there
+        return there if asked in (None, values.counts) else spec
+    found, noisy = source.values, source.sigma_n is not None and bool(source.sigma_n.any())
+    if noisy and found is not None and found.counts not in (None, values.counts):
+        known = "no counts" if values.counts is None else f"counts of gain {values.counts}"
+        raise DataError(
+            f"{spec}: counts of gain {found.counts}, but the images that these are used with are {known}, whose noise "
+            "is another at the same brightness: give images of their kind, or use a network trained on these"
+        )
+    return there if found not in (None, values) else spec
 
 
 def _geometry(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int, int]:

@@ -92,6 +92,14 @@ class ValueMap:
         info = np.iinfo(dtype)
         return np.clip(np.rint(values), info.min, info.max).astype(dtype)
 
+    def like(self, other: ValueMap | None) -> bool:
+        """Whether both make the same pixels of the same numbers, whatever type and kind of file those are of."""
+        mine = (self.low, self.high, self.counts)
+        return other is not None and mine == (other.low, other.high, other.counts)
+
+    def __str__(self) -> str:
+        return f"{self.low:.6g}..{self.high:.6g}" + f", gain {self.counts}" * (self.counts is not None)
+
     def to_dict(self) -> dict[str, Any]:
         stored = {"low": self.low, "high": self.high, "dtype": self.dtype, "kind": self.kind}
         return stored if self.counts is None else {**stored, "counts": [self.counts.gain, self.counts.intercept]}

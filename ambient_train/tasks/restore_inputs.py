@@ -224,8 +224,7 @@ def _noise_of_run(config: TrainConfig, count: int) -> NoiseModel:
 
 
 def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
-    values = values_of(trained.data)
-    data = in_values(data, values)
+    data = in_values(data, values_of(trained.data))
     images, heldout, tree, file = _whole(data, options.resolution)
     stated = images.sigma_n is not None and bool((images.sigma_n > 0).any())
     if stated and options.sigma_n is not None:
@@ -240,8 +239,15 @@ def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
     noise = noise_of_images(images)
     if options.originals is None:
         return Noisy(images, heldout=heldout, tree=tree, file=file, noise=noise)
-    originals, *_ = _whole(in_values(options.originals, values), options.resolution)
-    if values is not None and values.counts is not None and originals.already_noisy == len(originals):
+    originals, *_ = _whole(in_values(options.originals, images.values), options.resolution)
+    maps = (originals.values, images.values)
+    if not (maps[0].like(maps[1]) if maps[0] is not None else maps[1] is None):
+        own, of_noisy = ("pixels as they are" if made is None else f"values of {made}" for made in maps)
+        raise DataError(
+            f"{options.originals}: {own}, but {data} has {of_noisy}: give both as files of one kind of numbers, or "
+            "both with one range, as in PATH:range=LOW..HIGH"
+        )
+    if images.values is not None and images.values.counts is not None and originals.already_noisy == len(originals):
         raise DataError(
             f"{options.originals}: counts without stated levels count as noisy: say that these are clean, by zeros in "
             "<stem>.sigma.npy beside them or an array `sigma`"

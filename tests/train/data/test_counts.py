@@ -202,6 +202,12 @@ def test_counts_of_another_gain_are_not_read_as_those_of_the_map(tmp_path: Path)
     with pytest.raises(DataError, match=r"gain 8\.0, but .* no counts"):
         in_values(f"{path}:gain=8", ValueMap(0.0, 2000.0, "uint16", "npy"))
     assert in_values(f"{path}:gain=8", None) == f"{path}:gain=8"
+    own = ValueMap(0.0, 2000.0, "float32", "npz", Counts(8.0)).to_bytes(in_units_of_the_data=True)
+    for name, sigma in (("noisy", 1), ("clean", 0)):  # a file that says itself that it holds counts
+        np.savez(tmp_path / f"{name}.npz", images=np.load(path), sigma=np.full(6, sigma), values=own)
+    with pytest.raises(DataError, match=r"gain 8\.0, but .* counts of gain 2\.0"):
+        in_values(str(tmp_path / "noisy.npz"), made)
+    assert place(in_values(str(tmp_path / "clean.npz"), made)).counts == Counts(2.0)
 
 
 def test_counts_are_refused_where_they_make_no_sense(tmp_path: Path) -> None:

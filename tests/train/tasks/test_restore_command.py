@@ -409,6 +409,24 @@ def test_a_folder_of_another_run_or_of_other_things_is_refused_and_a_copy_of_the
     assert (refused.exit_code, "holds no restoration" in refused.stderr) == (2, True)
 
 
+def test_originals_are_in_the_units_of_the_noisy_images(run: Path, tmp_path: Path) -> None:
+    """A network of 8 bits has no map of values: noisy images and originals of 16 bits share the one that is found."""
+    rng, level = np.random.default_rng(0), 400.0
+    clean = rng.uniform(1000, 1800, (40, 8, 8))
+    noisy = np.clip(clean + level * rng.standard_normal(clean.shape), 0, 65535)
+    np.save(tmp_path / "noisy.npy", noisy.round().astype(np.uint16))
+    np.save(tmp_path / "clean.npy", clean.round().astype(np.uint16))
+    np.save(tmp_path / "noisy.sigma.npy", np.full(40, level))
+    asked = ("--data", tmp_path / "noisy.npy", "--originals", tmp_path / "clean.npy", "--json", "-q")
+    found = restore(run, tmp_path / "out", *asked)
+    assert found.exit_code == 0, found.output
+    unit = load_images(str(tmp_path / "noisy.npy")).values.unit  # type: ignore[union-attr]
+    stated = found.stdout and json.loads(found.stdout)["scores"]["psnr_db"]["noisy image"]
+    # rounding to whole counts and clipping at 0 change a level of 400 by less than .2 %
+    assert abs(stated["value"] - np.mean(psnr(noisy / unit, clean / unit))) < 0.05
+    assert stated["value"] == pytest.approx(20 * np.log10(2 / (level / unit)), abs=4 * stated["stderr"] + 0.1)
+
+
 @pytest.fixture(scope="module")
 def of_counts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
     """A run of clean and noisy counts of gain 2; counts [120, 8, 8] and their means."""
@@ -485,6 +503,7 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
     np.savez(folder / "maps.npz", images=held["images"], sigma=np.eye(8)[None].repeat(len(held["images"]), 0))
     np.savez(folder / "negative.npz", images=held["images"], sigma=-held["sigma"])
     np.save(folder / "few.npy", held["clean"][:4])
+    np.save(folder / "counts.npy", np.arange(len(held["clean"]) * 64).reshape(-1, 8, 8).astype(np.uint16))
 
     def data(name: str, *more: object) -> tuple[object, ...]:
         return ("--data", folder / name, *more)
@@ -506,6 +525,11 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
         "negative levels": (data("negative.npz"), 3, ">= 0"),
         "levels twice": (data("good.npz", "--sigma", 0.2), 2, "leave it out"),
         "originals of other images": (data("good.npz", "--originals", folder / "few.npy"), 3, "one each, in order"),
+        "originals of other values": (
+            data("good.npz", "--originals", folder / "counts.npy"),
+            3,
+            "382.617, but",
+        ),
         "originals of the run": (("--originals", folder / "few.npy"), 2, "clean ones of --data"),
         "level of the run": (("--sigma", 0.2), 2, "are known"),
         "heldout of other data": (data("good.npz", "--heldout"), 2, "run's own data"),
@@ -523,6 +547,7 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
         *("noisier than any level", "another size", "channels", "range of bytes", "range", "range of one image"),
         "levels missing",
         *("nothing noisy", "maps", "negative levels", "levels twice", "originals of other images"),
+        "originals of other values",
         *(
             "originals of the run",
             "level of the run",
