@@ -86,6 +86,8 @@ def show_scores(scores: Mapping[str, Any]) -> None:
         table.add_row(name, *cells)
     Console().print(table)
     print(f"{scores['images']:,} images with known originals; +- one standard error over images; nothing is clipped")
+    if "left_out" in scores:
+        print(f"left out, for they would not know this noise, which is not white: {' and '.join(scores['left_out'])}")
     if "ssim" not in scores:
         print(f"SSIM and non-local means are left out: {LIBRARY} is not installed")
     if "coverage" in scores:
@@ -279,8 +281,10 @@ def _scores(folder: RestorationFolder, listener: Listener) -> dict[str, Any] | N
     noisy = folder.noisy
     if noisy.originals is None or noisy.known is None or not noisy.known.any():
         return None
+    kind = noisy.noise.describe()
+    known = "pattern" not in kind
     tally = Tally(
-        Wiener.of(noisy.images.pixels(), noisy.sigma_n),
+        Wiener.of(noisy.images.pixels(), noisy.sigma_n, kind.get("spectrum", 1.0)) if known else None,
         interval_probability(folder.samples) if folder.samples else 0.0,
         noisy.eight_bits,
     )

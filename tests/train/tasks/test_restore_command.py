@@ -22,7 +22,7 @@ from ambient_theory.shared.errors import DivergedError
 from ambient_theory.shared.files import exclusive_lock
 from ambient_train.data.images import to_uint8
 from ambient_train.data.load import load_images
-from ambient_train.evaluation.restoration import psnr
+from ambient_train.evaluation.restoration import NL_MEANS, WIENER, psnr
 from ambient_train.interchange.load import load_trained
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.tasks import restore as task
@@ -407,6 +407,22 @@ def test_a_folder_of_another_run_or_of_other_things_is_refused_and_a_copy_of_the
     (tmp_path / "full" / "thesis.txt").touch()
     refused = restore(run, tmp_path / "full")
     assert (refused.exit_code, "holds no restoration" in refused.stderr) == (2, True)
+
+
+def test_filters_beside_the_network_know_the_noise_or_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    np.save(tmp_path / "map.npy", np.random.default_rng(0).uniform(0.5, 1.5, (8, 8)))
+    sizes = ("--sigma", SIGMA, "--max-images", 64, "--n-clean", 20, "--n-noisy", 44)
+    correlated = trained(tmp_path / "a", *sizes, "--noise", "correlated:0.8")
+    mapped = trained(tmp_path / "b", *sizes, "--noise", f"variance-map:{tmp_path / 'map.npy'}")
+    for run, left in ((correlated, NL_MEANS), (mapped, f"{WIENER} and {NL_MEANS}")):
+        found = restore(run, run.parent / "out", "--sweeps", 2, "-q")
+        assert found.exit_code == 0, found.output
+        assert f"which is not white: {left}" in " ".join(found.stdout.split())
+        scores = json.loads((run.parent / "out" / "scores.json").read_text())["psnr_db"]
+        assert (WIENER in scores) == (run == correlated)
+    scores = json.loads((tmp_path / "a" / "out" / "scores.json").read_text())["psnr_db"]
+    assert scores[WIENER]["value"] > scores["noisy image"]["value"] + 1
 
 
 def test_originals_are_in_the_units_of_the_noisy_images(run: Path, tmp_path: Path) -> None:
