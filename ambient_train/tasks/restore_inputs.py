@@ -218,9 +218,7 @@ def _noise_of_run(config: TrainConfig, count: int) -> NoiseModel:
         source = load_training_images(config.data, config.resolution, config.holdout, 1)
         return added_noise(config.noise, (source.channels, source.resolution, source.resolution))
     source = load_training_images(config.data, config.resolution, config.holdout, config.max_images)
-    noisy = np.flatnonzero(source.sigma_n > 0) if source.sigma_n is not None else np.zeros(0, np.int64)
-    model = noise_of_images(source)
-    return model if model.white else model.at(torch.from_numpy(noisy[np.arange(count) % max(len(noisy), 1)]))
+    return noise_of_images(source).at(torch.from_numpy(source.noisy_in_turn(count)))
 
 
 def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
