@@ -141,7 +141,7 @@ def restore(
             if facts is not None:
                 talk(f"already done: {outdir}", quiet=quiet)
             else:
-                notes = cautions(trained, noisy.sigma_n)
+                notes = cautions(trained, noisy)
                 if noisy.of_counts and not options.samples:
                     notes.append(WITHOUT_SAMPLES)
                 for note in (*trained.complaints, *noisy.images.notes, *notes):

@@ -148,13 +148,18 @@ def highest_level(trained: Trained) -> float:
     return min(highest, trained.network.sigma_max)
 
 
-def cautions(trained: Trained, sigma_n: npt.NDArray[np.floating]) -> list[str]:
-    """Sentences on what this network cannot know about images with these levels."""
-    data = trained.data
+def cautions(trained: Trained, noisy: Noisy) -> list[str]:
+    """Sentences on what this network cannot know about these images, and what may not have been stated of them."""
+    data, out = trained.data, list[str]()
+    if data and data.get("noise") and noisy.noise.white:
+        out.append(
+            f"these images are restored as of white noise, and {trained.name} was trained on noise that is not "
+            f"({data['noise']}): if theirs is such, state its spectrum or maps beside sigma"
+        )
     if not data or data["n_clean"] or not data["levels"]:
-        return []
-    lowest, level = float(data.get("lowest_level", min(data["levels"]))), float(sigma_n[sigma_n > 0].min())
-    out = [
+        return out
+    lowest, level = float(data.get("lowest_level", min(data["levels"]))), float(noisy.sigma_n[noisy.rows].min())
+    out += [
         f"{trained.name} saw no clean image: what it knows below sigma {lowest:.4g} is guessed from noisy ones, and "
         "samples, deviations and intervals go through those levels"
     ]

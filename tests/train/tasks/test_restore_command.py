@@ -409,20 +409,37 @@ def test_a_folder_of_another_run_or_of_other_things_is_refused_and_a_copy_of_the
     assert (refused.exit_code, "holds no restoration" in refused.stderr) == (2, True)
 
 
-def test_filters_beside_the_network_know_the_noise_or_are_left_out(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+@pytest.fixture(scope="module")
+def correlated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained on 20 clean digits and 44 with correlated noise."""
+    options = ("--sigma", SIGMA, "--max-images", 64, "--n-clean", 20, "--n-noisy", 44)
+    return trained(tmp_path_factory.mktemp("correlated"), *options, "--noise", "correlated:0.8")
+
+
+def test_filters_beside_the_network_know_the_noise_or_are_left_out(correlated: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "map.npy", np.random.default_rng(0).uniform(0.5, 1.5, (8, 8)))
-    sizes = ("--sigma", SIGMA, "--max-images", 64, "--n-clean", 20, "--n-noisy", 44)
-    correlated = trained(tmp_path / "a", *sizes, "--noise", "correlated:0.8")
-    mapped = trained(tmp_path / "b", *sizes, "--noise", f"variance-map:{tmp_path / 'map.npy'}")
+    options = ("--sigma", SIGMA, "--max-images", 64, "--n-clean", 20, "--n-noisy", 44)
+    mapped = trained(tmp_path, *options, "--noise", f"variance-map:{tmp_path / 'map.npy'}")
     for run, left in ((correlated, NL_MEANS), (mapped, f"{WIENER} and {NL_MEANS}")):
-        found = restore(run, run.parent / "out", "--sweeps", 2, "-q")
+        out = tmp_path / run.parent.name
+        found = restore(run, out, "--sweeps", 2, "-q")
         assert found.exit_code == 0, found.output
         assert f"which is not white: {left}" in " ".join(found.stdout.split())
-        scores = json.loads((run.parent / "out" / "scores.json").read_text())["psnr_db"]
+        scores = json.loads((out / "scores.json").read_text())["psnr_db"]
         assert (WIENER in scores) == (run == correlated)
-    scores = json.loads((tmp_path / "a" / "out" / "scores.json").read_text())["psnr_db"]
-    assert scores[WIENER]["value"] > scores["noisy image"]["value"] + 1
+        if run == correlated:
+            assert scores[WIENER]["value"] > scores["noisy image"]["value"] + 1
+
+
+def test_white_noise_restored_by_a_run_on_other_noise_is_said(correlated: Path, tmp_path: Path) -> None:
+    held = write_noisy(tmp_path / "level.npz")
+    spectrum = np.ones((8, 5)) * np.linspace(2, 1, 5)
+    np.savez(tmp_path / "spectrum.npz", images=held["images"], sigma=held["sigma"], spectrum=spectrum)
+    for name, expected in (("level", True), ("spectrum", False)):
+        found = restore(correlated, tmp_path / name, "--data", tmp_path / f"{name}.npz", "--sweeps", 2)
+        assert found.exit_code == 0, found.output
+        said = "restored as of white noise, and run was trained on noise that is not (correlated:0.8)"
+        assert (said in " ".join(found.stderr.split())) == expected, found.stderr
 
 
 def test_originals_are_in_the_units_of_the_noisy_images(run: Path, tmp_path: Path) -> None:
