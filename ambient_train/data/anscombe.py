@@ -73,11 +73,6 @@ class Anscombe:
             many = many + (t - value) * np.sqrt(np.maximum(many, 1.0) + 0.375 + self._read**2)
         return self.darkest + self.gain * np.where(t > means[-1], np.minimum(many, _MOST), few)
 
-    def slope(self, transformed: ArrayLike) -> NDArray[np.float64]:
-        """dv/dt of the way back: what a deviation of the transformed is in the units of the values."""
-        t = np.asarray(transformed, np.float64)
-        return (self.inverse(t + 0.05) - self.inverse(t - 0.05)) / 0.1
-
 
 def _bias(photons: NDArray[np.float64], read: float) -> NDArray[np.float64]:
     """T(mean) - E[T] to the second order, for many photons: -T'' var/2."""

@@ -106,6 +106,12 @@ class ImageSet:
         """Number of images that came with noise."""
         return 0 if self.sigma_n is None else int((self.sigma_n > 0).sum())
 
+    def noisy_in_turn(self, count: int) -> npt.NDArray[np.int64]:
+        """Positions [count] of the images that came with noise, again and again: whose kind of noise `count` others get
+        that are made noisy beside them. The first image where none is noisy."""
+        noisy = np.zeros(0, np.int64) if self.sigma_n is None else np.flatnonzero(self.sigma_n > 0)
+        return np.resize(noisy if len(noisy) else np.zeros(1, np.int64), count)
+
     def noise_summary(self) -> str:
         """How many images came with noise and at which levels, in units of [-1, 1]; "" where all are clean.
 

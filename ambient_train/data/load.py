@@ -12,7 +12,7 @@ from ambient_theory.shared.limits import check_array_size
 from ambient_train.data.formats.noise_arrays import StatedNoise, resized
 from ambient_train.data.images import ImageSet as ImageSet  # for those who load and hold
 from ambient_train.data.noise import unit_notes
-from ambient_train.data.place import is_there, with_map
+from ambient_train.data.place import is_there, place, with_map
 from ambient_train.data.readers import open_source
 from ambient_train.data.resize import area_resize
 from ambient_train.data.source import Source, prepare_command
@@ -75,19 +75,28 @@ def load_images(
 def in_values(spec: str, values: ValueMap | None) -> str:
     """The source, its numbers mapped to pixels by `values`; as it is where either has no such map.
 
-    Two sets are compared, or a network is used on others, by one map: each would find another for itself.
+    Two sets are compared, or a network is used on others, by one map: each would find another for itself. Raises
+    DataError for noisy counts of another gain, whose noise is another at the same brightness.
     """
     if values is None or not is_there(spec):
         return spec
-    there = with_map(spec, values.low, values.high, values.counts)
+    there, asked = with_map(spec, values.low, values.high, values.counts), place(spec).counts
     try:
-        return there if open_source(spec).values not in (None, values) else spec
+        source = open_source(spec)
     except DataError:  # floats beyond [-1, 1] are numbers that only a map makes pixels
         try:
             open_source(there)
         except (DataError, UsageError):  # whoever reads it says what is wrong; a file of statistics holds no images
             return spec
-        return there
+        return there if asked in (None, values.counts) else spec
+    found, noisy = source.values, source.sigma_n is not None and bool(source.sigma_n.any())
+    if noisy and found is not None and found.counts not in (None, values.counts):
+        known = "no counts" if values.counts is None else f"counts of gain {values.counts}"
+        raise DataError(
+            f"{spec}: counts of gain {found.counts}, but the images that these are used with are {known}, whose noise "
+            "is another at the same brightness: give images of their kind, or use a network trained on these"
+        )
+    return there if found not in (None, values) else spec
 
 
 def _geometry(source: Source, ids: np.ndarray, resolution: int | None, spec: str) -> tuple[np.ndarray, int, int]:
@@ -137,10 +146,10 @@ def split_ids(source: Source, split: Split, holdout: float | None) -> np.ndarray
     if source.regions is not None:
         train, heldout = source.regions(share)
     else:
-        place = hash_uniform(ids if source.group is None else source.group, _HOLDOUT)
-        heldout = place < share
-        if share and not heldout.any() and np.ptp(place) > 0:  # of few images or scenes: the one that comes first
-            heldout = place == place.min()
+        rank = hash_uniform(ids if source.group is None else source.group, _HOLDOUT)
+        heldout = rank < share
+        if share and not heldout.any() and np.ptp(rank) > 0:  # of few images or scenes: the one that comes first
+            heldout = rank == rank.min()
         train = ~heldout
     chosen = ids[heldout if split == "heldout" else train]
     if len(chosen) == 0:

@@ -112,7 +112,8 @@ def corrupt(
     """Choose n_clean clean and n_noisy noisy images; sigma_n is the strength of the noise of the noisy ones.
 
     noise: kind of the noise added here, as `noise_models.added_noise` reads it; "" is that of the noise that came with
-    the images, white where none came. told_sigma: see `TrainingSet`.
+    the images (their maps of pixels in turn, each at strength sigma_n), white where none came. told_sigma: see
+    `TrainingSet`.
 
     One random order of the ids, keyed by `seed`, decides: the first n_clean images stay clean, the n_noisy from the
     other end become noisy. So clean subsets are nested across budgets, noisy sets across shares, the two are disjoint,
@@ -134,7 +135,9 @@ def corrupt(
     ).astype(np.float64)
     added = np.concatenate([np.zeros(len(clean), bool), fresh_sigma > 0, np.zeros(len(already), bool)])
     images = source.subset(chosen)
-    model = noise_of_images(images)
+    # from the end, where the fresh ones of a smaller share are the last
+    like = np.concatenate([clean, source.noisy_in_turn(len(fresh))[::-1], already])
+    model = noise_of_images(source).at(torch.from_numpy(like))
     if noise and not (added.any() or not already.size):
         raise UsageError(f"--noise {noise} is of noise that is added, and all noise came with the images: leave it out")
     if noise:

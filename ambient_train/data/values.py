@@ -76,16 +76,12 @@ class ValueMap:
             return ((plain - self._ends[0]) / self.unit - 1).astype(np.float32)
 
     def to_values(self, pixels: np.ndarray) -> np.ndarray:
-        """float64 v of pixels x, any shape; of counts, the mean that they stand for."""
+        """float64 v of pixels x, any shape; of counts, the clean ones whose noisy ones have that mean.
+
+        Not linear for counts: means and deviations of x are not those of v (`tasks.restore_counts`).
+        """
         plain = self._ends[0] + (np.asarray(pixels, np.float64) + 1) * self.unit
         return plain if self._transform is None else self._transform.inverse(plain)
-
-    def to_deviation(self, deviation: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        """A standard deviation of x about `pixels` in the units of the file; of counts to the first order."""
-        if self._transform is None:
-            return np.asarray(deviation, np.float64) * self.unit
-        plain = self._ends[0] + (np.asarray(pixels, np.float64) + 1) * self.unit
-        return np.asarray(deviation, np.float64) * self.unit * self._transform.slope(plain)
 
     def to_own(self, pixels: np.ndarray) -> np.ndarray:
         """v of pixels x as the type of the file: whole numbers are rounded and kept within what the type can hold."""
@@ -95,6 +91,14 @@ class ValueMap:
                 return values.astype(dtype)
         info = np.iinfo(dtype)
         return np.clip(np.rint(values), info.min, info.max).astype(dtype)
+
+    def like(self, other: ValueMap | None) -> bool:
+        """Whether both make the same pixels of the same numbers, whatever type and kind of file those are of."""
+        mine = (self.low, self.high, self.counts)
+        return other is not None and mine == (other.low, other.high, other.counts)
+
+    def __str__(self) -> str:
+        return f"{self.low:.6g}..{self.high:.6g}" + f", gain {self.counts}" * (self.counts is not None)
 
     def to_dict(self) -> dict[str, Any]:
         stored = {"low": self.low, "high": self.high, "dtype": self.dtype, "kind": self.kind}

@@ -245,10 +245,12 @@ def restore(
         if not np.isfinite(array).all():
             raise DivergedError("the network gives NaN or infinity for some noisy images: it has diverged")
     by_image = drawn.reshape(n, samples, *shape)
-    return Posterior(mean, by_image, *_summary(by_image))
+    return Posterior(mean, by_image, *summary(by_image))
 
 
-def _summary(samples: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], ...]:
+def summary(
+    samples: npt.NDArray[np.floating],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """sample mean, standard deviation (unbiased variance) and QUANTILES of samples [n, K, ...]; zeros without samples.
 
     Quantile p lies at rank p (K + 1), so that a further draw falls between two ranks with exactly the probability that

@@ -9,11 +9,15 @@ the 90 % interval in 90 of 100 cases, whatever is known of the noisy image, so a
 intensity (but not among pixels whose *original* has it). `spread` is the squared error of the posterior mean over the
 variance of the samples, 1 if they are calibrated. Standard errors are over images.
 
-The Wiener filter takes the power spectrum of the noisy images minus that of their white noise,
+The Wiener filter takes the power spectrum of the noisy images minus that of their noise, sigma_i^2 lambda(f) of mean
+sigma_i^2 over all frequencies (lambda = 1: white),
 
-    S(f) = max(mean_i (|F(y_i - m)|^2/d - sigma_i^2), 0),   x_hat = m + F^-1[S/(S + sigma_i^2) F(y_i - m)],
+    S(f) = max(mean_i (|F(y_i - m)|^2/d - sigma_i^2 lambda), 0),
+    x_hat = m + F^-1[S/(S + sigma_i^2 lambda) F(y_i - m)],
 
-m the mean image, d the pixels of a channel: the best linear filter of stationary images, learned from noisy ones alone.
+m the mean image, d the pixels of a channel: the best linear filter of stationary images in stationary noise, learned
+from noisy ones alone. Noise that differs from pixel to pixel is not stationary, and non-local means know white noise
+only: what would not know the noise is left out.
 """
 
 from __future__ import annotations
@@ -35,10 +39,11 @@ HALF_GREY = 1 / 255
 """Half the distance of two grey levels of 8 bits, in units of [-1, 1]."""
 BINS = 5
 LIBRARY = "scikit-image"
+WIENER, NL_MEANS = "Wiener filter", f"non-local means ({LIBRARY})"
 CANDIDATES = (
     "noisy image",
-    "Wiener filter",
-    f"non-local means ({LIBRARY})",
+    WIENER,
+    NL_MEANS,
     "posterior mean",
     "mean of samples",
     "one sample",
@@ -99,37 +104,49 @@ def _library(part: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Wiener:
-    """The filter of this module. mean: [C, H, W]. power: S(f), [C, H, W]."""
+    """The filter of this module. mean: [C, H, W]. power: S(f), [C, H, W//2 + 1]. spectrum: lambda(f), [1 or C, H,
+    W//2 + 1], or 1 for white noise."""
 
     mean: npt.NDArray[np.float64]
     power: npt.NDArray[np.float64]
+    spectrum: npt.NDArray[np.floating] | float = 1.0
 
     @classmethod
-    def of(cls, noisy: Images, sigma_n: Levels, block: int = 1024) -> Wiener:
-        """Learned from images [n, C, H, W] with white noise of level sigma_n [n] each; clean ones (0) help too."""
+    def of(
+        cls,
+        noisy: Images,
+        sigma_n: Levels,
+        spectrum: npt.NDArray[np.floating] | float = 1.0,
+        block: int = 1024,
+    ) -> Wiener:
+        """Learned from images [n, C, H, W] with noise of level sigma_n [n] each; clean ones (0) help too."""
         mean = noisy.mean(axis=0, dtype=np.float64)
         size = math.prod(noisy.shape[-2:])
-        power = np.zeros_like(mean)
+        power = np.zeros_like(np.fft.rfft2(mean), dtype=np.float64)
         for start in range(0, len(noisy), block):
             part = slice(start, start + block)
-            power += np.sum(np.abs(np.fft.fft2(noisy[part] - mean)) ** 2 / size - _image(sigma_n[part]) ** 2, axis=0)
-        return cls(mean, np.maximum(power / len(noisy), 0))
+            seen = np.abs(np.fft.rfft2(noisy[part] - mean)) ** 2 / size
+            power += np.sum(seen - _image(sigma_n[part]) ** 2 * spectrum, axis=0)
+        return cls(mean, np.maximum(power / len(noisy), 0), spectrum)
 
     def __call__(self, noisy: Images, sigma_n: Levels) -> Images:
         """x_hat of images [n, C, H, W] with levels sigma_n [n] > 0."""
-        gain = self.power / (self.power + _image(sigma_n) ** 2)
-        return (self.mean + np.fft.ifft2(gain * np.fft.fft2(noisy - self.mean)).real).astype(np.float32)
+        total = self.power + _image(sigma_n) ** 2 * self.spectrum
+        gain = np.divide(self.power, total, out=np.ones_like(total), where=total > 0)
+        filtered = np.fft.irfft2(gain * np.fft.rfft2(noisy - self.mean), s=noisy.shape[-2:])
+        return (self.mean + filtered).astype(np.float32)
 
 
 @dataclass
 class Tally:
     """Scores, gathered block by block; `to_dict` says what they are on average.
 
-    wiener: of the whole set. promised: probability with which the intervals should cover. eight_bits: the originals
-    were rounded to grey levels, so an interval is also judged with half a grey level more on each side.
+    wiener: of the whole set; None where no spectrum says what its noise is. promised: probability with which the
+    intervals should cover. eight_bits: the originals were rounded to grey levels, so an interval is also judged with
+    half a grey level more on each side.
     """
 
-    wiener: Wiener
+    wiener: Wiener | None
     promised: float
     eight_bits: bool
     sigma_n: list[Levels] = field(default_factory=list)
@@ -141,7 +158,8 @@ class Tally:
 
     def add(self, noisy: Images, sigma_n: Levels, originals: Images, restored: Mapping[str, Images]) -> None:
         """A block of images [n, C, H, W]. restored: `images` and, with samples, sample, sample_mean, std, q05, q95."""
-        filtered = (noisy, self.wiener(noisy, sigma_n), nl_means(noisy, sigma_n))
+        wiener = None if self.wiener is None else self.wiener(noisy, sigma_n)
+        filtered = (noisy, wiener, None if self.left_out else nl_means(noisy, sigma_n))
         own = (restored["images"], restored.get("sample_mean"), restored.get("sample"))
         self.sigma_n.append(np.asarray(sigma_n, np.float64))
         for name, images in zip(CANDIDATES, (*filtered, *own), strict=True):
@@ -152,6 +170,13 @@ class Tally:
                 self.similarities.setdefault(name, []).append(similarity)
         if "q05" in restored:
             self._add_intervals(originals, restored)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Filters that would not know the noise."""
+        if self.wiener is None:
+            return (WIENER, NL_MEANS)
+        return () if isinstance(self.wiener.spectrum, float) else (NL_MEANS,)
 
     def _add_intervals(self, originals: Images, restored: Mapping[str, Images]) -> None:
         low, high = restored["q05"], restored["q95"]
@@ -172,6 +197,8 @@ class Tally:
         """JSON-ready: PSNR (and SSIM) of each candidate, by level where there are a few, coverage and spread."""
         levels = np.concatenate(self.sigma_n)
         out: dict[str, Any] = {"images": len(levels), "psnr_db": {k: _mean(v) for k, v in self.ratios.items()}}
+        if self.left_out:
+            out["left_out"] = list(self.left_out)
         if self.similarities:
             out["ssim"] = {k: _mean(v) for k, v in self.similarities.items()}
         distinct = np.unique(levels)

@@ -28,7 +28,8 @@ from ambient_train.interchange.load import Trained, load_trained
 from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.run import sole_user
 from ambient_train.settings.restore import RestoreOptions
-from ambient_train.tasks.restore_files import RestorationFolder
+from ambient_train.tasks.restore_counts import WITHOUT_SAMPLES, in_counts
+from ambient_train.tasks.restore_files import IN_VALUES, RestorationFolder
 from ambient_train.tasks.restore_inputs import Noisy, cautions, noisy_images
 from ambient_train.training.world import World, join_group
 
@@ -85,6 +86,8 @@ def show_scores(scores: Mapping[str, Any]) -> None:
         table.add_row(name, *cells)
     Console().print(table)
     print(f"{scores['images']:,} images with known originals; +- one standard error over images; nothing is clipped")
+    if "left_out" in scores:
+        print(f"left out, for they would not know this noise, which is not white: {' and '.join(scores['left_out'])}")
     if "ssim" not in scores:
         print(f"SSIM and non-local means are left out: {LIBRARY} is not installed")
     if "coverage" in scores:
@@ -138,7 +141,9 @@ def restore(
             if facts is not None:
                 talk(f"already done: {outdir}", quiet=quiet)
             else:
-                notes = cautions(trained, noisy.sigma_n)
+                notes = cautions(trained, noisy)
+                if noisy.of_counts and not options.samples:
+                    notes.append(WITHOUT_SAMPLES)
                 for note in (*trained.complaints, *noisy.images.notes, *notes):
                     talk(f"note: {note}", quiet=quiet)
                 with progress_listener(quiet) as listener:
@@ -174,6 +179,7 @@ def _identity(trained: Trained, noisy: Noisy, options: RestoreOptions, low: floa
             **{name: getattr(options, name) for name in names},
             **({} if noisy.noise.white else {"sweeps": options.sweeps}),
             "sigma_min": low,
+            **({"averages": "of counts"} if noisy.of_counts and options.samples else {}),
         },
     }
 
@@ -225,6 +231,8 @@ def _restore_chunks(
         arrays |= dict(zip(("q05", "q50", "q95"), found.quantiles, strict=True))
         if options.samples:
             arrays["sample"] = found.samples[:, 0]
+            if folder.noisy.of_counts and images.values is not None:
+                arrays |= {IN_VALUES + name: array for name, array in in_counts(found, images.values).items()}
         folder.write_chunk(chunk, arrays)
         done += len(rows)
         listener(Progress("restoring", done, total))
@@ -273,8 +281,10 @@ def _scores(folder: RestorationFolder, listener: Listener) -> dict[str, Any] | N
     noisy = folder.noisy
     if noisy.originals is None or noisy.known is None or not noisy.known.any():
         return None
+    kind = noisy.noise.describe()
+    known = "pattern" not in kind
     tally = Tally(
-        Wiener.of(noisy.images.pixels(), noisy.sigma_n),
+        Wiener.of(noisy.images.pixels(), noisy.sigma_n, kind.get("spectrum", 1.0)) if known else None,
         interval_probability(folder.samples) if folder.samples else 0.0,
         noisy.eight_bits,
     )

@@ -36,6 +36,8 @@ SCHEMA, CHUNK_SCHEMA, RESULT_SCHEMA = "ambient.restoration/1", "ambient.restorat
 ROWS = 1024
 """Samples in a chunk: what is lost when a process is killed."""
 SUMMARY = ("sample", "sample_mean", "std", "q05", "q50", "q95")
+IN_VALUES = "values_"
+"""Begins the names of what a chunk holds in the units of the files, where that is no map of what it holds in pixels."""
 _BLOCK, _SHOWN = 1024, 8
 _LOSSLESS = ("png", "bmp", "tif", "tiff", "ppm", "pgm")
 
@@ -61,6 +63,13 @@ class RestorationFolder:
         """Names of the arrays of restored images."""
         every = ("samples",) if self.keep_samples else ()
         return ("images", *(SUMMARY if self.samples else ()), *every)
+
+    @property
+    def averages(self) -> tuple[str, ...]:
+        """Columns that are computed in the units of the files, apart from those in pixels: of counts."""
+        if not (self.noisy.of_counts and self.samples):
+            return ()
+        return tuple(name for name in self.columns if name not in ("sample", "samples"))
 
     @property
     def chunk_size(self) -> int:
@@ -138,7 +147,8 @@ class RestorationFolder:
     def write_chunk(self, chunk: int, arrays: Mapping[str, Images]) -> None:
         """The arrays first, then the seal."""
         data = io.BytesIO()
-        chosen: dict[str, Any] = {name: arrays[name] for name in self.columns}
+        names = (*self.columns, *(IN_VALUES + name for name in self.averages))
+        chosen: dict[str, Any] = {name: arrays[name] for name in names}
         np.savez(data, **chosen)
         atomic_write_bytes(self._file(chunk), data.getvalue())
         digest = hashlib.sha256(data.getvalue()).hexdigest()
@@ -161,9 +171,13 @@ class RestorationFolder:
 
     # ------------------------------------------------------------------------------------------------------ outputs
 
-    def blocks(self, name: str) -> Iterator[tuple[int, Images]]:
-        """(first position, values) of a column over all images, a block at a time; clean images are what they were."""
+    def blocks(self, name: str, *, own: bool = False) -> Iterator[tuple[int, Images]]:
+        """(first position, values) of a column over all images, a block at a time; clean images are what they were.
+
+        own: in the units of the files, where those were mapped to pixels.
+        """
         images = self.noisy.images
+        stored = IN_VALUES + name if own and name in self.averages else name
         shape = (self.samples, *images.images.shape[1:]) if name == "samples" else images.images.shape[1:]
         loaded, values = -1, np.empty((0, *shape), np.float32)
         for start in range(0, len(images), _BLOCK):
@@ -171,14 +185,25 @@ class RestorationFolder:
             block = np.zeros((stop - start, *shape), np.float32)
             if name != "std":
                 pixels = images.pixels(slice(start, stop))
+                if own:
+                    pixels = self._in_values(name, pixels)
                 block[:] = pixels[:, None] if name == "samples" else pixels
             first, last = np.searchsorted(self._rows, (start, stop))
             for number in range(first, last):
                 chunk, place = divmod(number, self.chunk_size)
                 if chunk != loaded:
-                    loaded, values = chunk, self.read_chunk(chunk, name)[name]
+                    loaded, values = chunk, self.read_chunk(chunk, stored)[stored]
+                    if own and stored == name:
+                        values = self._in_values(name, values)
                 block[self._rows[number] - start] = values[place]
             yield start, block
+
+    def _in_values(self, name: str, pixels: Images) -> Images:
+        """Numbers of a column in pixels as those of the files: through the map, deviations through its unit."""
+        values = self.noisy.images.values
+        if values is None:
+            return pixels
+        return (pixels * values.unit if name == "std" else values.to_values(pixels)).astype(np.float32)
 
     def write_arrays(self) -> Path:
         """`restored.npz`: the columns, ids, labels and classes, the levels that the images had, what is held out.
@@ -201,11 +226,7 @@ class RestorationFolder:
             for name in self.columns:
                 full = (shape[0], self.samples, *shape[1:]) if name == "samples" else shape
                 with npy_stream(archive, name, np.dtype(np.float32), full) as stream:
-                    means = self.blocks("sample_mean") if name == "std" and values is not None else None
-                    for _, block in self.blocks(name):
-                        if values is not None:
-                            about = None if means is None else next(means)[1]
-                            block = values.to_values(block) if about is None else values.to_deviation(block, about)
+                    for _, block in self.blocks(name, own=True):
                         stream.write(np.ascontiguousarray(block, np.float32).tobytes())
             for name, column in extra.items():
                 if column is not None:
@@ -262,13 +283,14 @@ class RestorationFolder:
         return folder
 
     def _restored(self) -> dict[int, Images]:
-        """The posterior mean of each noisy image, by its id."""
-        return {
-            int(self.noisy.images.ids[start + k]): pixels
-            for start, block in self.blocks("images")
-            for k, pixels in enumerate(block)
-            if self.noisy.sigma_n[start + k] > 0
-        }
+        """The posterior mean of each noisy image, by its id: pixels that stand for it in the files."""
+        values, own = self.noisy.images.values, bool(self.averages)
+        found: dict[int, Images] = {}
+        for start, block in self.blocks("images", own=own):
+            pixels = values.to_pixels(block, clean=True) if own and values is not None else block
+            noisy = np.flatnonzero(self.noisy.sigma_n[start : start + len(block)] > 0)
+            found |= {int(self.noisy.images.ids[start + k]): pixels[k] for k in noisy}
+        return found
 
     def write_grid(self) -> Path:
         """`grid.png`, a row an image: noisy, posterior mean, one sample, standard deviation, original where known."""

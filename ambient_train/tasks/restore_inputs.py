@@ -71,6 +71,11 @@ class Noisy:
         """Positions of the noisy images."""
         return np.flatnonzero(self.sigma_n > 0)
 
+    @property
+    def of_counts(self) -> bool:
+        """Whether the images are transformed counts."""
+        return self.images.values is not None and self.images.values.counts is not None
+
     def at_most(self, count: int | None) -> Noisy:
         """`count` of the images, drawn by a hash of each id."""
         keep = np.isin(self.images.ids, subset_ids(self.images.ids, count))
@@ -143,13 +148,18 @@ def highest_level(trained: Trained) -> float:
     return min(highest, trained.network.sigma_max)
 
 
-def cautions(trained: Trained, sigma_n: npt.NDArray[np.floating]) -> list[str]:
-    """Sentences on what this network cannot know about images with these levels."""
-    data = trained.data
+def cautions(trained: Trained, noisy: Noisy) -> list[str]:
+    """Sentences on what this network cannot know about these images, and what may not have been stated of them."""
+    data, out = trained.data, list[str]()
+    if data and data.get("noise") and noisy.noise.white:
+        out.append(
+            f"these images are restored as of white noise, and {trained.name} was trained on noise that is not "
+            f"({data['noise']}): if theirs is such, state its spectrum or maps beside sigma"
+        )
     if not data or data["n_clean"] or not data["levels"]:
-        return []
-    lowest, level = float(data.get("lowest_level", min(data["levels"]))), float(sigma_n[sigma_n > 0].min())
-    out = [
+        return out
+    lowest, level = float(data.get("lowest_level", min(data["levels"]))), float(noisy.sigma_n[noisy.rows].min())
+    out += [
         f"{trained.name} saw no clean image: what it knows below sigma {lowest:.4g} is guessed from noisy ones, and "
         "samples, deviations and intervals go through those levels"
     ]
@@ -213,14 +223,11 @@ def _noise_of_run(config: TrainConfig, count: int) -> NoiseModel:
         source = load_training_images(config.data, config.resolution, config.holdout, 1)
         return added_noise(config.noise, (source.channels, source.resolution, source.resolution))
     source = load_training_images(config.data, config.resolution, config.holdout, config.max_images)
-    noisy = np.flatnonzero(source.sigma_n > 0) if source.sigma_n is not None else np.zeros(0, np.int64)
-    model = noise_of_images(source)
-    return model if model.white else model.at(torch.from_numpy(noisy[np.arange(count) % max(len(noisy), 1)]))
+    return noise_of_images(source).at(torch.from_numpy(source.noisy_in_turn(count)))
 
 
 def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
-    values = values_of(trained.data)
-    data = in_values(data, values)
+    data = in_values(data, values_of(trained.data))
     images, heldout, tree, file = _whole(data, options.resolution)
     stated = images.sigma_n is not None and bool((images.sigma_n > 0).any())
     if stated and options.sigma_n is not None:
@@ -235,8 +242,15 @@ def _of_others(trained: Trained, options: RestoreOptions, data: str) -> Noisy:
     noise = noise_of_images(images)
     if options.originals is None:
         return Noisy(images, heldout=heldout, tree=tree, file=file, noise=noise)
-    originals, *_ = _whole(in_values(options.originals, values), options.resolution)
-    if values is not None and values.counts is not None and originals.already_noisy == len(originals):
+    originals, *_ = _whole(in_values(options.originals, images.values), options.resolution)
+    maps = (originals.values, images.values)
+    if not (maps[0].like(maps[1]) if maps[0] is not None else maps[1] is None):
+        own, of_noisy = ("pixels as they are" if made is None else f"values of {made}" for made in maps)
+        raise DataError(
+            f"{options.originals}: {own}, but {data} has {of_noisy}: give both as files of one kind of numbers, or "
+            "both with one range, as in PATH:range=LOW..HIGH"
+        )
+    if images.values is not None and images.values.counts is not None and originals.already_noisy == len(originals):
         raise DataError(
             f"{options.originals}: counts without stated levels count as noisy: say that these are clean, by zeros in "
             "<stem>.sigma.npy beside them or an array `sigma`"

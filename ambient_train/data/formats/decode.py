@@ -28,6 +28,11 @@ _SIXTEEN_BIT = frozenset(("I", "I;16", "I;16B", "I;16L", "I;16N"))
 _SIXTEEN, _FEWEST_GREYS = "an image of 16 bits a channel", 64
 _ORIENTATION = 0x0112
 TURNED = "an image stored on its side or mirrored (EXIF), now upright"
+OTHER_MODE: dict[Colour, str] = {"rgb": "a grey image", "grey": "a colour image"}
+"""What a plain image is that conversion to a colour mode changes."""
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in grey (ITU-R BT.601), here and in Pillow."""
+_AND = " and "
 _WHAT = {
     "P": "a palette image",
     "PA": "a palette image with alpha",
@@ -99,7 +104,7 @@ def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tupl
     if plain is not None and (convert is None or len(plain) == (3 if convert == "rgb" else 1)):
         return plain, None
     image = _open(data, where)
-    note = _kind(image, data)
+    note, other = _kind(image, data), None
     try:
         if (frames := getattr(image, "n_frames", 1)) > 1:
             raise DataError(f"{where}: an animated image of {frames} frames; export the frames as single images")
@@ -107,7 +112,8 @@ def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tupl
             raise DataError(f"{where}: {note}; `ambient data prepare` converts such files to RGB or grey")
         image, turned = _upright(image)
         if convert is not None and (note is not None or image.mode != ("RGB" if convert == "rgb" else "L")):
-            note = note or ("a grey image" if image.mode == "L" else "a colour image")
+            if note in (None, _SIXTEEN) and (len(image.getbands()) == 3) != (convert == "rgb"):
+                other = OTHER_MODE[convert]
             image = _to_plain(image, convert, where)
         pixels = np.array(image)
         if note == _SIXTEEN and pixels.max() < _FEWEST_GREYS:
@@ -119,8 +125,21 @@ def decode_image(data: bytes, where: str, convert: Colour | None = None) -> tupl
         raise
     except Exception as error:
         raise DataError(f"{where}: damaged or truncated image ({first_line(error, 100)})") from None
-    what = " and ".join(part for part in (note, turned) if part)
+    what = _AND.join(part for part in (note, other, turned) if part)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), what or None
+
+
+def noise_factor(what: str, convert: Colour) -> float | None:
+    """What white noise of standard deviation 1 becomes in a conversion that `decode_image` names `what`; None where it
+    is white no more.
+
+    Turning and 16 bits leave it as it is, and luma takes the root of the sum of its squared weights. Grey repeated in
+    three channels has one noise in all of them; palettes, alpha, CMYK and YCbCr mix or cut it.
+    """
+    parts = set(what.split(_AND)) - {TURNED, _SIXTEEN}
+    if not parts:
+        return 1.0
+    return float(np.linalg.norm(LUMA)) if convert == "grey" and parts == {OTHER_MODE["grey"]} else None
 
 
 def is_colour(data: bytes, where: str) -> bool:

@@ -24,14 +24,13 @@ from ambient_theory.shared.errors import AmbientError, DataError, first_line
 from ambient_theory.shared.limits import MAX_MEMBER_BYTES, MAX_PIXELS
 from ambient_theory.shared.plain_text import printable_line
 from ambient_train.data.formats.arrays import TRUTH
-from ambient_train.data.formats.decode import Colour
+from ambient_train.data.formats.decode import LUMA, OTHER_MODE, Colour
 from ambient_train.data.formats.noise_arrays import StatedNoise
 from ambient_train.data.formats.trees import Tree
 from ambient_train.data.place import Place
 from ambient_train.data.values import ValueMap, find_range
 
 MAX_FRAMES = 10_000_000
-_GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +222,7 @@ class FrameTree(Tree):
                 raise DataError(f"{where}: values beyond what 32-bit floats hold")
         what = None
         if convert is not None and len(pixels) != (3 if convert == "rgb" else 1):
-            what = "a grey image" if len(pixels) == 1 else "a colour image"
+            what = OTHER_MODE[convert]
             pixels = recoloured(pixels, convert)
             self.converted[self.images[index]] = what
         return np.ascontiguousarray(pixels), what
@@ -233,10 +232,10 @@ class FrameTree(Tree):
 
 
 def recoloured(pixels: np.ndarray, colour: Colour) -> np.ndarray:
-    """Pixels [..., C, H, W] grey to RGB by repetition; RGB to grey by ITU-R BT.601 luma."""
+    """Pixels [..., C, H, W] grey to RGB by repetition; RGB to grey by `LUMA`."""
     if colour == "rgb":
         return np.repeat(pixels, 3, axis=-3)
-    grey = np.tensordot(pixels.astype(np.float64), _GREY, ([-3], [0]))[..., None, :, :]
+    grey = np.tensordot(pixels.astype(np.float64), LUMA, ([-3], [0]))[..., None, :, :]
     return np.rint(grey).astype(np.uint8) if pixels.dtype == np.uint8 else grey.astype(np.float32)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import content_hash, exclusive_lock, flushed
 from ambient_theory.shared.parsing import parse_json
-from ambient_train.data.formats.decode import Colour
+from ambient_train.data.formats.decode import OTHER_MODE, Colour, noise_factor
 from ambient_train.data.formats.frames import recoloured
 from ambient_train.data.formats.trees import decode_threads
 from ambient_train.data.load import Split, split_ids, subset_ids
@@ -180,15 +180,15 @@ class Preparation:
         converted: Counter[str] = Counter()
         skipped: list[tuple[str, str]] = []
         kept, noise, pixels = [], [], []
-        for index, stack in self._decoded(ids, converted, skipped):
+        for index, stack, colour_factor in self._decoded(ids, converted, skipped):
             where = self.where(int(index[0]))
             height, width = stack.shape[-2:]
             if self.config.geometry.enlarges(height, width):
                 converted["enlarged"] += len(index)
             pixels.append(self.config.geometry.apply(stack, where))
-            factor = 1.0
-            if self.source.sigma_n is not None and self.source.sigma_n[index].any():
-                factor = self.config.geometry.noise_factor(height, width, where)
+            factor = colour_factor
+            if len(self._noisy(index)):
+                factor *= self.config.geometry.noise_factor(height, width, where)
             kept.append(index)
             noise.append(np.full(len(index), factor))
             if pixels[-1].shape[1:] != pixels[0].shape[1:]:
@@ -203,41 +203,72 @@ class Preparation:
             "give --resolution and --transform to bring them to one size"
         )
 
+    def _noisy(self, index: np.ndarray) -> np.ndarray:
+        """Those of the images that came with noise."""
+        return index[:0] if self.source.sigma_n is None else index[self.source.sigma_n[index] > 0]
+
+    def _colour_factor(self, index: np.ndarray, what: str, converted: Counter[str]) -> float:
+        """What a conversion of colours makes of the deviation of the images' noise; counts it.
+
+        Raises DataError where noise would not stay white.
+        """
+        noisy = self._noisy(index)
+        if not len(noisy):
+            converted[what] += len(index)
+            return 1.0
+        where, factor = self.where(int(noisy[0])), noise_factor(what, self.colour)
+        if factor is None:
+            mode, instead = "grey", "it as plain grey or RGB"
+            if self.colour == "rgb":
+                mode, instead = "RGB", "--colour grey, or plain images of one colour mode"
+            raise DataError(
+                f"{where}: {what}, and noisy: made {mode}, its noise would be white no more; give {instead}"
+            )
+        if factor != 1 and self.source.values is not None and self.source.values.counts is not None:
+            raise DataError(
+                f"{where}: {what} of noisy counts, and grey made of transformed counts stands for no count: leave "
+                "--colour out, or give each channel as an image of its own"
+            )
+        lowered = "" if factor == 1 else f" with noise, whose level is {factor:.4g} of that stated"
+        converted[what + lowered] += len(noisy)
+        converted[what] += len(index) - len(noisy)
+        return factor
+
     def _decoded(
         self, ids: np.ndarray, converted: Counter[str], skipped: list[tuple[str, str]]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pairs (ids, images [m, C, H, W]); one image at a time where sizes may differ, the whole chunk elsewhere."""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+        """Triples (ids, images [m, C, H, W], what became of the deviation of their noise); one image at a time where
+        sizes may differ, the whole chunk elsewhere."""
         tree = self.source.tree
         if tree is None:
-            stack = self.source.read(ids)
+            stack, factor = self.source.read(ids), 1.0
             if stack.shape[1] == 2 and self.config.colour != "auto":
                 raise UsageError(
                     f"{self.where(int(ids[0]))}: real and imaginary part have no colours; leave --colour out"
                 )
             if stack.shape[1] != 2 and stack.shape[1] != (3 if self.colour == "rgb" else 1):
-                converted["a grey image" if stack.shape[1] == 1 else "a colour image"] += len(ids)
+                factor = self._colour_factor(ids, OTHER_MODE[self.colour], converted)
                 stack = recoloured(stack, self.colour)
-            yield ids, stack
+            yield ids, stack, factor
             return
         for index in ids:
             try:
                 pixels, note = tree.decode(int(index), None if self.config.strict else self.colour)
                 if len(pixels) != (3 if self.colour == "rgb" else 1):
                     raise DataError(f"{self.where(int(index))}: another colour mode than the rest; leave --strict out")
-                if (note or "").startswith("a colour image") and self.config.colour == "auto":
+                if OTHER_MODE["grey"] in (note or "") and self.config.colour == "auto":
                     raise UsageError(
                         f"{self.where(int(index))}: in colour, where the images looked at first are grey; "
                         "give --colour rgb or --colour grey"
                     )
+                factor = self._colour_factor(np.array([index]), note, converted) if note is not None else 1.0
             except DataError as error:
                 if not self.config.skip_bad:
                     raise
                 message = str(error)
                 skipped.append((tree.images[int(index)], message.removeprefix(f"{self.where(int(index))}: ")))
                 continue
-            if note is not None:
-                converted[note] += 1
-            yield np.array([index]), pixels[None]
+            yield np.array([index]), pixels[None], factor
 
 
 class Journal:
@@ -312,7 +343,7 @@ class Journal:
             "shape": list(chunk.pixels.shape[1:]),
             "ids": chunk.ids.tolist(),
             "noise": chunk.noise.tolist() if (chunk.noise != 1).any() else None,
-            "converted": dict(chunk.converted),
+            "converted": dict(+chunk.converted),
             "skipped": chunk.skipped,
         }
         with flushed(open(self.lines_path, "a", encoding="utf-8")) as file:

@@ -86,6 +86,35 @@ def test_images_that_came_with_noise_are_never_noised_again() -> None:
     assert {round(levels[i], 6) for i in added} == {0.2}
 
 
+def test_images_made_noisy_beside_those_with_maps_get_their_maps_in_turn() -> None:
+    n, side, level = 400, 8, 0.2
+    rng = np.random.default_rng(0)
+    patterns = np.ones((n, 1, side, side), np.float32)
+    steep = np.repeat([[3.0, 1.0]], side, 0).repeat(side // 2, 1)
+    for k, one in ((0, steep), (1, steep[:, ::-1])):  # two maps, one the mirror image of the other
+        patterns[k:200:2] = one / np.sqrt((one**2).mean())
+    came = np.where(np.arange(n) < 200, np.float32(level), np.float32(0))
+    noise = level * patterns * rng.standard_normal(patterns.shape)
+    source = ImageSet(
+        "set", (noise * (came > 0)[:, None, None, None]).astype(np.float32), None, np.arange(n), came, pattern=patterns
+    )
+    data = corrupt(source, n_clean=50, n_noisy=350, sigma_n=level, seed=0)
+    added = data.added.numpy()
+    assert added.sum() == 150
+    relative = data.noise.describe()["pattern"]
+    assert [int((np.abs(relative[added] - one) < 1e-6).all((1, 2, 3)).sum()) for one in patterns[:2]] == [75, 75]
+    fresh = data.batch(torch.arange(n)).numpy()[added] / (level * relative[added])
+    # all pixels of unit deviation, the loud and the quiet ones: relative error 1/sqrt(2 n) each
+    for loud in (True, False):
+        of_side = fresh[(relative[added] > 1) == loud]
+        assert abs(of_side.std() - 1) < 4.5 / np.sqrt(2 * of_side.size)
+    assert np.array_equal(relative[data.sigma_n == 0], np.ones((50, 1, side, side), np.float32))
+    fewer = corrupt(source, n_clean=50, n_noisy=280, sigma_n=level, seed=0)
+    kept = {int(i): m for i, m in zip(data.source.ids, relative, strict=True)}
+    for i, m in zip(fewer.source.ids, fewer.noise.describe()["pattern"], strict=True):
+        assert np.array_equal(m, kept[int(i)])
+
+
 def test_shares_become_counts_as_in_the_paper() -> None:
     assert counts(60_000, keep=1.0, corruption=0.9) == (6_000, 54_000)
     assert counts(60_000, keep=0.1, corruption=0.0) == (6_000, 0)

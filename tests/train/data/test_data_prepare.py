@@ -114,6 +114,58 @@ def test_noise_levels_travel_and_floats_stay_floats(tmp_path: Path) -> None:
     assert not (tmp_path / "n.zip").exists()
 
 
+@pytest.mark.parametrize("kind", ["npz", "folder", "tiff"])
+def test_grey_of_noisy_colour_images_states_the_noise_that_it_has(tmp_path: Path, kind: str) -> None:
+    count, side, level = 40, 16, 0.2
+    z = np.random.default_rng(0).standard_normal((count, 3, side, side))
+    if kind == "npz":
+        source = tmp_path / "n.npz"
+        np.savez(source, images=(level * z).astype(np.float32), sigma=np.full(count, level, np.float32))
+    elif kind == "tiff":
+        tifffile = pytest.importorskip("tifffile")
+        source = tmp_path / "n.tif"
+        tifffile.imwrite(source, (1000 + 100 * z).astype(np.float32).transpose(0, 2, 3, 1), photometric="rgb")
+        np.save(tmp_path / "n.sigma.npy", np.full(count, 100, np.float32))
+    else:
+        pixels = np.clip(127.5 + 127.5 * level * z, 0, 255).round().astype(np.uint8)
+        files = {f"{k:02d}.png": png(image) for k, image in enumerate(pixels)}
+        files["dataset.csv"] = ("file,sigma\n" + "".join(f"{name},{level}\n" for name in files)).encode()
+        source = write_folder(tmp_path / "n", files)
+    result = prepare(_config(source, tmp_path / "grey.npz", colour="grey"))
+    loaded = load_images(str(tmp_path / "grey.npz"), holdout=0.0)
+    assert loaded.sigma_n is not None
+    stated = float(loaded.sigma_n[0])
+    assert list(result.converted.values()) == [count]
+    assert "0.6686 of that stated" in next(iter(result.converted))
+    # the deviation of n normal numbers has the relative standard error 1/sqrt(2 n)
+    assert abs(loaded.pixels().std() / stated - 1) < 4 / np.sqrt(2 * count * side**2)
+
+
+def test_noisy_images_whose_conversion_leaves_no_white_noise_are_refused(tmp_path: Path) -> None:
+    grey = rgb(3, channels=1)
+    np.savez(tmp_path / "g.npz", images=grey, sigma=np.array([0, 0.2, 0], np.float32))
+    with pytest.raises(DataError, match=r"g\.npz: image 1: a grey image, and noisy: .*--colour grey"):
+        prepare(_config(tmp_path / "g.npz", tmp_path / "o.npz", colour="rgb"))
+    plain = Image.fromarray(rgb(1)[0].transpose(1, 2, 0))
+    for name, image in (("p", plain.convert("P")), ("a", plain.convert("RGBA")), ("l", plain.convert("L"))):
+        table = f"file,sigma\n{name}.png,0.2\nz.png,0\n".encode()
+        files = {f"{name}.png": encode(image), "z.png": encode(plain), "dataset.csv": table}
+        root = write_folder(tmp_path / name, files)
+        with pytest.raises(DataError, match=rf"{name}\.png: .*, and noisy"):
+            prepare(_config(root, tmp_path / "o.npz"))
+        assert not (tmp_path / "o.npz").exists()
+        result = prepare(_config(root, tmp_path / f"{name}.npz", skip_bad=True))
+        assert [skipped for skipped, _ in result.skipped] == [f"{name}.png"]
+        write_folder(root, {"dataset.csv": table.replace(b"0.2", b"0")})  # clean ones are converted
+        assert prepare(_config(root, tmp_path / f"{name}.npz"), overwrite=True).count == 2
+
+
+def test_noisy_counts_in_colour_are_not_made_grey(tmp_path: Path) -> None:
+    np.savez(tmp_path / "c.npz", images=np.random.default_rng(0).poisson(50.0, (4, 3, 8, 8)).astype(np.uint16))
+    with pytest.raises(DataError, match="counts"):
+        prepare(_config(f"{tmp_path / 'c.npz'}:gain=1", tmp_path / "o.npz", colour="grey"))
+
+
 def _mixed(root: Path) -> Path:
     plain = Image.fromarray(rgb(1, 10)[0].transpose(1, 2, 0))
     return write_folder(

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from ambient_train.data.load import load_images
-from ambient_train.evaluation.restoration import BINS, HALF_GREY, Tally, Wiener, nl_means, psnr, ssim
+from ambient_train.data.noise_models._numbers import smoothed
+from ambient_train.evaluation.restoration import (
+    BINS,
+    HALF_GREY,
+    NL_MEANS,
+    WIENER,
+    Tally,
+    Wiener,
+    nl_means,
+    psnr,
+    ssim,
+)
 
 SIDE = 8
 
@@ -49,6 +60,43 @@ def test_wiener_filter_reaches_the_error_of_the_best_linear_estimate_from_noisy_
         assert abs(error.mean() - best) < 5 * error.std() / math.sqrt(len(error)) + 0.01 * best
         unfiltered = ((y - x)[sigma == level] ** 2).mean()
         assert unfiltered > 1.5 * best  # negative control
+
+
+@pytest.mark.parametrize("side", [(8, 8), (8, 7)])
+def test_wiener_filter_knows_the_spectrum_of_correlated_noise(side: tuple[int, int]) -> None:
+    """E |x_hat - x|^2 per pixel is the mean of S N/(S + N) over all frequencies, N = sigma^2 lambda."""
+    rng, n = np.random.default_rng(3), 4000
+    f2 = np.fft.fftfreq(side[0])[:, None] ** 2 + np.fft.fftfreq(side[1]) ** 2
+    power = 0.5 / (1 + 60 * f2) ** 2
+    half = smoothed(0.8, side)
+    whole = np.abs(np.fft.fft2(np.fft.irfft2(half, s=side))).astype(np.float64)  # of real, even noise: the same
+    sigma = np.where(np.arange(n) % 2, 0.3, 0.6)
+
+    def stationary(spectrum: np.ndarray) -> np.ndarray:
+        z = np.fft.fft2(rng.normal(size=(n, 1, *side)))
+        return np.fft.ifft2(np.sqrt(spectrum) * z).real
+
+    x = stationary(power).astype(np.float32)
+    y = (x + sigma[:, None, None, None] * stationary(whole)).astype(np.float32)
+    found, as_white = Wiener.of(y, sigma, half)(y, sigma), Wiener.of(y, sigma)(y, sigma)
+    for level in (0.3, 0.6):
+        error = ((found - x)[sigma == level] ** 2).mean(axis=(1, 2, 3))
+        best = (power * level**2 * whole / (power + level**2 * whole)).mean()
+        assert abs(error.mean() - best) < 5 * error.std() / math.sqrt(len(error)) + 0.01 * best
+        assert ((as_white - x)[sigma == level] ** 2).mean() > 1.1 * best  # negative control
+
+
+def test_filters_that_would_not_know_the_noise_are_left_out_by_name() -> None:
+    restored, x = posterior_of_pixels(np.random.default_rng(4), 6, 1.0)
+    sigma, y = np.full(6, 0.2), restored.pop("noisy")
+    spectrum = smoothed(0.7, (y.shape[-2], y.shape[-1]))
+    for wiener, names in ((None, [WIENER, NL_MEANS]), (Wiener.of(y, sigma, spectrum), [NL_MEANS])):
+        tally = Tally(wiener, 0.9, eight_bits=True)
+        tally.add(y, sigma, x, restored)
+        found = tally.to_dict()
+        assert found["left_out"] == names
+        assert not set(names) & set(found["psnr_db"])
+        assert (WIENER in found["psnr_db"]) == (wiener is not None)
 
 
 def test_wiener_filter_without_the_subtraction_of_the_noise_is_worse() -> None:
@@ -102,6 +150,7 @@ def test_blocks_add_up_to_the_whole() -> None:
     for part in (slice(0, 7), slice(7, 8), slice(8, 30)):
         split.add(y[part], sigma[part], x[part], {k: v[part] for k, v in restored.items()})
     assert whole.to_dict() == split.to_dict()
+    assert "left_out" not in whole.to_dict()
     assert [row["sigma_n"] for row in whole.to_dict()["psnr_db_by_level"]] == [0.2, 0.3]
 
 

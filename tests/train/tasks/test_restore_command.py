@@ -22,7 +22,7 @@ from ambient_theory.shared.errors import DivergedError
 from ambient_theory.shared.files import exclusive_lock
 from ambient_train.data.images import to_uint8
 from ambient_train.data.load import load_images
-from ambient_train.evaluation.restoration import psnr
+from ambient_train.evaluation.restoration import NL_MEANS, WIENER, psnr
 from ambient_train.interchange.load import load_trained
 from ambient_train.settings.restore import RestoreOptions
 from ambient_train.tasks import restore as task
@@ -409,17 +409,99 @@ def test_a_folder_of_another_run_or_of_other_things_is_refused_and_a_copy_of_the
     assert (refused.exit_code, "holds no restoration" in refused.stderr) == (2, True)
 
 
-def test_originals_of_counts_must_say_that_they_are_clean(tmp_path: Path) -> None:
-    """Counts without stated levels are noisy, so originals of counts would never be compared with anything."""
-    rng = np.random.default_rng(5)
+@pytest.fixture(scope="module")
+def correlated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained on 20 clean digits and 44 with correlated noise."""
+    options = ("--sigma", SIGMA, "--max-images", 64, "--n-clean", 20, "--n-noisy", 44)
+    return trained(tmp_path_factory.mktemp("correlated"), *options, "--noise", "correlated:0.8")
+
+
+def test_filters_beside_the_network_know_the_noise_or_are_left_out(correlated: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "map.npy", np.random.default_rng(0).uniform(0.5, 1.5, (8, 8)))
+    options = ("--sigma", SIGMA, "--max-images", 64, "--n-clean", 20, "--n-noisy", 44)
+    mapped = trained(tmp_path, *options, "--noise", f"variance-map:{tmp_path / 'map.npy'}")
+    for run, left in ((correlated, NL_MEANS), (mapped, f"{WIENER} and {NL_MEANS}")):
+        out = tmp_path / run.parent.name
+        found = restore(run, out, "--sweeps", 2, "-q")
+        assert found.exit_code == 0, found.output
+        assert f"which is not white: {left}" in " ".join(found.stdout.split())
+        scores = json.loads((out / "scores.json").read_text())["psnr_db"]
+        assert (WIENER in scores) == (run == correlated)
+        if run == correlated:
+            assert scores[WIENER]["value"] > scores["noisy image"]["value"] + 1
+
+
+def test_white_noise_restored_by_a_run_on_other_noise_is_said(correlated: Path, tmp_path: Path) -> None:
+    held = write_noisy(tmp_path / "level.npz")
+    spectrum = np.ones((8, 5)) * np.linspace(2, 1, 5)
+    np.savez(tmp_path / "spectrum.npz", images=held["images"], sigma=held["sigma"], spectrum=spectrum)
+    for name, expected in (("level", True), ("spectrum", False)):
+        found = restore(correlated, tmp_path / name, "--data", tmp_path / f"{name}.npz", "--sweeps", 2)
+        assert found.exit_code == 0, found.output
+        said = "restored as of white noise, and run was trained on noise that is not (correlated:0.8)"
+        assert (said in " ".join(found.stderr.split())) == expected, found.stderr
+
+
+def test_originals_are_in_the_units_of_the_noisy_images(run: Path, tmp_path: Path) -> None:
+    """A network of 8 bits has no map of values: noisy images and originals of 16 bits share the one that is found."""
+    rng, level = np.random.default_rng(0), 400.0
+    clean = rng.uniform(1000, 1800, (40, 8, 8))
+    noisy = np.clip(clean + level * rng.standard_normal(clean.shape), 0, 65535)
+    np.save(tmp_path / "noisy.npy", noisy.round().astype(np.uint16))
+    np.save(tmp_path / "clean.npy", clean.round().astype(np.uint16))
+    np.save(tmp_path / "noisy.sigma.npy", np.full(40, level))
+    asked = ("--data", tmp_path / "noisy.npy", "--originals", tmp_path / "clean.npy", "--json", "-q")
+    found = restore(run, tmp_path / "out", *asked)
+    assert found.exit_code == 0, found.output
+    unit = load_images(str(tmp_path / "noisy.npy")).values.unit  # type: ignore[union-attr]
+    stated = found.stdout and json.loads(found.stdout)["scores"]["psnr_db"]["noisy image"]
+    # rounding to whole counts and clipping at 0 change a level of 400 by less than .2 %
+    assert abs(stated["value"] - np.mean(psnr(noisy / unit, clean / unit))) < 0.05
+    assert stated["value"] == pytest.approx(20 * np.log10(2 / (level / unit)), abs=4 * stated["stderr"] + 0.1)
+
+
+@pytest.fixture(scope="module")
+def of_counts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A run of clean and noisy counts of gain 2; counts [120, 8, 8] and their means."""
+    folder, rng = tmp_path_factory.mktemp("counts"), np.random.default_rng(5)
     means = np.repeat(rng.uniform(200, 4000, (120, 1, 1)), 64, 1).reshape(120, 8, 8)
     counts = 2.0 * rng.poisson(means / 2.0)
-    np.savez(
-        tmp_path / "both.npz",
-        images=np.where(np.arange(120)[:, None, None] % 2, counts, means),
-        sigma=np.arange(120) % 2,
-    )
-    known = trained(tmp_path, "--data", f"{tmp_path / 'both.npz'}:range=0..4500:gain=2.0")
+    images = np.where(np.arange(120)[:, None, None] % 2, counts, means)
+    np.savez(folder / "both.npz", images=images, sigma=np.arange(120) % 2)
+    return trained(folder, "--data", f"{folder / 'both.npz'}:range=0..4500:gain=2.0"), counts, means
+
+
+Counts = tuple[Path, np.ndarray, np.ndarray]
+
+
+def test_averages_of_restored_counts_are_those_of_samples_in_counts(of_counts: Counts, tmp_path: Path) -> None:
+    run, counts, _ = of_counts
+    np.save(tmp_path / "noisy.npy", np.minimum(counts[:6], 2 * np.arange(4)[:, None, None].repeat(2, 0)[:6]))
+    asked = ("--data", f"{tmp_path / 'noisy.npy'}:gain=2.0", "-q")
+    found = restore(run, tmp_path / "out", *asked, "--keep-samples")
+    assert found.exit_code == 0, found.output
+    held = arrays(tmp_path / "out")
+    np.testing.assert_allclose(held["sample_mean"], held["samples"].mean(1), rtol=1e-5)
+    np.testing.assert_allclose(held["std"], held["samples"].std(1, ddof=1), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(held["q50"], np.quantile(held["samples"], 0.5, axis=1, method="weibull"), rtol=1e-5)
+    written = np.load(tmp_path / "out" / "restored" / "noisy.npy")
+    np.testing.assert_allclose(written, held["images"][:, 0], rtol=1e-4, atol=1e-3)
+    alone = restore(run, tmp_path / "alone", *asked[:2], "--samples", 0, "--json")
+    assert "restored counts are the way back of a transformed mean" in alone.stderr
+    assert (arrays(tmp_path / "alone")["images"] <= held["images"] + 1e-3).all()  # the way back is convex
+
+
+def test_counts_of_another_gain_than_the_runs_are_refused(of_counts: Counts, tmp_path: Path) -> None:
+    run, counts, _ = of_counts
+    np.save(tmp_path / "noisy.npy", counts[:6])
+    refused = restore(run, tmp_path / "out", "--data", f"{tmp_path / 'noisy.npy'}:gain=8.0", "-q")
+    assert (refused.exit_code, "gain 8.0" in refused.stderr, "gain 2.0" in refused.stderr) == (3, True, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_originals_of_counts_must_say_that_they_are_clean(of_counts: Counts, tmp_path: Path) -> None:
+    """Counts without stated levels are noisy, so originals of counts would never be compared with anything."""
+    known, counts, means = of_counts
     np.save(tmp_path / "noisy.npy", counts[:8])
     np.save(tmp_path / "clean.npy", means[:8])
     asked = ("--data", tmp_path / "noisy.npy", "--originals", tmp_path / "clean.npy", "--json", "-q")
@@ -454,6 +536,7 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
     np.savez(folder / "maps.npz", images=held["images"], sigma=np.eye(8)[None].repeat(len(held["images"]), 0))
     np.savez(folder / "negative.npz", images=held["images"], sigma=-held["sigma"])
     np.save(folder / "few.npy", held["clean"][:4])
+    np.save(folder / "counts.npy", np.arange(len(held["clean"]) * 64).reshape(-1, 8, 8).astype(np.uint16))
 
     def data(name: str, *more: object) -> tuple[object, ...]:
         return ("--data", folder / name, *more)
@@ -475,6 +558,11 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
         "negative levels": (data("negative.npz"), 3, ">= 0"),
         "levels twice": (data("good.npz", "--sigma", 0.2), 2, "leave it out"),
         "originals of other images": (data("good.npz", "--originals", folder / "few.npy"), 3, "one each, in order"),
+        "originals of other values": (
+            data("good.npz", "--originals", folder / "counts.npy"),
+            3,
+            "382.617, but",
+        ),
         "originals of the run": (("--originals", folder / "few.npy"), 2, "clean ones of --data"),
         "size of the run": (("--resolution", 4), 2, "it is for --data"),
         "size of heldout": (("--heldout", "--resolution", 4), 2, "it is for --data"),
@@ -494,6 +582,7 @@ def bad_data(folder: Path) -> dict[str, tuple[tuple[object, ...], int, str]]:
         *("noisier than any level", "another size", "channels", "range of bytes", "range", "range of one image"),
         "levels missing",
         *("nothing noisy", "maps", "negative levels", "levels twice", "originals of other images"),
+        "originals of other values",
         *(
             "originals of the run",
             *("size of the run", "size of heldout"),
