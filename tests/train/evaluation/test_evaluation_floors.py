@@ -11,7 +11,7 @@ from ambient_train.evaluation.features import get_extractor
 from ambient_train.evaluation.floors import cautions, reference_floor
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import floor, score_images
-from ambient_train.runs import score as score_module
+from ambient_train.runs.score import floors_of
 
 
 def images(seed: int, n: int, side: int = 4, level: float = 128) -> np.ndarray:
@@ -87,11 +87,13 @@ def test_small_references_are_named_once_and_large_ones_are_not() -> None:
     assert words[0].startswith("small has 150 images")
 
 
-def test_floors_are_those_of_the_images_wherever_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_module, "id", lambda _: 7, raising=False)  # as where memory that was freed is used again
+def test_floors_are_those_of_the_images_whatever_was_freed_before() -> None:
     extractor = get_extractor("pixels")
-    for level in (128, 60):
-        train, held = Reference("train-clean", images(1, 40, level=level)), Reference("heldout-clean", images(2, 40))
-        found = score_module.floors_of(train, {"heldout-clean": held}, [extractor], 40, ["fd"])
-        [expected] = floor(images(1, 40, level=level), held, 40, extractor, metrics=("fd",))
+    rng = np.random.default_rng(0)
+    for width in range(20, 140, 10):  # of each pair of references the last ones' memory is free again
+        both = rng.integers(0, width, (80, 1, 8, 8), dtype=np.uint8)
+        train, held = Reference("train-clean", both[:40]), Reference("heldout-clean", both[40:])
+        found = floors_of(train, {"heldout-clean": held}, [extractor], 40, ["fd"])
+        [expected] = floor(both[:40], held, 40, extractor, metrics=("fd",))
         assert found["fd", extractor.label, "heldout-clean"] == expected.value
+        del train, held
