@@ -164,8 +164,7 @@ def _converted(source: Source) -> Counter[str]:
 def _noise_notes(stated: np.ndarray, sigma: np.ndarray, images: np.ndarray, told: tuple[float, str]) -> list[str]:
     """What happens to the noise that images came with: other levels at another size, units that cannot be."""
     notes = []
-    before, first = np.unique(stated[stated > 0], return_index=True)
-    after = sigma[stated > 0][first]
+    before, after = np.unique(stated[stated > 0]), np.unique(sigma[sigma > 0])
     if not np.array_equal(before, after):
         factor, unit = told[0], "" if told[1] == UNIT else f" ({told[1]})"
         pairs = [f"{a * factor:.3g} -> {b * factor:.3g}" for a, b in zip(before, after, strict=True)]

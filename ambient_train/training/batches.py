@@ -137,7 +137,7 @@ def assemble(
     if config.xflip:
         k = stateless.key(config.seed, "mirror")
         mirror = functools.partial(keyed.mirror, k, sample=sample)
-        y, noise = mirror(y), noise.moved(mirror, len(there))
+        y, noise = mirror(y), noise.moved(mirror)
     if config.augment > 0:
         moved = functools.partial(
             keyed.augment,
@@ -147,7 +147,7 @@ def assemble(
             sample=sample,
             edm=config.augment_labels == "edm",
         )
-        (y, augment_labels), noise = moved(y), noise.moved(lambda pattern: moved(pattern)[0], len(there))
+        (y, augment_labels), noise = moved(y), noise.moved(lambda pattern: moved(pattern)[0])
     return Batch(sample, index, sigma, sigma_n, y, noise, labels, augment_labels)
 
 

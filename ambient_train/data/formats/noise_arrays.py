@@ -165,10 +165,8 @@ def resized(noise: StatedNoise, old: int, new: int, spec: str) -> StatedNoise:
     Raises DataError where new does not divide old: overlapping averages would correlate neighbouring pixels.
     """
     sigma = noise.sigma
-    if sigma is None or old == new:
+    if sigma is None or old == new or not sigma.any():
         return noise
-    if not sigma.any():
-        return StatedNoise(sigma)
     if old % new:
         raise DataError(
             f"{spec}: resizing noisy images from {old} to {new} would correlate the noise of neighbouring pixels; "

@@ -61,8 +61,8 @@ class NoiseModel(Protocol):
         """The model of the images at positions `index` [B], on the index's device."""
         ...
 
-    def moved(self, move: Callable[[Tensor], Tensor], count: int) -> NoiseModel:
-        """The model of `count` images after `move`, which maps the lattice of each [count, C, H, W] onto itself."""
+    def moved(self, move: Callable[[Tensor], Tensor]) -> NoiseModel:
+        """The model after `move`, which maps the pixel lattice of each image [B, C, H, W] onto itself."""
         ...
 
     def unlike_after(self, mirrored: bool, turned: bool) -> str:

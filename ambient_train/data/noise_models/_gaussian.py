@@ -131,8 +131,8 @@ class Mapped(Diagonal):
 
     kind = "variance-map"
 
-    def moved(self, move: Callable[[Tensor], Tensor], count: int) -> Mapped:
-        return replace(self, relative=move(self.relative.expand(count, -1, -1, -1)))
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Mapped:
+        return replace(self, relative=move(self.relative))
 
     def unlike_after(self, mirrored: bool, turned: bool) -> str:
         return ""
@@ -157,7 +157,7 @@ class Stationary(Diagonal):
     width: int
     """W: a half spectrum does not say whether it is even."""
 
-    def moved(self, move: Callable[[Tensor], Tensor], count: int) -> Stationary:
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Stationary:
         return self  # shifts keep it, and `unlike_after` says what does not
 
     def unlike_after(self, mirrored: bool, turned: bool) -> str:

@@ -44,7 +44,7 @@ class White:
     def at(self, index: Tensor) -> White:
         return self
 
-    def moved(self, move: Callable[[Tensor], Tensor], count: int) -> White:
+    def moved(self, move: Callable[[Tensor], Tensor]) -> White:
         return self
 
     def unlike_after(self, mirrored: bool, turned: bool) -> str:

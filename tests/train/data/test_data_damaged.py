@@ -396,18 +396,3 @@ def test_the_campaign_sees_every_fault_and_goes_on(tmp_path: Path, kind: str, ac
     cases = [confined.Case(k, "a.npy", {"a.npy": b"abcdef"}, read, limits) for k in range(3)]
     found = [one["outcome"] for one in confined.run_cases(tmp_path, cases)]
     assert found == ["read", kind, "read"]
-
-
-def test_a_plane_that_a_tiff_announces_and_has_not_is_no_black_image(tmp_path: Path) -> None:
-    tifffile = pytest.importorskip("tifffile")
-    planes = np.random.default_rng(0).integers(100, 4000, (3, 16, 16)).astype(np.uint16)
-    stored = "".join(f'<TiffData IFD="{i}" FirstZ="{z}" PlaneCount="1"/>' for i, z in ((0, 0), (1, 1), (2, 3)))
-    about = (
-        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
-        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="16" SizeY="16" '
-        f'SizeZ="4" SizeC="1" SizeT="1">{stored}</Pixels></Image></OME>'
-    )
-    path = tmp_path / "m.ome.tif"
-    tifffile.imwrite(path, planes, description=about, metadata=None, photometric="minisblack")
-    with pytest.raises(DataError, match=r"m.ome.tif: plane 2 of 4 is announced and not there"):
-        load_images(str(path), split="all")

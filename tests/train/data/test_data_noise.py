@@ -57,14 +57,6 @@ def test_many_levels_are_summarised_by_their_range(tmp_path: Path) -> None:
     )
 
 
-def test_levels_that_meet_when_they_are_rescaled_are_told(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    levels = np.float32(0.3) * (1 + np.arange(300, dtype=np.float32) * np.float32(6e-8))  # neighbours among floats
-    np.savez(tmp_path / "a.npz", images=rng.uniform(-1, 1, (300, 1, 6, 6)).astype(np.float32), sigma=levels)
-    [note] = [n for n in load_images(str(tmp_path / "a.npz"), resolution=2).notes if "averaging pixels" in n]
-    assert "levels 0.3 -> 0.1, ..., 0.3 -> 0.1 at 2 pixels" in note
-
-
 @pytest.mark.parametrize("eight_bits", [False, True])
 @pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2])
 def test_a_true_level_is_not_questioned(tmp_path: Path, sigma: float, eight_bits: bool) -> None:

@@ -281,36 +281,6 @@ def test_maps_move_with_their_images_under_augmentation(tmp_path: Path) -> None:
     assert torch.isfinite(loss).all()
 
 
-def test_one_map_for_all_images_moves_with_each_of_them(tmp_path: Path) -> None:
-    uneven = np.full((8, 8), 1e-4, np.float32)
-    uneven[1, 6] = 0.5
-    np.save(tmp_path / "map.npy", uneven)
-    np.savez(tmp_path / "a.npz", images=np.zeros((40, 1, 8, 8), np.float32))
-    asked = {"data": str(tmp_path / "a.npz"), "noise": f"variance-map:{tmp_path / 'map.npy'}"}
-    job = resolve(
-        settings_from({**TINY, **asked, "corruption": 1.0, "sigma": 0.2, "holdout": 0.0, "augment": 1.0, "xflip": True})
-    )
-    data = job.training_set()
-    batch = prepare_batch(job.config, data, LevelTable.of(data.levels), torch.arange(64), 0, torch.device("cpu"))
-    deviation = batch.noise.corrupt(torch.zeros_like(batch.y), batch.sigma_n, torch.ones_like(batch.y))
-    where = deviation.flatten(1).argmax(1)
-    assert len(where.unique()) > 8  # the control: they were moved apart
-    assert torch.equal(batch.y.abs().flatten(1).argmax(1), where)
-
-
-def test_a_part_without_noisy_images_is_resized_beside_one_with_maps(tmp_path: Path) -> None:
-    sigma = np.zeros((12, 1, 8, 8), np.float32)
-    sigma[:6] = RNG.uniform(0.1, 0.3, (6, 1, 8, 8))
-    np.savez(tmp_path / "a.npz", images=RNG.uniform(-0.5, 0.5, sigma.shape).astype(np.float32), sigma=sigma)
-    whole = load_images(str(tmp_path / "a.npz"), resolution=4)
-    assert whole.pattern is not None
-    assert whole.pattern.shape == (12, 1, 4, 4)
-    clean = resized(StatedNoise(np.zeros(6, np.float32), np.ones((6, 1, 8, 8), np.float32)), 8, 4, "a.npz")
-    assert clean.sigma is not None
-    assert not clean.sigma.any()
-    assert clean.pattern is None
-
-
 def test_what_would_take_the_noise_for_another_is_refused(tmp_path: Path) -> None:
     uneven = smoothed(0.7, (8, 8))[0].copy()
     uneven[1:4, 1:4] *= 3  # one diagonal: not its own mirror image

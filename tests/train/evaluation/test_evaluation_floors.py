@@ -11,7 +11,6 @@ from ambient_train.evaluation.features import get_extractor
 from ambient_train.evaluation.floors import cautions, reference_floor
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import floor, score_images
-from ambient_train.runs.score import floors_of
 
 
 def images(seed: int, n: int, side: int = 4, level: float = 128) -> np.ndarray:
@@ -85,15 +84,3 @@ def test_small_references_are_named_once_and_large_ones_are_not() -> None:
     words = cautions(scores)
     assert len(words) == 1
     assert words[0].startswith("small has 150 images")
-
-
-def test_floors_are_those_of_the_images_whatever_was_freed_before() -> None:
-    extractor = get_extractor("pixels")
-    rng = np.random.default_rng(0)
-    for width in range(20, 140, 10):  # of each pair of references the last ones' memory is free again
-        both = rng.integers(0, width, (80, 1, 8, 8), dtype=np.uint8)
-        train, held = Reference("train-clean", both[:40]), Reference("heldout-clean", both[40:])
-        found = floors_of(train, {"heldout-clean": held}, [extractor], 40, ["fd"])
-        [expected] = floor(both[:40], held, 40, extractor, metrics=("fd",))
-        assert found["fd", extractor.label, "heldout-clean"] == expected.value
-        del train, held
