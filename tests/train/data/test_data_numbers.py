@@ -158,6 +158,21 @@ def test_colours_and_planes_of_a_tiff_are_told_apart_by_its_axes(tmp_path: Path)
     np.testing.assert_allclose(values_in(str(tmp_path / "lzw.tif"))[0, 0], counts(1)[0], atol=0.01)
 
 
+@pytest.mark.parametrize("absent", [0, 2])
+def test_a_plane_that_is_announced_and_not_there_is_refused_and_is_no_black_image(tmp_path: Path, absent: int) -> None:
+    there = [k for k in range(4) if k != absent]
+    planes = "".join(f'<TiffData IFD="{i}" FirstZ="{z}" PlaneCount="1"/>' for i, z in enumerate(there))
+    description = (
+        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="16" SizeY="16" '
+        f'SizeZ="4" SizeC="1" SizeT="1">{planes}</Pixels></Image></OME>'
+    )
+    path = tiff(tmp_path / "a.ome.tif", counts(3), description=description, metadata=None)
+    with pytest.raises(DataError, match=f"plane {absent} is announced and not there"):
+        load_images(str(path))
+    assert any(f"plane {absent} is announced" in p["problem"] for p in check(str(path)).problems)
+
+
 def test_a_tiff_that_is_cut_off_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     whole = tiff(tmp_path / "a.tif", counts()).read_bytes()
     for k in range(1, 9):
