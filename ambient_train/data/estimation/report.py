@@ -31,6 +31,7 @@ from ambient_train.data.values import told_in
 SCHEMA = "ambient.data-noise/1"
 _CHUNK, _LEAST_IMAGES, _APART, _EXPLAINED, _ALIKE = 256, 4, 1.5, 0.85, 0.6
 _EIGHT_BITS = (-1.0, 1.0)
+_MOST_IMAGES, _FEWEST_LARGE, _MOST_PIXELS = 512, 16, 2**23
 _VISIBLE, _FLAT_BY_CHANCE = 0.02, 0.1
 """Share of pixels at an end of the range that is named, and of flat patches among the 2 x 2 that touch it: pixels of
 which half are clipped, at random, leave 1 in 15; backgrounds without noise leave more."""
@@ -163,17 +164,15 @@ def noise_of(
 def _pixels(
     source: Source, ids: np.ndarray, spec: str, progress: Callable[[str, int, int], None]
 ) -> tuple[np.ndarray, bool]:
-    """float64 [N, C, H, W] in units of [-1, 1], and whether they are of 8 bits."""
-    parts, eight_bits = [], False
+    """float32 [N, C, H, W] in units of [-1, 1], and whether they are of 8 bits."""
+    first = source.read(ids[:1])
+    pixels = np.empty((len(ids), *first.shape[1:]), np.float32)
     for start in range(0, len(ids), _CHUNK):
-        read = source.read(ids[start : start + _CHUNK])
-        eight_bits = read.dtype == np.uint8
-        parts.append(to_pixels(read).astype(np.float64))
+        pixels[start : start + _CHUNK] = to_pixels(source.read(ids[start : start + _CHUNK]))
         progress("read", min(start + _CHUNK, len(ids)), len(ids))
-    pixels = np.concatenate(parts)
     if min(pixels.shape[-2:]) < 4:
         raise DataError(f"{spec}: images of {pixels.shape[-1]} x {pixels.shape[-2]} pixels are too small to tell noise")
-    return pixels, eight_bits
+    return pixels, first.dtype == np.uint8
 
 
 def _names(source: Source, ids: np.ndarray) -> list[str]:
@@ -226,14 +225,17 @@ def clipped_share(pixels: np.ndarray, clipped: tuple[float, float] | None) -> fl
     if clipped is None:
         return 0.0
     at = max((pixels == end for end in clipped), key=np.mean)
-    count = sum(at[:, :, i : at.shape[2] - 1 + i, j : at.shape[3] - 1 + j].astype(int) for i in (0, 1) for j in (0, 1))
+    windows = (at[:, :, i : at.shape[2] - 1 + i, j : at.shape[3] - 1 + j] for i in (0, 1) for j in (0, 1))
+    count = sum(window.astype(np.int8) for window in windows)
     share, touching = float(at.mean()), int((count > 0).sum())
     return share if share > _VISIBLE and (count == 4).sum() < _FLAT_BY_CHANCE * touching else 0.0
 
 
 def _most(pixels: np.ndarray) -> np.ndarray:
-    """512 images at most, as far apart as they come."""
-    return pixels[np.unique(np.linspace(0, len(pixels) - 1, 512).astype(int))]
+    """512 images at most, of large ones as many as 8 million pixels are and 16 or more, as far apart as they come;
+    float64."""
+    count = min(_MOST_IMAGES, max(_FEWEST_LARGE, _MOST_PIXELS // pixels[0].size))
+    return pixels[np.unique(np.linspace(0, len(pixels) - 1, count).astype(int))].astype(np.float64)
 
 
 def _one_set(pixels: np.ndarray, clipped: tuple[float, float] | None) -> tuple[ImageSetNoise, list[Level], np.ndarray]:
@@ -254,7 +256,7 @@ def _one_set(pixels: np.ndarray, clipped: tuple[float, float] | None) -> tuple[I
     kind = None if clean else whiteness(most)
     line = None if clean else gain_of(most)
     if line is not None and line.grows:  # each image counts as white of its mean variance
-        values = np.array([float(np.sqrt(line.variance(x.mean(0)).mean())) for x in pixels])
+        values = np.array([float(np.sqrt(line.variance(x.mean(0, dtype=np.float64)).mean())) for x in pixels])
         mean = float(np.sqrt((values**2).mean()))
         level = Level(mean, mean * level.low / level.value, mean * level.high / level.value, level.smooth)
         return ImageSetNoise("", len(pixels), None, level, False, False, kind, line), each, values
