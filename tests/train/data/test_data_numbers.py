@@ -15,8 +15,10 @@ from number_files import STACKS, counts, fits, gzipped, hdf5, nifti, pillow_png1
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.formats import frames as frames_module
 from ambient_train.data.formats.frames import FrameTree
 from ambient_train.data.formats.png16 import decode_png16, encode_png16
+from ambient_train.data.formats.trees import decode_threads
 from ambient_train.data.load import load_images
 from ambient_train.data.place import absolute, place, with_map
 from ambient_train.data.prepare.check import check
@@ -385,6 +387,31 @@ def test_a_folder_of_stacks_has_levels_by_file_and_by_image(tmp_path: Path, pack
     np.testing.assert_allclose(loaded.sigma_n * loaded.values.unit, [60] * 4 + [0] * 4 + [0, 1, 2, 3], atol=1e-4)
     np.testing.assert_allclose(values_in(spec)[:, 0], images, atol=0.01)
     assert (loaded.labels, loaded.classes) == (None, None)  # a file is no class
+
+
+def test_a_folder_of_stacks_is_opened_file_by_file_whatever_the_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each opening of a .gz unpacks all of it."""
+    files, frames = 5, 30
+    for k in range(files):
+        nifti(tmp_path / f"{k}.nii.gz", counts(frames, seed=k))
+    opened: list[str] = []
+    original = frames_module.open_frames
+    monkeypatch.setattr(frames_module, "open_frames", lambda *a: opened.append(a[2]) or original(*a))
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    source = open_source(str(tmp_path))
+    assert len(opened) == 2 * files  # once for their sizes, once for the range of their values
+    opened.clear()
+    source.read(np.arange(source.count))
+    assert len(opened) == files
+    opened.clear()
+    assert check(str(tmp_path), workers=8).usable
+    assert len(opened) == 3 * files
+    assert decode_threads(source.tree) == decode_threads(source.tree, 8) == 1
+    one = tmp_path / "0.nii.gz"  # the control: of one file, and of files of one image each, threads open none twice
+    assert decode_threads(open_source(str(one)).tree) == decode_threads(None) == 8
+    assert decode_threads(None, 3) == 3
 
 
 def test_the_images_of_one_file_are_held_out_together(tmp_path: Path) -> None:
