@@ -123,7 +123,7 @@ def assemble(
         classes = placed.labels(there)
         assert classes is not None
         labels = (classes[:, None] == torch.arange(label_dim, device=device)).to(torch.float32)
-    sigma_n, noise = placed.told[there], placed.noise.at(there)
+    sigma_n, noise = placed.told[there], placed.noise(index, there)
     y = placed.batch(index, there) if images is None else images(sigma_n, labels)
     augment_labels = None
     if config.xflip:
