@@ -215,7 +215,8 @@ def _show_noise(report: Any) -> None:
     table = Table("set", "images", "level", "90 % interval", "smooth", "kind", box=None, padding=(0, 2, 0, 0))
     for s in report.sets:
         shown = "-" if s.level.value != s.level.value else f"{s.level.value:.4g}"
-        kind = "clean" if s.clean else "not determined" if s.whiteness is None else s.whiteness.sentence()
+        kind = "not determined" if s.whiteness is None else s.whiteness.sentence()
+        kind = "clean" if s.clean else kind if s.rician is None else "Rician"
         interval = f"{s.level.low:.4g} to {s.level.high:.4g}"
         one = "" if s.one_level else " (differs)"
         table.add_row(escape(s.name), f"{s.images:,}", shown + one, interval, f"{s.level.smooth:.0%}", escape(kind))

@@ -164,10 +164,10 @@ def _converted(source: Source) -> Counter[str]:
 def _noise_notes(stated: np.ndarray, sigma: np.ndarray, images: np.ndarray, told: tuple[float, str]) -> list[str]:
     """What happens to the noise that images came with: other levels at another size, units that cannot be."""
     notes = []
-    before, after = np.unique(stated[stated > 0]), np.unique(sigma[sigma > 0])
-    if not np.array_equal(before, after):
+    if not np.array_equal(stated, sigma):
         factor, unit = told[0], "" if told[1] == UNIT else f" ({told[1]})"
-        pairs = [f"{a * factor:.3g} -> {b * factor:.3g}" for a, b in zip(before, after, strict=True)]
+        levels = np.unique(np.stack([stated, sigma], axis=1)[stated > 0], axis=0)  # by image: they may become alike
+        pairs = list(dict.fromkeys(f"{a * factor:.3g} -> {b * factor:.3g}" for a, b in levels))
         text = ", ".join(pairs if len(pairs) <= 4 else [pairs[0], "...", pairs[-1]])
         notes.append(f"averaging pixels lowers the noise: levels {text} at {images.shape[-1]} pixels{unit}")
     return notes + unit_notes(stated, images.dtype == np.uint8)

@@ -1,10 +1,11 @@
 """A training set on the device that trains on it: what a step needs of it, without asking the host.
 
 On a GPU the images (in the bytes they are stored in), their levels, labels and ids lie in its memory where they take at
-most a quarter of what is free, and the noisy images beside them with their fixed noise where that fits too; else the
-noise is made there again each time, by the keyed generator. What does not fit stays on the host and is sent batch by
-batch through pinned memory. On a CPU nothing is copied: there a noisy image is made at its first turn and kept, up to
-`KEPT_BYTES`, because its noise, which never changes, takes ten times as long as all else of a batch.
+most a quarter of what is free, so do the maps of their noise where both fit into it (`what_fits`), and the noisy images
+beside them with their fixed noise where that fits too; else the noise is made there again each time, by the keyed
+generator. What does not fit stays on the host and is sent batch by batch through pinned memory. On a CPU nothing is
+copied: there a noisy image is made at its first turn and kept, up to `KEPT_BYTES`, because its noise, which never
+changes, takes ten times as long as all else of a batch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from ambient_train.data.mixture import TrainingSet
+    from ambient_train.data.noise_models._base import NoiseModel
 
 KEPT_BYTES = 2**30
 """Most memory of a CPU for noisy images that were made before."""
@@ -44,11 +46,19 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-class Placed:
-    """The set `data` on `device`. resident: whether images lie there; found out unless given. kept_bytes: most memory
-    for noisy images that were made once.
+def what_fits(images: int, maps: int, free: int) -> tuple[bool, bool]:
+    """Whether images of so many bytes may lie where `free` bytes are, and whether the maps of their noise may, beside
+    the images that do: a quarter of the memory in all."""
+    room = free // _FREE_SHARE
+    resident = images <= room
+    return resident, maps + resident * images <= room
 
-    told: [N] float64, on the device. noise: the model of all images there.
+
+class Placed:
+    """The set `data` on `device`. resident, mapped: whether images, and the maps of their noise, lie there; found out
+    unless given. kept_bytes: most memory for noisy images that were made once.
+
+    told: [N] float64, on the device.
     """
 
     def __init__(
@@ -57,20 +67,23 @@ class Placed:
         device: torch.device,
         *,
         resident: bool | None = None,
+        mapped: bool | None = None,
         kept_bytes: int | None = None,
     ):
         self._data, self._device = data, device
-        where = torch.arange(len(data), device=device)
         self.told = data.told.to(device, torch.float64)
-        self.noise = data.noise.at(where)
         labels = data.source.labels
         self._labels = None if labels is None else torch.tensor(labels, device=device)
         noisy, free = int(data.added.sum()), _free_bytes(device)
         image = int(np.prod(data.shape))
-        if resident is None:
-            resident = device.type != "cpu" and data.source.images.nbytes <= free // _FREE_SHARE
+        own_memory = device.type != "cpu"
+        fits = what_fits(data.source.images.nbytes, data.noise.nbytes, free) if own_memory else (False, True)
+        resident, mapped = (
+            found if given is None else given for found, given in zip(fits, (resident, mapped), strict=True)
+        )
+        self._noise = data.noise.sent(lambda maps: maps.to(device)) if mapped else None
         if kept_bytes is None:
-            kept_bytes = min(KEPT_BYTES, free // 8) if device.type == "cpu" else free // _FREE_SHARE
+            kept_bytes = free // _FREE_SHARE if own_memory else min(KEPT_BYTES, free // 8)
         self._kept: Tensor | None = None
         if noisy and 4 * noisy * image <= kept_bytes:
             home = device if resident else torch.device("cpu")
@@ -90,20 +103,26 @@ class Placed:
         """Images [B, C, H, W] float32 on the device, as `TrainingSet.batch` has them; index [B] on the host, `there`
         the same on the device."""
         if self._images is not None:
-            return self._resident(there)
+            return self._resident(index, there)
         y = self._data.batch(index) if self._kept is None else self._once_made(index, self._kept)
         return y if self._device.type == "cpu" else moved(y, self._device)
+
+    def noise(self, index: Tensor, there: Tensor) -> NoiseModel:
+        """The noise model of a batch, on the device; index and `there` as in `batch`."""
+        if self._noise is not None:
+            return self._noise.at(there)
+        return self._data.noise.at(index).sent(lambda maps: moved(maps, self._device))
 
     def labels(self, there: Tensor) -> Tensor | None:
         """Class labels [B] int64 on the device, or None for unlabelled data."""
         return None if self._labels is None else self._labels[there]
 
-    def _resident(self, there: Tensor) -> Tensor:
+    def _resident(self, index: Tensor, there: Tensor) -> Tensor:
         images = self._pixels(there)
         if self._kept is not None:
             made = self._kept[self._slot[there]]
         elif bool(self._data.added.any()):  # of the host: nobody waits
-            made = self._corrupted(images, there)
+            made = self._corrupted(images, index, there)
         else:
             return images
         return torch.where(self._added[there][:, None, None, None], made, images)
@@ -114,8 +133,8 @@ class Placed:
         chosen = self._images[there]
         return chosen.to(torch.float32) / 127.5 - 1 if chosen.dtype == torch.uint8 else chosen.to(torch.float32)
 
-    def _corrupted(self, images: Tensor, there: Tensor) -> Tensor:
-        noise = self.noise.at(there)
+    def _corrupted(self, images: Tensor, index: Tensor, there: Tensor) -> Tensor:
+        noise = self.noise(index, there)
         z = noise.noise(self._data.seed, self._ids[there], self._data.shape)
         return noise.corrupt(images, self._strength[there], z)
 
@@ -123,7 +142,7 @@ class Placed:
         assert self._kept is not None
         for rows in torch.nonzero(self._data.added)[:, 0].split(_CHUNK):
             there = rows.to(self._device)
-            self._kept[self._slot[there]] = self._corrupted(self._pixels(there), there)
+            self._kept[self._slot[there]] = self._corrupted(self._pixels(there), rows, there)
 
     def _once_made(self, index: Tensor, kept: Tensor) -> Tensor:
         added = self._data.added[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import zipfile
@@ -105,7 +106,7 @@ class Reference:
         """Write the statistics in the features of `extractor` as `.npz` (`mu`, `sigma`, `n`, `extractor`)."""
         replace(self.frechet(extractor).statistics, extractor=extractor.label).save(path)
 
-    @property
+    @functools.cached_property
     def content_hash(self) -> str | None:
         """First 8 hex digits of the SHA-256 of the images, None for a reference of statistics alone."""
         if self.images is None:

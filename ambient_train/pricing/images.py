@@ -15,12 +15,14 @@ import numpy as np
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.files import atomic_file
 from ambient_theory.shared.npy import load_npz
+from ambient_train.data.formats.mapped import KEY
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import split_ids, subset_ids
 from ambient_train.data.prepare.archives import write_npy
 from ambient_train.data.readers import open_source
 from ambient_train.data.resize import area_resize
 from ambient_train.data.source import Source, prepare_command
+from ambient_train.data.values import ValueMap
 from ambient_train.pricing.noise import SmallNoise, small_noise
 from ambient_train.settings.worth import SIDES
 
@@ -37,7 +39,8 @@ _CHUNK_BYTES = 2**26
 class SmallImages:
     """images uint8 or float32 [N, C, S, S], the held-out ones marked; side: in pixels, in the source.
 
-    noise: that is priced, at this size. passed_over: images that came with noise.
+    noise: that is priced, at this size. passed_over: images that came with noise. values: how numbers became these
+    pixels, None for those of 8 bits; floats that were pixels already have the map that leaves them.
     """
 
     name: str
@@ -47,6 +50,7 @@ class SmallImages:
     noise: SmallNoise
     passed_over: int
     notes: tuple[str, ...]
+    values: ValueMap | None = None
 
     @property
     def resolution(self) -> int:
@@ -114,6 +118,7 @@ def small_images(spec: str, resolution: int | None, noise: str = "") -> SmallIma
     if width < side or width < SIDES[0]:
         raise DataError(f"{spec}: images of {width} pixels are smaller than {max(side, SIDES[0])}: nothing to ask them")
     priced = small_noise(noise, source, int(channels), int(width), side, spec)
+    as_pixels = None if first.dtype == np.uint8 else ValueMap(-1.0, 1.0, first.dtype.name, "npz")
     return SmallImages(
         source.name,
         _read(source, ids, side),
@@ -122,6 +127,7 @@ def small_images(spec: str, resolution: int | None, noise: str = "") -> SmallIma
         priced,
         passed_over,
         tuple(source.notes),
+        source.values or as_pixels,
     )
 
 
@@ -130,16 +136,20 @@ class NoCleanImages(DataError):
 
 
 def write_images(small: SmallImages, path: Path) -> None:
-    """As an .npz that `--data` reads, with the held-out part marked; left alone if it holds the same already."""
+    """As an .npz that `--data` reads, with the held-out part marked and the map of its values, without which floats
+    would have to lie in [-1, 1]; left alone if it holds the same already."""
+    arrays = {"images": small.images, "heldout": small.heldout}
+    if small.values is not None:
+        arrays[KEY] = small.values.to_bytes()
     if path.is_file():
         with contextlib.suppress(DataError, KeyError):  # damaged, or others: written again
-            stored = load_npz(path, only=("images", "heldout"))
-            if all(np.array_equal(stored[k], getattr(small, k)) for k in ("images", "heldout")):
+            stored = load_npz(path, only=tuple(arrays))
+            if all(np.array_equal(stored[name], array) for name, array in arrays.items()):
                 return
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        write_npy(archive, "images", small.images)
-        write_npy(archive, "heldout", small.heldout)
+        for name, array in arrays.items():
+            write_npy(archive, name, array)
 
 
 def _clean_parts(source: Source) -> tuple[tuple[np.ndarray, np.ndarray], int]:

@@ -6,6 +6,7 @@ no two commands can tell it differently.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -317,7 +318,8 @@ def extractors_for(names: Sequence[str], channels: int) -> list[Extractor]:
     return fitting
 
 
-_FLOORS: dict[tuple[Any, ...], dict[str, float]] = {}
+_FLOORS: weakref.WeakKeyDictionary[Reference, dict[tuple[Any, ...], dict[str, float]]] = weakref.WeakKeyDictionary()
+"""Of each reference as long as it lives: the place in memory of one that is gone may be another's."""
 
 
 def floors_of(
@@ -328,18 +330,19 @@ def floors_of(
     metrics: Sequence[str],
 ) -> Floors:
     """Scores of n clean training images against each reference, or where there are none of a part of the reference
-    against its rest; computed once a process."""
+    against its rest; computed once for each reference."""
     out: dict[tuple[str, str, str], float] = {}
     for name, reference in targets.items():
+        known = _FLOORS.setdefault(reference, {})
         for extractor in extractors:
-            key = (id(train), id(reference), n, extractor.label, tuple(metrics))
-            if key not in _FLOORS:
+            key = (None if train is None else train.content_hash, n, extractor.label, tuple(metrics))
+            if key not in known:
                 if train is not None and train.images is not None:
                     made = floor(train.images, reference, n, extractor, metrics=tuple(metrics))
                 else:
                     made = reference_floor(reference, n, extractor, metrics)
-                _FLOORS[key] = {s.metric: s.value for s in made}
-            out |= {(metric, extractor.label, name): value for metric, value in _FLOORS[key].items()}
+                known[key] = {s.metric: s.value for s in made}
+            out |= {(metric, extractor.label, name): value for metric, value in known[key].items()}
     return out
 
 

@@ -131,13 +131,13 @@ def assemble(
         classes = placed.labels(there)
         assert classes is not None
         labels = (classes[:, None] == torch.arange(label_dim, device=device)).to(torch.float32)
-    sigma_n, noise = placed.told[there], placed.noise.at(there)
+    sigma_n, noise = placed.told[there], placed.noise(index, there)
     y = placed.batch(index, there) if images is None else images(sigma_n, labels)
     augment_labels = None
     if config.xflip:
         k = stateless.key(config.seed, "mirror")
         mirror = functools.partial(keyed.mirror, k, sample=sample)
-        y, noise = mirror(y), noise.moved(mirror)
+        y, noise = mirror(y), noise.moved(lambda pattern: mirror(_of_each(pattern, y)))
     if config.augment > 0:
         moved = functools.partial(
             keyed.augment,
@@ -147,8 +147,13 @@ def assemble(
             sample=sample,
             edm=config.augment_labels == "edm",
         )
-        (y, augment_labels), noise = moved(y), noise.moved(lambda pattern: moved(pattern)[0])
+        (y, augment_labels), noise = moved(y), noise.moved(lambda pattern: moved(_of_each(pattern, y))[0])
     return Batch(sample, index, sigma, sigma_n, y, noise, labels, augment_labels)
+
+
+def _of_each(pattern: Tensor, y: Tensor) -> Tensor:
+    """A pattern [B or 1, C or 1, H, W] as one of each image y [B, C, H, W]: those that share one move apart."""
+    return pattern.expand(len(y), -1, -1, -1)
 
 
 def batch_loss(

@@ -92,7 +92,7 @@ def critic_batch(
     def images(sigma_n: Tensor, labels: Tensor | None) -> Tensor:
         x = made(draws, generator, sample.to(device), data.shape, labels, "critic").detach()
         z = stateless.normal(draws.seed, "critic-noise", sample.to(device), data.shape)
-        return data.noise.at(index.to(device)).corrupt(x, sigma_n, z)
+        return data.on(device).noise(index, index.to(device)).corrupt(x, sigma_n, z)
 
     with torch.no_grad():
         return assemble(draws, data, sample, index, sigma, label_dim, device, images=images)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ambient_train.data.estimation.patches import coefficients
+from ambient_train.data.estimation.patches import blocks, coefficients, patches_in, step_of
 from ambient_train.data.estimation.roots import (
     BELOW,
     LEAST_PATCHES,
@@ -56,6 +56,8 @@ _TOUCHED = 0.02
 _TEXTURE_OF_ONE = 0.15
 """What texture adds to the level of one image at most, relative, where images do not say it by sharing a level."""
 _LEAST_SHARING = 40
+_SIMULATED, _ALONG = 200, 64
+"""Images of noise that tell how much a level scatters, and the most patches along their sides."""
 Z_HIGH = 1.2815515655446004
 
 
@@ -86,12 +88,16 @@ class Candidate:
     def energies(self, pixels: Array, clipped: tuple[float, float] | None = None) -> Array:
         """v [N, P]; nan are the patches that are not looked at. clipped: values at which pixels of 8 bits saturate;
         patches that touch them in part are nan."""
+        size = int(np.prod(pixels.shape[1:]))
         if self.side == 0:
-            flat = pixels.reshape(len(pixels), -1) - (0 if self.mean is None else self.mean)
-            return ((flat @ self.kept) ** 2).mean(-1, keepdims=True)
-        values, ends = coefficients(pixels, self.side)
-        touched = _touched(ends, clipped)
-        return self.looked_at((values[..., self.kept] ** 2).mean(-1), values[..., 0], touched)
+            flats = (part.reshape(len(part), -1) for part in blocks(pixels, size))
+            mean = 0 if self.mean is None else self.mean
+            return np.concatenate([(((flat - mean) @ self.kept) ** 2).mean(-1, keepdims=True) for flat in flats])
+        parts = []
+        for part in blocks(pixels, patches_in(pixels.shape, self.side) * pixels.shape[1] * self.side**2):
+            values, ends = coefficients(part, self.side)
+            parts.append(((values[..., self.kept] ** 2).mean(-1), values[..., 0].copy(), _touched(ends, clipped)))
+        return self.looked_at(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def looked_at(self, v: Array, constant: Array, touched: Array) -> Array:
         """v [N, P] of patches with these constant coefficients, nan where they are not looked at; all of them nan where
@@ -137,7 +143,7 @@ def _sides(pixels: Array) -> list[int]:
 def _quiet(squares: Array) -> list[Array]:
     """Which coefficients are quiet, in several numbers, by their squares in patches [N, P, K]."""
     size = squares.shape[-1]
-    order = np.argsort(np.median(squares.reshape(-1, size), axis=0), kind="stable")
+    order = np.argsort([np.median(squares[..., k]) for k in range(size)], kind="stable")
     return [order[:m] for m in sorted({max(_LEAST_DOF, min(int(size * x), size - 1)) for x in SHARES})]
 
 
@@ -149,17 +155,17 @@ def _of_patches(pixels: Array, clipped: tuple[float, float] | None, by_image: bo
     """Ways that fit images [N, C, H, W], by patches. by_image: the darkest and brightest ones are those of each image,
     not those of all."""
     for side in _sides(pixels):
-        values, ends = coefficients(pixels, side)
-        constant, touched = values[..., 0], _touched(ends, clipped)
+        squares, ends = coefficients(pixels, side)
+        constant, touched = squares[..., 0].copy(), _touched(ends, clipped)
         limits = np.quantile(constant, ENDS), np.quantile(constant, 1 - np.array(ENDS))
-        squares = values**2
+        np.square(squares, out=squares)
         for kept in _quiet(squares):
-            plain, v = Candidate(side, kept), squares[..., kept].mean(-1)
+            plain, v = Candidate(side, kept), _mean_of(squares, kept)
             yield plain, plain.looked_at(v, constant, touched)
             others = kept[kept != 0]  # without the constant, which patches are chosen by
             if not len(others):
                 continue
-            v = v if len(others) == len(kept) else squares[..., others].mean(-1)
+            v = v if len(others) == len(kept) else _mean_of(squares, others)
             for share, dark, bright in zip(ENDS, *limits, strict=True):
                 if by_image:
                     ends_of = Candidate(side, others, share=share), Candidate(side, others, share=-share)
@@ -170,6 +176,12 @@ def _of_patches(pixels: Array, clipped: tuple[float, float] | None, by_image: bo
                     )
                 for at_end in ends_of:
                     yield at_end, at_end.looked_at(v, constant, touched)
+
+
+def _mean_of(squares: Array, kept: Array) -> Array:
+    """Mean over some of the squares [N, P, K] of each patch."""
+    size = squares.shape[1] * squares.shape[2]
+    return np.concatenate([part[..., kept].mean(-1) for part in blocks(squares, size)])
 
 
 def _of_whole_images(pixels: Array, n: int) -> list[Candidate]:
@@ -365,8 +377,12 @@ def _spread(shape: tuple[int, ...], candidate: Candidate) -> tuple[float, float]
 
 @functools.lru_cache(maxsize=32)
 def _simulated_spread(shape: tuple[int, ...], side: int, kept: tuple[int, ...], share: float) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    candidate = Candidate(side, np.array(kept), share=share)
-    v = candidate.energies(rng.standard_normal((200, *shape)))
-    low, high = np.nanquantile([-0.5 * np.log(_of_one(row, candidate)[0]) for row in v], [0.05, 0.95])
+    """`_spread` from images of noise; of large ones from a part: it falls with the root of the patches' number."""
+    part = (shape[0], *(min(n, _ALONG * step_of(side)) for n in shape[1:]))
+    candidate, rng = Candidate(side, np.array(kept), share=share), np.random.default_rng(0)
+    logs = [
+        -0.5 * np.log(_of_one(candidate.energies(rng.standard_normal((1, *part)))[0], candidate)[0])
+        for _ in range(_SIMULATED)
+    ]
+    low, high = np.nanquantile(logs, [0.05, 0.95]) * np.sqrt(patches_in(part, side) / patches_in(shape, side))
     return float(low), float(high)

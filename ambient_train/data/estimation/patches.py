@@ -7,10 +7,13 @@ them; how much its own energy is, and which coefficients are quiet, tells noise 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 
 Array = np.ndarray
+_BLOCK = 2**20
+"""Coefficients that are worked on at once, of several images or of one."""
 
 
 @functools.lru_cache(maxsize=32)
@@ -28,13 +31,36 @@ def _cosines(n: int) -> Array:
     return rows
 
 
+def step_of(side: int) -> int:
+    """Pixels from one patch to the next: half a side."""
+    return max(1, side // 2)
+
+
+def patches_in(shape: tuple[int, ...], side: int) -> int:
+    """P of an image (C, H, W)."""
+    down, across = ((n - side) // step_of(side) + 1 for n in shape[-2:])
+    return down * across
+
+
+def blocks(images: Array, numbers: int) -> Iterator[Array]:
+    """The images [N, ...] some at a time, as many as `numbers` of each fill a block; one at least."""
+    size = max(1, _BLOCK // max(numbers, 1))
+    return (images[start : start + size] for start in range(0, len(images), size))
+
+
 def coefficients(pixels: Array, side: int) -> tuple[Array, Array]:
-    """(coefficients [N, P, K] of patches half a side apart, least and largest pixel [N, P, 2] of each)."""
-    step = max(1, side // 2)
-    windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side), axis=(2, 3))[:, :, ::step, ::step]
-    n, c = pixels.shape[:2]
-    flat = windows.transpose(0, 2, 3, 1, 4, 5).reshape(n, -1, c * side * side)
-    return flat @ basis(c, side).reshape(-1, c * side * side).T, np.stack([flat.min(-1), flat.max(-1)], -1)
+    """(coefficients [N, P, K] float64 of patches half a side apart, least and largest pixel [N, P, 2] of each)."""
+    step, (n, c), size = step_of(side), pixels.shape[:2], pixels.shape[1] * side * side
+    values = np.empty((n, patches_in(pixels.shape, side), size))
+    ends = np.empty((*values.shape[:2], 2))
+    into, start = basis(c, side).reshape(-1, size).T, 0
+    for block in blocks(pixels, values.shape[1] * size):
+        windows = np.lib.stride_tricks.sliding_window_view(block, (side, side), axis=(2, 3))[:, :, ::step, ::step]
+        flat = windows.transpose(0, 2, 3, 1, 4, 5).reshape(len(block), -1, size).astype(np.float64, copy=False)
+        rows = slice(start, start := start + len(block))
+        np.matmul(flat, into, out=values[rows])
+        ends[rows] = np.stack([flat.min(-1), flat.max(-1)], -1)
+    return values, ends
 
 
 def fine(channels: int, shape: tuple[int, int], order: int) -> tuple[int, Array]:

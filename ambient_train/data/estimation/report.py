@@ -19,6 +19,7 @@ from ambient_theory.shared.files import atomic_write_bytes, atomic_write_text
 from ambient_train.data.estimation.gain import Gain, gain_of
 from ambient_train.data.estimation.level import CLEAN, Candidate, Level, level_of_set, levels_of_images, way_of_images
 from ambient_train.data.estimation.options import NoiseOptions
+from ambient_train.data.estimation.rician import Rician, rician_of
 from ambient_train.data.estimation.spectrum import check_spectrum_file, write_spectrum
 from ambient_train.data.estimation.whiteness import Whiteness, whiteness
 from ambient_train.data.images import to_pixels
@@ -31,6 +32,7 @@ from ambient_train.data.values import told_in
 SCHEMA = "ambient.data-noise/1"
 _CHUNK, _LEAST_IMAGES, _APART, _EXPLAINED, _ALIKE = 256, 4, 1.5, 0.85, 0.6
 _EIGHT_BITS = (-1.0, 1.0)
+_MOST_IMAGES, _FEWEST_LARGE, _MOST_PIXELS = 512, 16, 2**23
 _VISIBLE, _FLAT_BY_CHANCE = 0.02, 0.1
 """Share of pixels at an end of the range that is named, and of flat patches among the 2 x 2 that touch it: pixels of
 which half are clipped, at random, leave 1 in 15; backgrounds without noise leave more."""
@@ -41,6 +43,7 @@ class ImageSetNoise:
     """One set: its name, how many images, their stated level (None: none is stated), what is seen and of what kind.
 
     clean: nothing above `level.CLEAN` is seen. one_level: whether the images share the level; else each has its own.
+    rician: where they are magnitudes of complex images; the level is then that of the real and the imaginary part.
     """
 
     name: str
@@ -51,6 +54,7 @@ class ImageSetNoise:
     one_level: bool
     whiteness: Whiteness | None
     gain: Gain | None
+    rician: Rician | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ def noise_of(
 
     table: a .csv in the folder of the images, or `<stem>.sigma.npy` beside one file of them. spectrum: a .npy for the
     power spectrum of the source's images, which must hold noise alone. Raises UsageError for a
-    table that would not be read or is there already, DataError for images that cannot be read or differ in size.
+    table that would not be read or is there already, DataError for images that cannot be read or differ in size, and
+    for a table of magnitudes whose object is not above the noise (`rician`).
     """
     options = options or NoiseOptions()
     source = open_source(spec)
@@ -110,10 +115,9 @@ def noise_of(
     if spectrum is not None:
         check_spectrum_file(spectrum, overwrite)
     pixels, eight_bits = _pixels(source, chosen, spec, progress)
-    if spectrum is not None:
-        write_spectrum(spectrum, pixels, spec)
     clipped = _EIGHT_BITS if eight_bits else None
     unit, words = told_in(source.values)
+    zero = _zero(source, eight_bits)
     names = _names(source, chosen)
     groups = _groups(source, chosen, unit)
     levels: list[Level | None] = [None] * len(chosen)
@@ -122,7 +126,9 @@ def noise_of(
     clipping: list[str] = []
     done = 0
     for name, stated, index in groups:
-        parts = [(part, rows, _one_set(pixels[rows], clipped)) for part, rows in _parts(pixels, index, clipped)]
+        magnitudes = _rician(pixels[index], zero)
+        halves = [(0, index)] if magnitudes else _parts(pixels, index, clipped)
+        parts = [(part, rows, _one_set(pixels[rows], clipped, magnitudes)) for part, rows in halves]
         if len(parts) == 2 and all(result[0].clean for _, _, result in parts):
             parts = [(0, index, _one_set(pixels[index], clipped))]
         for part, rows, (found, each, shown) in parts:
@@ -132,7 +138,8 @@ def noise_of(
                 line = None if source.values.counts else line.scaled(source.values.low, unit)
             known = None if stated is None else stated * unit
             level = _scaled(found.level, unit)
-            s = replace(found, name=label, images=len(rows), stated=known, level=level, gain=line)
+            own_unit = None if found.rician is None else found.rician.scaled(unit)
+            s = replace(found, name=label, images=len(rows), stated=known, level=level, gain=line, rician=own_unit)
             for row, own, value in zip(rows, each, shown, strict=True):
                 levels[row], told[row], of_set[row] = _scaled(own, unit), value * unit, len(sets)
             sets.append(s)
@@ -144,6 +151,11 @@ def noise_of(
                 )
             done += len(rows)
             progress("estimate", done, len(chosen))
+    hopeless = next((s for s in sets if s.rician is not None and not s.rician.usable), None)
+    if table is not None and hopeless is not None and hopeless.rician is not None:
+        raise DataError(f"{spec}: no table is written: {hopeless.name}: {hopeless.rician.sentence()}")
+    if spectrum is not None:
+        write_spectrum(spectrum, pixels, spec)
     report = NoiseReport(
         spec,
         words,
@@ -163,17 +175,15 @@ def noise_of(
 def _pixels(
     source: Source, ids: np.ndarray, spec: str, progress: Callable[[str, int, int], None]
 ) -> tuple[np.ndarray, bool]:
-    """float64 [N, C, H, W] in units of [-1, 1], and whether they are of 8 bits."""
-    parts, eight_bits = [], False
+    """float32 [N, C, H, W] in units of [-1, 1], and whether they are of 8 bits."""
+    first = source.read(ids[:1])
+    pixels = np.empty((len(ids), *first.shape[1:]), np.float32)
     for start in range(0, len(ids), _CHUNK):
-        read = source.read(ids[start : start + _CHUNK])
-        eight_bits = read.dtype == np.uint8
-        parts.append(to_pixels(read).astype(np.float64))
+        pixels[start : start + _CHUNK] = to_pixels(source.read(ids[start : start + _CHUNK]))
         progress("read", min(start + _CHUNK, len(ids)), len(ids))
-    pixels = np.concatenate(parts)
     if min(pixels.shape[-2:]) < 4:
         raise DataError(f"{spec}: images of {pixels.shape[-1]} x {pixels.shape[-2]} pixels are too small to tell noise")
-    return pixels, eight_bits
+    return pixels, first.dtype == np.uint8
 
 
 def _names(source: Source, ids: np.ndarray) -> list[str]:
@@ -226,18 +236,40 @@ def clipped_share(pixels: np.ndarray, clipped: tuple[float, float] | None) -> fl
     if clipped is None:
         return 0.0
     at = max((pixels == end for end in clipped), key=np.mean)
-    count = sum(at[:, :, i : at.shape[2] - 1 + i, j : at.shape[3] - 1 + j].astype(int) for i in (0, 1) for j in (0, 1))
+    windows = (at[:, :, i : at.shape[2] - 1 + i, j : at.shape[3] - 1 + j] for i in (0, 1) for j in (0, 1))
+    count = sum(window.astype(np.int8) for window in windows)
     share, touching = float(at.mean()), int((count > 0).sum())
     return share if share > _VISIBLE and (count == 4).sum() < _FLAT_BY_CHANCE * touching else 0.0
 
 
+def _zero(source: Source, eight_bits: bool) -> float | None:
+    """Where a value of 0 lies in units of [-1, 1]; None for 8 bits and for counts, which are no magnitudes."""
+    if eight_bits or (source.values is not None and source.values.counts is not None):
+        return None
+    return -1.0 if source.values is None else float(source.values.to_pixels(np.zeros(1))[0])
+
+
+def _rician(pixels: np.ndarray, zero: float | None) -> Rician | None:
+    """Of images whose value of 0 is at `zero`, all of them above it; None where no such noise above `CLEAN` is seen."""
+    found = None if zero is None or pixels.min() < zero else rician_of(_most(pixels) - zero)
+    return found if found is not None and found.sigma >= CLEAN else None
+
+
 def _most(pixels: np.ndarray) -> np.ndarray:
-    """512 images at most, as far apart as they come."""
-    return pixels[np.unique(np.linspace(0, len(pixels) - 1, 512).astype(int))]
+    """512 images at most, of large ones as many as 8 million pixels are and 16 or more, as far apart as they come;
+    float64."""
+    count = min(_MOST_IMAGES, max(_FEWEST_LARGE, _MOST_PIXELS // pixels[0].size))
+    return pixels[np.unique(np.linspace(0, len(pixels) - 1, count).astype(int))].astype(np.float64)
 
 
-def _one_set(pixels: np.ndarray, clipped: tuple[float, float] | None) -> tuple[ImageSetNoise, list[Level], np.ndarray]:
+def _one_set(
+    pixels: np.ndarray, clipped: tuple[float, float] | None, magnitudes: Rician | None = None
+) -> tuple[ImageSetNoise, list[Level], np.ndarray]:
     """(the set in units of [-1, 1], the level of each image by itself, what the table says of each)."""
+    if magnitudes is not None:  # one coil, one level: fine detail shows less of it where it is dark
+        level = Level(magnitudes.sigma, *magnitudes.interval)
+        whole = ImageSetNoise("", len(pixels), None, level, False, True, None, None, magnitudes)
+        return whole, [level] * len(pixels), np.full(len(pixels), level.value)
     if len(pixels) < _LEAST_IMAGES:
         each = _alone(pixels, clipped)
         values = np.array([0.0 if not x.value >= CLEAN else x.value for x in each])
@@ -254,7 +286,7 @@ def _one_set(pixels: np.ndarray, clipped: tuple[float, float] | None) -> tuple[I
     kind = None if clean else whiteness(most)
     line = None if clean else gain_of(most)
     if line is not None and line.grows:  # each image counts as white of its mean variance
-        values = np.array([float(np.sqrt(line.variance(x.mean(0)).mean())) for x in pixels])
+        values = np.array([float(np.sqrt(line.variance(x.mean(0, dtype=np.float64)).mean())) for x in pixels])
         mean = float(np.sqrt((values**2).mean()))
         level = Level(mean, mean * level.low / level.value, mean * level.high / level.value, level.smooth)
         return ImageSetNoise("", len(pixels), None, level, False, False, kind, line), each, values
@@ -279,6 +311,8 @@ def _notes(sets: list[ImageSetNoise], numbers: str | None) -> list[str]:
     """numbers: the source, where its values are numbers that a transform can be applied to."""
     notes = []
     for s in sets:
+        if s.rician is not None:
+            notes.append(f"{s.name}: {s.rician.sentence()}")
         if s.whiteness is not None and not s.whiteness.white:
             notes.append(
                 f"{s.name}: the noise is not white, or there is texture that looks like it: a level seen in fine "

@@ -47,9 +47,9 @@ def check_finite(images: np.ndarray, where: str) -> None:
 
 
 def as_images(array: np.ndarray, where: str) -> np.ndarray:
-    """`arranged` images of uint8, or of floats in units of [-1, 1].
+    """`arranged` images of uint8, or of floats in units of [-1, 1] (`check_floats` says which are not).
 
-    Raises DataError for other shapes and types, values that are not finite, and floats that are 0..255 or 0..1.
+    Raises DataError for other shapes and types, and values that are not finite.
     """
     array = arranged(array, where)
     if array.dtype == np.uint8:
@@ -60,38 +60,41 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, np.float32)
     check_finite(array, where)
-    low, high = float(array.min()), float(array.max())
-    if low >= 0 and high > 16:
-        raise DataError(
-            f"{where}: floats from {low:g} to {high:g}; floats must be in units of [-1, 1], store 0..255 as uint8; or "
-            "say what becomes -1 and 1, with `:range=LOW..HIGH` behind the path"
-        )
-    if low >= 0 and 0 < high <= 1:
-        raise DataError(
-            f"{where}: floats from {low:g} to {high:g} seem to be in [0, 1]; store 2 x - 1, in [-1, 1], or put "
-            "`:range=0..1` behind the path"
-        )
     return array
 
 
 UNEXPLAINED, LOUDEST = 2.0, 16.0
 """How far floats may lie from [-1, 1], beyond what six of their noise levels explain, before it is remarked, and their
 root mean square beyond that of the noise before they are refused; and the highest level in units of [-1, 1]."""
+FAINTEST = 0.05
+"""Floats that all lie nearer to 0 are in other units: six grey levels of 255 are no image."""
 
 
 def check_floats(images: np.ndarray, sigma: np.ndarray | None, path: Path) -> tuple[str, ...]:
     """A sentence on floats beyond [-1, 1] that no noise level explains, or none.
 
     images: [N, ...] pixels; sigma: noise level of each image [N], or of each pixel. Raises DataError for numbers that
-    cannot be in units of [-1, 1], with the range to give: the mean square of pixels in [-1, 1] with noise is at most
-    1 + sigma^2.
+    cannot be in units of [-1, 1], with the range to give: those that are 0..255 or 0..1, those that all lie within
+    `FAINTEST` of 0, and large ones, since the mean square of pixels in [-1, 1] with noise is at most 1 + sigma^2.
     """
     if images.dtype == np.uint8:
         return ()
     low, high = float(images.min()), float(images.max())
+    reach = max(-low, high)
+    if low >= 0 and high > 16:
+        raise DataError(
+            f"{path}: floats from {low:g} to {high:g}; floats must be in units of [-1, 1], store 0..255 as uint8; or "
+            "say what becomes -1 and 1, with `:range=LOW..HIGH` behind the path"
+        )
+    if low >= 0 and FAINTEST <= high <= 1:
+        raise DataError(
+            f"{path}: floats from {low:g} to {high:g} seem to be in [0, 1]; store 2 x - 1, in [-1, 1], or put "
+            "`:range=0..1` behind the path"
+        )
+    faint = 0 < reach < FAINTEST
     levels = np.zeros((len(images), 1)) if sigma is None else sigma.reshape(len(images), -1).astype(np.float64)
     of_each, loudest = levels.max(axis=1), float(levels.max())
-    if max(-low, high) <= 1.001 and loudest <= LOUDEST:
+    if reach <= 1.001 and loudest <= LOUDEST and not faint:
         return ()
     size = float(np.mean([np.square(image, dtype=np.float64).mean() for image in images]))
     variance = float(np.square(levels).mean())
@@ -101,10 +104,10 @@ def check_floats(images: np.ndarray, sigma: np.ndarray | None, path: Path) -> tu
             f"state levels in units of [-1, 1]; those in grey values of 255 are to be divided by 127.5 ({loudest:.4g} "
             f"is {loudest / 127.5:.3g})"
         )
-    if loudest > LOUDEST or size - variance > UNEXPLAINED**2 + 5 * variance * np.sqrt(2 / len(images)):
-        ends = "..".join(
-            f"{float(f'{v:.3g}'):.15g}" for v in np.percentile(images[of_each == of_each.min()], [0.1, 99.9])
-        )
+    if faint or loudest > LOUDEST or size - variance > UNEXPLAINED**2 + 5 * variance * np.sqrt(2 / len(images)):
+        least, most = np.percentile(images[of_each == of_each.min()], [0.1, 99.9])
+        least, most = (least, most) if least < most else (low, high)
+        ends = "..".join(f"{float(f'{v:.3g}'):.15g}" for v in (least, most))
         noise = f" with noise levels up to {loudest:.4g}" * bool(loudest)
         raise DataError(
             f"{path}: floats from {low:.4g} to {high:.4g}{noise} are not in units of [-1, 1]: say which values become "
@@ -117,8 +120,8 @@ def check_floats(images: np.ndarray, sigma: np.ndarray | None, path: Path) -> tu
             "and what is noisy needs `sigma`; `:range=LOW..HIGH` behind the path says which values become -1 and 1",
         )
     flat = images.reshape(len(images), -1)
-    reach = np.maximum(flat.max(axis=1), -flat.min(axis=1))
-    if float((reach - 6 * of_each).max()) <= 1 + UNEXPLAINED:
+    farthest = np.maximum(flat.max(axis=1), -flat.min(axis=1))
+    if float((farthest - 6 * of_each).max()) <= 1 + UNEXPLAINED:
         return ()
     return (
         f"floats reach from {low:.4g} to {high:.4g}, more than noise up to {loudest:.4g} explains: networks are "

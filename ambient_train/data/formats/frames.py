@@ -152,6 +152,10 @@ class FrameTree(Tree):
     def states_levels(self) -> bool:
         return self.noise.sigma is not None
 
+    @property
+    def in_turn(self) -> bool:
+        return len(self.members) > len(self.files) > 1
+
     def flat_names(self) -> tuple[str, ...]:
         """A file is no folder: `cat/stack.tif/0007` counts as `cat/stack.tif#0007.tif`."""
         return tuple(f"{file}#{frame:07d}{Path(file).suffix}" for file, frame in self.members)

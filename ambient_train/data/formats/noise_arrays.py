@@ -162,11 +162,14 @@ def resized(noise: StatedNoise, old: int, new: int, spec: str) -> StatedNoise:
         white: sigma/r.    map: s'^2 = sum over the block of s^2, /r^4.    spectrum: that of the averaged, thinned
         noise.
 
-    Raises DataError where new does not divide old: overlapping averages would correlate neighbouring pixels.
+    Raises DataError where new does not divide old: overlapping averages would correlate neighbouring pixels. Images
+    without noise stay without, at every size.
     """
     sigma = noise.sigma
-    if sigma is None or old == new or not sigma.any():
+    if sigma is None or old == new:
         return noise
+    if old % new and not sigma.any():
+        return StatedNoise(sigma)
     if old % new:
         raise DataError(
             f"{spec}: resizing noisy images from {old} to {new} would correlate the noise of neighbouring pixels; "

@@ -56,6 +56,11 @@ class Tree:
         """Whether the files themselves say how noisy they are."""
         return False
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether several images lie in one file and there are several files, of which one is open at a time."""
+        return False
+
     def flat_names(self) -> tuple[str, ...]:
         """Names of the images as folders and files; those of frames in one file have none of their own."""
         return self.images
@@ -74,9 +79,14 @@ class Tree:
         return pixels, what
 
 
-def decode_threads(tree: Tree | None) -> int:
-    """Threads worth using: decoders release Python's lock, but for small files handing it over costs more than it
-    gives, so one then."""
+def decode_threads(tree: Tree | None, asked: int | None = None) -> int:
+    """Threads worth using, `asked` where that is given: decoders release Python's lock, but for small files handing it
+    over costs more than it gives, so one then. One for stacks, whatever is asked: several threads that stand in
+    different files would open, and unpack, a file for nearly every image."""
+    if tree is not None and tree.in_turn:
+        return 1
+    if asked is not None:
+        return asked
     if tree is not None:
         sizes = [tree.sizes[name] for name in tree.images[:: max(1, len(tree.images) // 256)]]
         if 0 < sum(sizes) / len(sizes) < _SMALL_FILE_BYTES:

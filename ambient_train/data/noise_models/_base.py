@@ -57,6 +57,15 @@ class NoiseModel(Protocol):
         """Whether S is sigma_n^2 I."""
         ...
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what it knows of the images."""
+        ...
+
+    def sent(self, send: Callable[[Tensor], Tensor]) -> NoiseModel:
+        """The same model, what it knows of the images being where `send` brings it."""
+        ...
+
     def at(self, index: Tensor) -> NoiseModel:
         """The model of the images at positions `index` [B], on the index's device."""
         ...

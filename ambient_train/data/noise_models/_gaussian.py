@@ -40,6 +40,13 @@ class Diagonal(ABC):
     def white(self) -> bool:
         return False
 
+    @property
+    def nbytes(self) -> int:
+        return self.relative.nbytes
+
+    def sent(self, send: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, relative=send(self.relative))
+
     def at(self, index: Tensor) -> Self:
         chosen = self.relative if len(self.relative) == 1 else self.relative[index.to(self.relative.device)]
         return replace(self, relative=chosen.to(index.device))

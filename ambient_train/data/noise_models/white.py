@@ -32,6 +32,7 @@ class White:
     parameters = ""
     kind = "white"
     white = True
+    nbytes = 0
 
     def added(self, argument: str, shape: tuple[int, int, int]) -> White:
         if argument:
@@ -40,6 +41,9 @@ class White:
 
     def of_images(self, images: ImageSet) -> White | None:
         return self if images.pattern is None and images.spectrum is None else None
+
+    def sent(self, send: Callable[[Tensor], Tensor]) -> White:
+        return self
 
     def at(self, index: Tensor) -> White:
         return self

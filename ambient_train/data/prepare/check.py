@@ -106,7 +106,7 @@ def check(
     ids = np.arange(source.count, dtype=np.int64)
     chunks = [ids[a : a + _CHUNK] for a in range(0, len(ids), _CHUNK)]
     total = _Part()
-    with ThreadPoolExecutor(workers or decode_threads(source.tree)) as pool:
+    with ThreadPoolExecutor(decode_threads(source.tree, workers)) as pool:
         for number, part in enumerate(pool.map(lambda chunk: _examine(source, chunk), chunks)):
             _merge(total, part)
             progress("check", min((number + 1) * _CHUNK, source.count), source.count)

@@ -79,6 +79,6 @@ class DecodeOptions(Checked):
         None,
         "Threads that decode; changes no byte",
         at_least=1,
-        shown_default="one a core, one for small files",
+        shown_default="one a core, one for small files and, always, several stacks",
         panel=_MACHINE,
     )

@@ -390,12 +390,13 @@ def prepare(
 ) -> PrepareResult:
     """Write the archive that `config` describes; the same call continues an interrupted one.
 
-    workers: threads that decode (default: one a core, one for small files); it does not change the bytes.
+    workers: threads that decode (default: one a core, one for small files; always one for several stacks); no byte
+        depends on it.
     progress(stage, done, total) is called with images done in the stages `decode` and `write`. Raises UsageError where
     DEST holds something else, DataError naming the file that cannot be used.
     """
     work = Preparation(config)
-    workers = workers or decode_threads(work.source.tree)
+    workers = decode_threads(work.source.tree, workers)
     if config.dest.exists() and not overwrite:
         done = finished_config(config.dest)
         if done is not None and done.get("hash") == work.hash:

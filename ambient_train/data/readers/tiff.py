@@ -54,14 +54,12 @@ class Tiff:
         chw = check_shape(count, shape, series.dtype, where)
         expanded = check_array_size((count, *chw), series.dtype.itemsize, where)
         check_expansion(size, expanded, where)
-        if len(pages) == count and pages[0] is not None and _is_image(pages[0].shape, chw):
+        if len(pages) == count and _is_image(series.keyframe.shape, chw):
 
             def read(k: int) -> np.ndarray:
                 with _complaints(where):
                     page = pages[k]
-                if page is None:
-                    return np.zeros(chw, series.dtype)
-                _check_page(page, series.keyframe, size, where)
+                _check_page(page, k, series.keyframe, size, where)
                 try:
                     with _complaints(where):
                         values = page.asarray()
@@ -71,9 +69,8 @@ class Tiff:
                     values = _by_pillow(file, k, where, str(error))
                 return as_chw(values, values.ndim == 3 and values.shape != chw)
         else:  # one page that stands for a whole stack, as ImageJ writes beyond 4 GB
-            for page in pages:
-                if page is not None:
-                    _check_page(page, series.keyframe, size, where)
+            for k, page in enumerate(pages):
+                _check_page(page, k, series.keyframe, size, where)
             with _complaints(where):
                 whole = series.asarray()
             whole = whole.reshape(count, *sizes[len(lead) :])
@@ -174,8 +171,14 @@ def _complaints(where: str) -> Iterator[None]:
         raise DataError(f"{where}: a damaged TIFF ({said[0]})")
 
 
-def _check_page(page: Any, first: Any, size: int, where: str) -> None:
-    """Raise DataError for a page unlike the first, and for strips or tiles larger than the file can fill."""
+def _check_page(page: Any, k: int, first: Any, size: int, where: str) -> None:
+    """Raise DataError for page k where it is absent or unlike the first, and for strips or tiles larger than the file
+    can fill."""
+    if page is None:
+        raise DataError(
+            f"{where}: plane {k} is announced and not there (they are counted from 0): export the stack again, with "
+            "all of its planes or a description of those that are there"
+        )
     if page.shape != first.shape or page.dtype != first.dtype:
         raise DataError(f"{where}: pages of different sizes or types of values; write them as files of their own")
     if max(page.databytecounts, default=0) > size:

@@ -15,6 +15,7 @@ from ambient_theory.shared.errors import DataError
 from ambient_train.data.formats.arrays import as_texts
 from ambient_train.data.images import ImageSet
 from ambient_train.data.load import load_images
+from ambient_train.data.prepare.check import check
 from ambient_train.data.readers import open_source
 
 N = 6
@@ -24,6 +25,23 @@ GREY = rgb(N, channels=1)[:, 0]
 def load(tmp_path: Path, split: Any = "all", **arrays: Any) -> ImageSet:
     np.savez(tmp_path / "a.npz", **arrays)
     return load_images(str(tmp_path / "a.npz"), split=split)
+
+
+@pytest.mark.parametrize("kind", ["complex", "signed", "bright"])
+def test_faint_floats_are_in_other_units_and_refused_with_the_range_to_give(tmp_path: Path, kind: str) -> None:
+    """Of size 1e-5, as scanners give them, they are all mid grey."""
+    rng = np.random.default_rng(0)
+    z = 1e-5 * (rng.standard_normal((N, 16, 16)) + 1j * rng.standard_normal((N, 16, 16)))
+    images = {"complex": z.astype(np.complex64), "signed": z.real, "bright": np.abs(z)}[kind]
+    with pytest.raises(DataError, match=r"not in units of \[-1, 1\]: say which values become -1 and 1") as caught:
+        load(tmp_path, images=images)
+    (problem,) = check(str(tmp_path / "a.npz")).problems
+    assert "say which values become -1 and 1" in problem["problem"]
+    asked = str(caught.value).split("as in ")[1].split(" ")[0]
+    assert load_images(asked).images.std() > 0.3
+    assert load_images(f"{tmp_path / 'a.npz'}:range=-1..1").images.std() < 1e-4  # as they are, where that is asked
+    assert load(tmp_path, images=images * (0.1 / np.abs(images).max()) - 0.05).images.max() <= 0.1  # the control
+    assert not load(tmp_path, images=np.zeros((N, 16, 16))).images.any()
 
 
 @pytest.mark.parametrize("shape", [(N,), (N, 1), (N, 1, 1, 1), (1,), ()])

@@ -238,6 +238,40 @@ def test_intervals_of_images_that_share_a_level_are_those_of_their_own_errors() 
     assert few == levels_of_images(y[:10], way)
 
 
+@pytest.mark.parametrize(("side", "kept", "share"), [(2, (1, 2, 3), 0.0), (3, tuple(range(1, 9)), -0.4)])
+def test_intervals_of_large_images_are_those_of_a_part_by_the_root_of_their_patches(
+    side: int, kept: tuple[int, ...], share: float
+) -> None:
+    """Against images of the whole size. An end of 200 draws has a relative error of 1.3/sqrt(200) under a normal law
+    (sqrt(.05 .95/200)/.103 over 1.645), both together sqrt(2) times that; four of those."""
+    shape, candidate, rng = (1, 160, 160), Candidate(side, np.array(kept), share=share), np.random.default_rng(1)
+    logs = []
+    for _ in range(200):
+        (image,) = candidate.energies(rng.standard_normal((1, *shape)))
+        logs.append(-0.5 * np.log(level_module._of_one(image, candidate)[0]))
+    seen, within = np.quantile(logs, [0.05, 0.95]), 4 * 1.3 * np.sqrt(2 / 200)
+    made = np.array(level_module._simulated_spread(shape, side, kept, share))
+    assert made == pytest.approx(seen, rel=within)
+    part = np.array(level_module._simulated_spread((1, 64, 64), side, kept, share))
+    assert (np.abs(part / seen - 1) > within).all()  # control: 64 pixels a side scatter 2.5 times as much
+
+
+def test_a_large_image_is_measured_in_little_memory_and_its_interval_holds_the_level(tmp_path: Path) -> None:
+    import tracemalloc
+
+    sigma, side = 0.1, 384
+    y = 0.1 + sigma * np.random.default_rng(0).standard_normal((1, side, side))
+    np.savez(tmp_path / "a.npz", images=y.astype(np.float32))
+    tracemalloc.start()
+    try:
+        report = noise_of(str(tmp_path / "a.npz"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert report.levels[0].low < sigma < report.levels[0].high
+    assert peak < 40 * y.nbytes  # 200 simulated images of this size would be 200 alone, and their patches 1,800 more
+
+
 def test_a_level_follows_the_scale_of_the_images() -> None:
     y = smooth() + 0.1 * np.random.default_rng(1).standard_normal((60, 1, 32, 32))
     one, three = level_of_set(y), level_of_set(3 * y)

@@ -15,8 +15,10 @@ from number_files import STACKS, counts, fits, gzipped, hdf5, nifti, pillow_png1
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_train.data.formats import frames as frames_module
 from ambient_train.data.formats.frames import FrameTree
 from ambient_train.data.formats.png16 import decode_png16, encode_png16
+from ambient_train.data.formats.trees import decode_threads
 from ambient_train.data.load import load_images
 from ambient_train.data.place import absolute, place, with_map
 from ambient_train.data.prepare.check import check
@@ -156,6 +158,21 @@ def test_colours_and_planes_of_a_tiff_are_told_apart_by_its_axes(tmp_path: Path)
     np.testing.assert_allclose(packed[:, 0], counts(), atol=0.01)
     Image.fromarray(counts(1)[0]).save(tmp_path / "lzw.tif", compression="tiff_lzw")
     np.testing.assert_allclose(values_in(str(tmp_path / "lzw.tif"))[0, 0], counts(1)[0], atol=0.01)
+
+
+@pytest.mark.parametrize("absent", [0, 2])
+def test_a_plane_that_is_announced_and_not_there_is_refused_and_is_no_black_image(tmp_path: Path, absent: int) -> None:
+    there = [k for k in range(4) if k != absent]
+    planes = "".join(f'<TiffData IFD="{i}" FirstZ="{z}" PlaneCount="1"/>' for i, z in enumerate(there))
+    description = (
+        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="16" SizeY="16" '
+        f'SizeZ="4" SizeC="1" SizeT="1">{planes}</Pixels></Image></OME>'
+    )
+    path = tiff(tmp_path / "a.ome.tif", counts(3), description=description, metadata=None)
+    with pytest.raises(DataError, match=f"plane {absent} is announced and not there"):
+        load_images(str(path))
+    assert any(f"plane {absent} is announced" in p["problem"] for p in check(str(path)).problems)
 
 
 def test_a_tiff_that_is_cut_off_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -370,6 +387,31 @@ def test_a_folder_of_stacks_has_levels_by_file_and_by_image(tmp_path: Path, pack
     np.testing.assert_allclose(loaded.sigma_n * loaded.values.unit, [60] * 4 + [0] * 4 + [0, 1, 2, 3], atol=1e-4)
     np.testing.assert_allclose(values_in(spec)[:, 0], images, atol=0.01)
     assert (loaded.labels, loaded.classes) == (None, None)  # a file is no class
+
+
+def test_a_folder_of_stacks_is_opened_file_by_file_whatever_the_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each opening of a .gz unpacks all of it."""
+    files, frames = 5, 30
+    for k in range(files):
+        nifti(tmp_path / f"{k}.nii.gz", counts(frames, seed=k))
+    opened: list[str] = []
+    original = frames_module.open_frames
+    monkeypatch.setattr(frames_module, "open_frames", lambda *a: opened.append(a[2]) or original(*a))
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    source = open_source(str(tmp_path))
+    assert len(opened) == 2 * files  # once for their sizes, once for the range of their values
+    opened.clear()
+    source.read(np.arange(source.count))
+    assert len(opened) == files
+    opened.clear()
+    assert check(str(tmp_path), workers=8).usable
+    assert len(opened) == 3 * files
+    assert decode_threads(source.tree) == decode_threads(source.tree, 8) == 1
+    one = tmp_path / "0.nii.gz"  # the control: of one file, and of files of one image each, threads open none twice
+    assert decode_threads(open_source(str(one)).tree) == decode_threads(None) == 8
+    assert decode_threads(None, 3) == 3
 
 
 def test_the_images_of_one_file_are_held_out_together(tmp_path: Path) -> None:

@@ -163,6 +163,35 @@ def test_noise_after_averaging_is_that_of_the_averaged_noise(kind: str) -> None:
         resized(stated, 8, 6, "x")
 
 
+@pytest.mark.parametrize("kind", ["map", "spectrum"])
+def test_a_part_without_noise_is_read_at_every_size(tmp_path: Path, kind: str) -> None:
+    images, maps, heldout = images_of(12), some_maps(12), np.arange(12) < 4
+    maps[heldout] = 0
+    levels = np.sqrt((maps.astype(np.float64) ** 2).mean(axis=(1, 2, 3)))
+    stated = {"sigma": maps} if kind == "map" else {"sigma": levels, "spectrum": smoothed(0.6, (8, 8))}
+    np.savez(tmp_path / "a.npz", images=images, heldout=heldout, **stated)
+    clean = load_images(str(tmp_path / "a.npz"), split="heldout", resolution=4)
+    kept = clean.pattern if kind == "map" else clean.spectrum
+    assert kept is not None
+    assert kept.shape[-2] == 4
+    assert clean.already_noisy == 0
+    assert (clean.pattern is None) or (clean.pattern == 1).all()
+    odd = load_images(str(tmp_path / "a.npz"), split="heldout", resolution=6)  # which noise would not come through
+    assert (odd.pattern, odd.spectrum, odd.already_noisy) == (None, None, 0)
+    with pytest.raises(DataError, match="choose a resolution that divides 8"):
+        load_images(str(tmp_path / "a.npz"), split="train", resolution=6)
+
+
+def test_levels_that_become_alike_at_another_size_are_told(tmp_path: Path) -> None:
+    few = np.array([0.4, 0.4, 0.4, 0.6], np.float32) + np.float32(2**-25) * np.array([0, 1, 2, 0], np.float32)
+    assert len(np.unique(few)) == 4 > len(np.unique(few / np.float32(3)))  # the control: two levels become one
+    many = np.random.default_rng(0).uniform(0.1, 0.3, 5000).astype(np.float32)
+    for name, sigma, told in (("few", few, "0.4 -> 0.133, 0.6 -> 0.2 at 2"), ("many", many, "0.1 -> 0.0333, ..., ")):
+        np.savez(tmp_path / f"{name}.npz", images=np.zeros((len(sigma), 6, 6), np.float32), sigma=sigma)
+        (note,) = (n for n in load_images(str(tmp_path / f"{name}.npz"), resolution=2).notes if "averaging" in n)
+        assert told in note
+
+
 def _covariance(noise: StatedNoise, side: int) -> np.ndarray:
     images = ImageSet(
         "x",
@@ -279,6 +308,23 @@ def test_maps_move_with_their_images_under_augmentation(tmp_path: Path) -> None:
     state = TrainState(job.config, job.shape, 0, torch.device("cpu"))
     loss, _ = batch_loss(job.config, state.network, batch, table, state.errors)
     assert torch.isfinite(loss).all()
+
+
+@pytest.mark.parametrize("how", [{"augment": 1.0}, {"xflip": True}])
+def test_one_map_for_all_moves_with_each_image(tmp_path: Path, how: dict[str, Any]) -> None:
+    """Clean images are 0, so a noisy one is loud exactly where its moved map is."""
+    shared = np.full((8, 8), 1e-4, np.float32)
+    shared[1, 2] = 1.0
+    np.save(tmp_path / "map.npy", shared)
+    clean = ImageSet("x", np.zeros((40, 1, 8, 8), np.float32), None, np.arange(40, dtype=np.int64))
+    data = corrupt(clean, n_clean=0, n_noisy=40, sigma_n=0.3, seed=0, noise=f"variance-map:{tmp_path / 'map.npy'}")
+    assert len(data.noise.describe()["pattern"]) == 1  # still one for all
+    config = settings_from({**TINY, "data": "digits", "sigma": 0.3, "corruption": 1.0, **how}).train
+    batch = prepare_batch(config, data, LevelTable.of(data.levels), torch.arange(64), 0, torch.device("cpu"))
+    deviation = batch.noise.corrupt(torch.zeros_like(batch.y), batch.sigma_n, torch.ones_like(batch.y))
+    where = deviation.flatten(1).argmax(1)
+    assert len(where.unique()) > 1  # the control: not all were moved alike
+    assert torch.equal(batch.y.abs().flatten(1).argmax(1), where)
 
 
 def test_what_would_take_the_noise_for_another_is_refused(tmp_path: Path) -> None:

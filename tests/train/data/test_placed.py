@@ -9,7 +9,7 @@ import torch
 from ambient_train.data import placed as placing
 from ambient_train.data.images import ImageSet
 from ambient_train.data.mixture import TrainingSet, corrupt
-from ambient_train.data.placed import Placed, sent
+from ambient_train.data.placed import Placed, sent, what_fits
 from ambient_train.diffusion.augment import apply_maps, draw_maps
 
 CPU = torch.device("cpu")
@@ -40,7 +40,48 @@ def test_batches_are_those_of_the_set_the_first_time_and_again(
         assert torch.equal(placed.labels(index), data.labels(index))
         assert torch.equal(placed.told[index], data.told[index].double())
         if noise:
-            assert torch.equal(placed.noise.at(index).relative, data.noise.at(index).relative)
+            assert torch.equal(placed.noise(index, index).relative, data.noise.at(index).relative)
+
+
+def of_maps() -> TrainingSet:
+    """Images that came with a map of their noise each, some clean, to which noise is added, too."""
+    rng = np.random.default_rng(0)
+    maps = rng.uniform(0.5, 1.5, (50, 1, 8, 8)).astype(np.float32)
+    maps /= np.sqrt((maps**2).mean(axis=(1, 2, 3), keepdims=True))
+    sigma = np.where(np.arange(50) < 30, 0.0, 0.2).astype(np.float32)
+    maps[:30] = 1
+    pixels = rng.uniform(-1, 1, (50, 1, 8, 8)).astype(np.float32)
+    source = ImageSet("test", pixels, None, np.arange(50, dtype=np.int64), sigma, pattern=maps)
+    return corrupt(source, n_clean=10, n_noisy=35, sigma_n=0.3, seed=1)
+
+
+def test_images_and_the_maps_of_their_noise_share_a_quarter_of_the_memory() -> None:
+    gb = 2**30
+    for images, maps, expected in (
+        (10, 10, (True, True)),
+        (10, 11, (True, False)),  # together more than 20 of 80
+        (21, 20, (False, True)),  # maps alone, where the images do not fit
+        (21, 21, (False, False)),
+        (20, 0, (True, True)),  # white noise, and one map for all, have room
+    ):
+        assert what_fits(images * gb, maps * gb, 80 * gb) == expected
+
+
+@pytest.mark.parametrize("resident", [False, True])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_maps_without_room_are_sent_batch_by_batch(
+    resident: bool, mapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, bytes_sent = of_maps(), list[int]()
+    monkeypatch.setattr(placing, "moved", lambda tensor, device: bytes_sent.append(tensor.nbytes) or tensor.clone())
+    placed = Placed(data, CPU, resident=resident, mapped=mapped, kept_bytes=0)
+    index = torch.randint(len(data), (16,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(placed.noise(index, index).relative, data.noise.at(index).relative)
+    assert sum(bytes_sent) == (0 if mapped else 16 * 8 * 8 * 4)
+    assert torch.equal(placed.batch(index, index), data.batch(index))
+    held = 0 if placed._noise is None else placed._noise.nbytes
+    assert held == (data.noise.nbytes if mapped else 0)
+    assert data.noise.nbytes == len(data) * 8 * 8 * 4
 
 
 def test_a_noisy_image_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,16 @@ import PIL.Image
 import pytest
 import torch
 from invoke import ambient
+from number_files import hdf5
 
 from ambient_theory.compare.advice.adviser import RecordAdviser
 from ambient_theory.shared.errors import DataError
 from ambient_theory.shared.reading import read_records
+from ambient_train.data.load import load_images
 from ambient_train.data.noise_models import added_noise
 from ambient_train.data.resize import area_resize
 from ambient_train.pricing import campaign, run, stages
-from ambient_train.pricing.images import small_images
+from ambient_train.pricing.images import small_images, write_images
 from ambient_train.pricing.noise import noise_after_resizing
 
 pytestmark = pytest.mark.timeout(1200)  # a dozen small trainings, on whatever else the machine does
@@ -243,6 +245,35 @@ def test_noisy_images_of_the_data_are_left_out(tmp_path: Path) -> None:
     small = small_images(str(tmp_path / "mixed.npz"), None)
     assert small.passed_over == 100
     assert small.n_train + small.n_heldout == 300
+
+
+def test_the_images_that_are_trained_on_are_read_again_whatever_their_values_reach(tmp_path: Path) -> None:
+    """A sky whose few bright stars lie far beyond the map of its values, and floats that averaging brings to [0, 1]."""
+    rng = np.random.default_rng(0)
+    sky = rng.normal(100, 5, (200, 16, 16))
+    sky[::4, 3, 5] += rng.exponential(20_000, 50)
+    bright = np.clip(rng.normal(0.5, 0.3, (200, 32, 32)), -1, 1).astype(np.float32)
+    bytes_of = rng.integers(0, 255, (200, 16, 16), np.uint8)
+    hdf5(tmp_path / "sky.h5", sky.astype(np.float32))
+    np.savez(tmp_path / "bright.npz", images=bright)
+    np.savez(tmp_path / "bytes.npz", images=bytes_of)
+    for k, name in enumerate(("sky.h5", "bright.npz", "bytes.npz")):
+        small = small_images(str(tmp_path / name), 8)
+        if name == "bright.npz":
+            assert small.images.min() >= 0  # the control: as an .npz of floats it would be refused
+        path = tmp_path / f"{k}.npz"
+        write_images(small, path)
+        read = [load_images(str(path), split=part) for part in ("train", "heldout")]
+        assert np.array_equal(read[0].images, small.images[~small.heldout])
+        assert np.array_equal(read[1].images, small.images[small.heldout])
+        assert read[0].values == small.values
+        assert (small.values is None) == (name == "bytes.npz")
+        before = path.stat().st_mtime_ns
+        write_images(small, path)
+        assert path.stat().st_mtime_ns == before
+    np.savez(tmp_path / "0.npz", images=small_images(str(tmp_path / "sky.h5"), 8).images, heldout=small.heldout)
+    write_images(small_images(str(tmp_path / "sky.h5"), 8), tmp_path / "0.npz")  # as versions before wrote it
+    assert load_images(str(tmp_path / "0.npz"), split="train").values is not None
 
 
 def test_correlated_noise_is_priced_as_it_is_at_the_small_size(
