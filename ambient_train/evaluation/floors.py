@@ -15,10 +15,10 @@ import torch
 from ambient_theory.shared.records import Record
 from ambient_train import stateless
 from ambient_train.evaluation.features import Extractor
-from ambient_train.evaluation.metrics import TABLE
+from ambient_train.evaluation.metrics import TABLE, metric_name
 from ambient_train.evaluation.metrics._base import Score
 from ambient_train.evaluation.references import Reference
-from ambient_train.evaluation.scores import metric_name, score_images
+from ambient_train.evaluation.scores import score_images
 
 FEWEST = 40
 """Least number of images that a score is computed from."""

@@ -17,11 +17,11 @@ import torch
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_train.data.images import to_uint8
 from ambient_train.evaluation.features import Extractor, Images
-from ambient_train.evaluation.metrics import TABLE
+from ambient_train.evaluation.metrics import TABLE, metric_name
 from ambient_train.evaluation.metrics._base import SCHEMA, Metric, Score
 from ambient_train.evaluation.references import Reference, as_references
 
-__all__ = ["SCHEMA", "Score", "average_seeds", "floor", "metric_name", "score_images"]
+__all__ = ["SCHEMA", "Score", "average_seeds", "floor", "score_images"]
 
 _CHUNK = 1000
 
@@ -54,17 +54,6 @@ def score_images(
     return [
         score for collector in collectors for reference in (None, *targets) for score in collector.scores(reference)
     ]
-
-
-def metric_name(name: str) -> str:
-    """The table's name of a metric, from that or from one of its names in records (`fid` is `fd`: the extractor decides
-    which a score carries; `is` is `inception-score`). Raises UsageError for an unknown one."""
-    if name in TABLE:
-        return name
-    for member in TABLE:
-        if name in TABLE[member].record_names:
-            return member
-    raise UsageError(f"unknown metric {name!r}: choose from {', '.join(TABLE)}")
 
 
 def _metrics(names: Sequence[str] | None) -> list[Metric]:

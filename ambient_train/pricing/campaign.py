@@ -16,7 +16,7 @@ from ambient_theory.shared.advice import Adviser, Mixture
 from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.files import read_sealed, write_sealed
 from ambient_theory.shared.records import Record
-from ambient_train.pricing.stages import CLEAN_SIZES, PAGE_S, Rates, Stage, first_cells
+from ambient_train.pricing.stages import CLEAN_SIZES, PAGE_S, Rates, Stage, first_cells, further_stage
 
 SCHEMA = "ambient.worth-state/1"
 
@@ -95,6 +95,23 @@ class Campaign:
             )
         self.spent_s = float(stored["spent_s"])
         self.asked = [Asked.from_list(row) for row in stored["asked"]]
+
+    def lengthen(self) -> Stage | None:
+        """Add a longer stage, and return it, where the last one has its first cells and time was added that is enough
+        for one."""
+        if sum(a.stage == len(self.stages) - 1 for a in self.asked) < first_cells(len(self.sigmas)):
+            return None
+        further = further_stage(
+            self.stages[-1],
+            self.left_s,
+            self.rates,
+            workers=self.workers,
+            sigmas=len(self.sigmas),
+            n_train=self.n_train,
+            denoise=self.denoise,
+        )
+        self.stages += () if further is None else (further,)
+        return further
 
     def records(self, number: int) -> list[Record]:
         """Of the finished trainings of one stage."""

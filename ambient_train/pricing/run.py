@@ -149,12 +149,16 @@ def worth(
         options.workers,
         clock=lambda: time.monotonic() - begun,
     )
+    further = None
     if stored is not None:
         campaign.take_up(stored)
+        further = campaign.lengthen()
     if dry_run:
         return _plan(campaign, small, sigmas, adviser)
     for sentence in small.sentences():
         talk(sentence, quiet=quiet)
+    if further is not None:
+        talk(f"there is time for longer trainings now: of {further.duration_nimg:,} images each", quiet=quiet)
     campaign.save()  # first, since by it the folder is known as ours
     used = Used.written(small, folder / "images")
     outcomes = _train(campaign, used, adviser, sigmas, runs, device, quiet)
@@ -311,9 +315,10 @@ def _plan(campaign: Campaign, small: SmallImages, sigmas: Mapping[float, float],
         first |= dict.fromkeys(step.mixture for step in advice.steps)
     seconds = tuple(s.cell_s(campaign.rates, campaign.denoise) for s in campaign.stages)
     left, cells = campaign.left_s * campaign.workers, 0
-    for s in seconds[:-1]:
-        cells += first_cells(len(sigmas))
-        left -= s * first_cells(len(sigmas))
+    for number, s in enumerate(seconds[:-1]):
+        missing = max(first_cells(len(sigmas)) - sum(a.stage == number for a in campaign.asked), 0)
+        cells += missing
+        left -= s * missing
     cells += max(int(left // seconds[-1]), 0)
     return Plan(small, sigmas, campaign.stages, seconds, tuple(first), cells, campaign.time_s, campaign.folder)
 

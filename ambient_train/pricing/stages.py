@@ -3,7 +3,8 @@
 A stage is one duration T with sizes that data, not compute, limit: clean-only sizes a, 2a, ..., 16a with a = T/1024,
 and mixtures of a, 2a or 4a clean images with 1, 2, 4, 8 or 16 times as many noisy ones. An answer compares models of
 one stage. Where the longest possible trainings would keep the first answer waiting, a short stage comes first and gives
-a rough one.
+a rough one. Time that is added later begins a longer stage where that is at least `LONGER` times as long; else it
+narrows the answer that there is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ IMAGES_PER_SIZE, LEAST_SIZE = 1024, 8
 """Training images for each of the smallest clean-only size, and that size at least."""
 FIRST_ANSWER_S = 240.0
 MARGIN = 1.5
-"""Time for designed cells, as a share of that for the first ones."""
+"""Time for all cells of a stage, in that of its first ones: the rest is for designed ones."""
+LONGER = 4
+"""Least ratio of durations for which a further stage begins anew."""
 START_S, CELL_S, PAGE_S = 15.0, 1.5, 30.0
 """Before the first cell; of every cell beside training and scoring; for the analysis at the end."""
 CLEAN_SIZES, SEEDS = 4, 2
@@ -90,8 +93,7 @@ def stages_for(
     time, where even the first cells of the shortest trainings take longer."""
 
     def needed(duration: int, share: float = 1.0) -> float:
-        cells = math.ceil(share * first_cells(sigmas) / workers)
-        return cells * stage(duration, n_train).cell_s(rates, denoise)
+        return _first_cells_s(stage(duration, n_train), rates, workers, sigmas, denoise, share)
 
     before = max(START_S, read_s) + PAGE_S
     left = time_s - before
@@ -102,13 +104,35 @@ def stages_for(
             f"{math.ceil(least / 60)} min here; give at least --time {math.ceil(least / 60)}m"
             + ("" if workers > 1 else ", or more --workers")
         )
-    every = [SHORTEST * 2**k for k in range(int(math.log2(LONGEST // SHORTEST)) + 1)]
+    every = _durations()
     long = _longest(every, lambda d: needed(d, MARGIN) <= left)
     if needed(long) <= FIRST_ANSWER_S:
         return (stage(long, n_train),)
     short = _longest(every, lambda d: needed(d) <= min(FIRST_ANSWER_S, left / 4))
     long = _longest(every, lambda d: needed(d, MARGIN) <= left - needed(short))
     return (stage(short, n_train), stage(long, n_train)) if long > short else (stage(short, n_train),)
+
+
+def further_stage(
+    last: Stage, left_s: float, rates: Rates, *, workers: int, sigmas: int, n_train: int, denoise: int
+) -> Stage | None:
+    """The stage to begin after `last` with `left_s` seconds for trainings; None where it would not be `LONGER`."""
+
+    def fits(duration: int) -> bool:
+        needed = _first_cells_s(stage(duration, n_train), rates, workers, sigmas, denoise, MARGIN)
+        return needed <= left_s
+
+    longest = max((d for d in _durations() if fits(d)), default=0)
+    return stage(longest, n_train) if longest >= LONGER * last.duration_nimg else None
+
+
+def _durations() -> list[int]:
+    return [SHORTEST * 2**k for k in range(int(math.log2(LONGEST // SHORTEST)) + 1)]
+
+
+def _first_cells_s(chosen: Stage, rates: Rates, workers: int, sigmas: int, denoise: int, share: float) -> float:
+    """Seconds of `share` times the first cells of a stage."""
+    return math.ceil(share * first_cells(sigmas) / workers) * chosen.cell_s(rates, denoise)
 
 
 def _longest(durations: Sequence[int], fits: Any) -> int:

@@ -23,6 +23,7 @@ from ambient_train.networks.execution import arithmetic, recompute_blocks
 from ambient_train.runs.directory import RunDirectory
 from ambient_train.runs.loggers import Logger
 from ambient_train.runs.resolve import Job
+from ambient_train.runs.score import check_features
 from ambient_train.runs.session import Session
 from ambient_train.settings.run_options import RunOptions, process_share
 from ambient_train.training.distillation import check_sharding
@@ -48,7 +49,8 @@ def execute(
 
     In a group of processes every rank calls this with the same arguments; only the leader touches `path`. What cannot
     work is refused before anything is written there: a batch that does not divide, a network without blocks to
-    recompute, a directory of another run, images that cannot be read, the held-out ones included.
+    recompute, a directory of another run, images that cannot be read, the held-out ones included, features for the
+    scores that are not at hand.
     Raises UsageError for another config or a second process on the directory, DataError where no checkpoint holds or
     the disk is full, DivergedError, and StoppedError after saving when a signal or the time limit asks to leave; in a
     group the same error on every rank.
@@ -68,6 +70,8 @@ def execute(
         with world.together():
             data = job.training_set()
             job.check_references()
+            if options.score:
+                check_features(job.evaluation, job.shape[0])
         stack.enter_context(sole_user(path, world))
         known = world.by_leader(lambda: _claim(directory, job, details or {}))
         scores = {int(n): [Record.from_dict(r) for r in records] for n, records in known.items()}

@@ -22,6 +22,8 @@ from ambient_train.evaluation.denoising import DenoisingError, total_nats
 from ambient_train.evaluation.features import Extractor, get_extractor
 from ambient_train.evaluation.floors import reference_floor
 from ambient_train.evaluation.memorisation import SHARE, Memorisation, memorisation_check, rank_of
+from ambient_train.evaluation.metrics import TABLE as METRICS
+from ambient_train.evaluation.metrics import metric_name
 from ambient_train.evaluation.own_references import clean_uint8, references
 from ambient_train.evaluation.references import Reference
 from ambient_train.evaluation.scores import Score, floor, score_images
@@ -316,6 +318,23 @@ def extractors_for(names: Sequence[str], channels: int) -> list[Extractor]:
     if not fitting:
         raise UsageError(f"none of {', '.join(names)} takes images with {channels} channel(s)")
     return fitting
+
+
+def check_features(evaluation: EvalConfig, channels: int) -> None:
+    """Build what the scores of a run will need, so that nothing is trained that cannot be scored.
+
+    Raises UsageError for features that are not at hand or do not take such images, and for a metric of class
+    probabilities that none of them gives; DataError for weights that cannot be read.
+    """
+    if not evaluation.extractors:
+        return
+    fitting = extractors_for(evaluation.extractors, channels)
+    for name in evaluation.metrics:
+        if METRICS[metric_name(name)].needs_probabilities and all(e.classes is None for e in fitting):
+            raise UsageError(
+                f"metric {name!r} needs class probabilities, and {', '.join(e.name for e in fitting)} gives none: add "
+                "--extractor inception, or leave the metric out"
+            )
 
 
 _FLOORS: weakref.WeakKeyDictionary[Reference, dict[tuple[Any, ...], dict[str, float]]] = weakref.WeakKeyDictionary()

@@ -19,7 +19,12 @@ class Amounts(Checked):
     """
 
     keep: float | None = option(
-        None, "Share of the data set that is used", above=0, at_most=1, shown_default="all of it", panel=_PANEL
+        None,
+        "Share of the data set that is used, of its clean and of its noisy images alike unless --corruption is given",
+        above=0,
+        at_most=1,
+        shown_default="all of it",
+        panel=_PANEL,
     )
     corruption: float | None = option(
         None,
@@ -73,7 +78,11 @@ class Amounts(Checked):
             clean, noisy = self.n_clean or 0, self.n_noisy or 0
         else:
             keep = 1.0 if self.keep is None else self.keep
-            clean, noisy = counts(n_images, keep=keep, corruption=self.corruption or 0.0)
+            as_came = already_noisy / n_images if n_images else 0.0
+            share = as_came if self.corruption is None else self.corruption
+            clean, noisy = counts(n_images, keep=keep, corruption=share)
+            if noisy > already_noisy and self.corruption is None:  # by rounding
+                clean, noisy = clean + noisy - already_noisy, already_noisy
         if noisy > already_noisy and not sigma_n > 0:
             came = f", and {already_noisy} came noisy" if already_noisy else ""
             raise UsageError(f"{noisy} noisy images are asked for{came}: add --sigma LEVEL, the noise to add")

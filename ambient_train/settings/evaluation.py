@@ -15,6 +15,8 @@ from ambient_train.diffusion.sampler_settings import (
     OneStep,
     SamplerConfig,
 )
+from ambient_train.evaluation.extractors import TABLE as EXTRACTORS
+from ambient_train.evaluation.metrics import metric_name
 
 LEAST_IMAGES = 40
 """Fewer generated images give no interval."""
@@ -26,7 +28,7 @@ _PANEL = "Scores"
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions(Checked):
-    """What is generated and measured for one score."""
+    """What is generated and measured for one score. Raises UsageError for a metric or features that are not known."""
 
     n: int = option(
         2000,
@@ -63,6 +65,13 @@ class ScoreOptions(Checked):
         added_later=True,
         panel=_PANEL,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for metric in self.metrics:
+            metric_name(metric)
+        for spec in self.extractors:
+            EXTRACTORS.check(spec.partition(":")[0])
 
 
 @dataclass(frozen=True, kw_only=True)

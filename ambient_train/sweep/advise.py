@@ -6,6 +6,9 @@ finished cells, and others that are given. What is chosen is written as a grid w
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ambient_theory.shared.advice import Advice, Adviser, Mixture
-from ambient_theory.shared.errors import UsageError
+from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.limits import read_text
 from ambient_theory.shared.reading import read
 from ambient_theory.shared.records import Record
 from ambient_train.settings.layers import read_toml
-from ambient_train.sweep.grid import Grid, SweepCell, read_grid, write_grid
+from ambient_train.sweep.grid import Grid, SweepCell, grid_text, read_grid
 from ambient_train.sweep.pool import cell_state, resolve_cell, run_cell
 
 
@@ -76,6 +81,8 @@ def next_cells(
 ) -> NextCells:
     """Choose cells of the grid at `path` and write `OUTDIR/<name>-next.toml`; cost is the images trained.
 
+    Another file of that name stays as it is: the grid is then `<name>-next-2.toml`, and so on.
+
     Raises UsageError where the grid cannot price a noisy image at `sigma_n`, or where its cells differ in more than
     their images (a price compares one method).
     """
@@ -98,11 +105,23 @@ def next_cells(
         duration_nimg=duration,
     )
     seeds = _fresh_seeds(advice, known, min(c.seed for c in grid.cells))
-    target = outdir / f"{grid.name}-next.toml"
+    target = None
     if advice.steps:
-        outdir.mkdir(parents=True, exist_ok=True)
-        write_grid(target, _table(path, grid, candidates, advice, seeds))
-    return NextCells(advice, sigma_n, seeds, len(known), target if advice.steps else None)
+        target = _written(outdir, f"{grid.name}-next", grid_text(_table(path, grid, candidates, advice, seeds)))
+    return NextCells(advice, sigma_n, seeds, len(known), target)
+
+
+def _written(outdir: Path, name: str, text: str) -> Path:
+    """The file NAME.toml of that text; the first of NAME-2.toml, NAME-3.toml, ... where another one has the name."""
+    for count in itertools.count(1):
+        path = outdir / (f"{name}.toml" if count == 1 else f"{name}-{count}.toml")
+        if not os.path.lexists(path):
+            atomic_write_text(path, text)
+            return path
+        with contextlib.suppress(DataError):
+            if read_text(path) == text:
+                return path
+    raise AssertionError("there is always a next number")
 
 
 def _candidates(grid: Grid, sigma_n: float, path: Path) -> dict[Mixture, SweepCell]:

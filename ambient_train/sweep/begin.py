@@ -8,13 +8,14 @@ from typing import Any
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import atomic_write_text
+from ambient_theory.shared.parsing import parse_toml
 from ambient_theory.shared.plain_text import printable_line
 from ambient_theory.shared.toml_text import toml_value
 from ambient_train.data.builtin import BUILT_IN
 from ambient_train.data.place import is_there
 from ambient_train.settings.plan_options import GridStart
 from ambient_train.settings.presets import default_preset, get_preset
-from ambient_train.sweep.grid import read_grid
+from ambient_train.sweep.grid import parse_grid
 
 _TEXT = """\
 # Trainings that are compared. `ambient sweep plan {file}` says how long they take, `ambient sweep run {file}` runs
@@ -35,6 +36,7 @@ preset = {preset}  # `ambient presets` lists them
 # Every image clean: as good as it gets with so many images.
 [[cell]]
 name = "clean"
+corruption = 0.0
 
 # As many images, {percent} % of them noisy. A list of levels makes one cell for each.
 [[cell]]
@@ -46,6 +48,7 @@ sigma = {sigma}
 [[cell]]
 name = "clean part alone"
 keep = {keep}
+corruption = 0.0
 
 # Every image noisy; samples end at the noise of the data, below which nothing is learned.
 # [[cell]]
@@ -79,15 +82,17 @@ class FirstGrid:
 
 
 def write_first_grid(path: Path, start: GridStart) -> FirstGrid:
-    """Write the grid. Raises UsageError for a path that is no free .toml, DataError where its folder is missing."""
+    """Write the grid. Raises UsageError for a path that is no free .toml and for settings that no training takes,
+    DataError where its folder is missing."""
     if path.suffix.lower() != ".toml":
         raise UsageError(f"{path}: a grid is a TOML file: give a name that ends in .toml")
     if path.exists() and not start.overwrite:
         raise UsageError(f"{path} exists: give another name, or --overwrite")
     if not path.resolve().parent.is_dir():
         raise DataError(f"{path.parent}: no such directory")
-    atomic_write_text(path, first_grid(path, start))
-    grid = read_grid(path)
+    text = first_grid(path, start)
+    grid = parse_grid(parse_toml(text), path)  # before anything there is replaced
+    atomic_write_text(path, text)
     there = start.data.partition(":")[0] in BUILT_IN or is_there(start.data)
     notes = () if there else (f"{start.data} is not here: the trainings need it where they run",)
     return FirstGrid(path, grid.order, len(grid.cells), notes)

@@ -57,7 +57,11 @@ class Grid:
 
 def read_grid(path: Path) -> Grid:
     """Parse and expand a grid. Raises DataError for an unreadable file, UsageError for a wrong entry or setting."""
-    table = read_toml(path)
+    return parse_grid(read_toml(path), path)
+
+
+def parse_grid(table: Mapping[str, Any], path: Path) -> Grid:
+    """Expand what is in the file at `path`. Raises UsageError for a wrong entry or setting."""
     if unknown := sorted(set(table) - {"name", "description", "seeds", "base", "cell"}):
         raise UsageError(f"{path}: unknown entry {', '.join(unknown)}: known are name, description, seeds, base, cell")
     cells = table.get("cell")
@@ -149,8 +153,13 @@ def _said_of(path: Path, label: str) -> Iterator[None]:
 
 
 def write_grid(path: Path, table: Mapping[str, Any]) -> None:
-    """Write a grid that `read_grid` reads, from what is in its file: name, description, seeds, base, cell."""
+    """Write a grid that `read_grid` reads, from what is in its file: see `grid_text`."""
+    atomic_write_text(path, grid_text(table))
+
+
+def grid_text(table: Mapping[str, Any]) -> str:
+    """The file of a grid from its entries: name, description, seeds, base, cell."""
     top = {k: v for k, v in table.items() if k not in ("base", "cell")}
     parts = [toml_lines(top), "[base]\n" + toml_lines(table.get("base", {}))]
     parts += ["[[cell]]\n" + toml_lines(entry) for entry in table["cell"]]
-    atomic_write_text(path, "\n".join(parts))
+    return "\n".join(parts)

@@ -6,6 +6,7 @@ import csv
 import io
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ REWRITE_S = 10.0
 
 @dataclass(frozen=True)
 class SweepResult:
-    """Outcomes of all cells, and where the records and the table were written."""
+    """Outcomes of all cells, and where the records and the table were written.
+
+    earlier: labels of cells that were not done now, whose records are those of an earlier command.
+    """
 
     grid: Grid
     outcomes: list[CellOutcome]
@@ -39,6 +43,7 @@ class SweepResult:
     summaries: list[Summary]
     outdir: Path
     wall_s: float
+    earlier: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -47,6 +52,7 @@ class SweepResult:
             "outdir": str(self.outdir),
             "wall_s": self.wall_s,
             "failed": [{"cell": o.cell.label, "message": o.message} for o in self.outcomes if o.state == "failed"],
+            "earlier": list(self.earlier),
             "summary": [asdict(s) for s in self.summaries],
         }
 
@@ -60,6 +66,9 @@ class SweepResult:
         for outcome in self.outcomes:
             if outcome.state == "failed":
                 print(f"failed: {outcome.cell.label}: {outcome.message}")
+        if self.earlier:
+            first = ", ".join(self.earlier[:3]) + (", ..." if len(self.earlier) > 3 else "")
+            say(f"not done now, with the records of an earlier command: {len(self.earlier)} ({first})")
         print(f"records: {self.outdir / RECORDS}")
 
     def check(self) -> None:
@@ -79,6 +88,7 @@ def run_grid(
     """Run what is not done of a grid and write `records.jsonl` and `table.csv` of all that is done.
 
     The records are written as cells are done, at most every `REWRITE_S`, so that a sweep that is killed leaves them.
+    Records that are there of cells that are not done now stay.
     """
     grid = read_grid(path)
     where = sweep_folder(grid, runs, outdir)
@@ -87,7 +97,7 @@ def run_grid(
     started = time.monotonic()
     written = started
     so_far: list[CellOutcome] = []
-    place = {cell.label: i for i, cell in enumerate(grid.cells)}
+    before = _stored(where)
 
     def listen(outcome: CellOutcome, done: int, total: int) -> None:
         nonlocal written
@@ -102,8 +112,7 @@ def run_grid(
         so_far.append(outcome)
         if outcome.records and time.monotonic() - written >= REWRITE_S:
             written = time.monotonic()
-            so_far.sort(key=lambda o: place[o.cell.label])
-            write_records(where / RECORDS, (r for o in so_far for r in o.records))
+            write_records(where / RECORDS, (r for rows in _by_cell(grid, so_far, before).values() for r in rows))
 
     outcomes = run_sweep(grid, runs, workers=workers, device=kind, threads=threads, listener=listen)
     return report(grid, outcomes, where, time.monotonic() - started)
@@ -129,13 +138,40 @@ def check_folder(where: Path, grid: Grid) -> None:
 
 
 def report(grid: Grid, outcomes: list[CellOutcome], where: Path, wall_s: float) -> SweepResult:
-    """Write `records.jsonl`, `table.csv` and the samples of all that is done to `where`."""
-    records = [record for outcome in outcomes for record in outcome.records]
+    """Write `records.jsonl`, `table.csv` and the samples of all that is done to `where`.
+
+    Of cells that are not, the records that are there stay.
+    """
+    by_cell = _by_cell(grid, outcomes, _stored(where))
+    now = {(o.cell.name, o.cell.seed) for o in outcomes if o.state == "done"}
+    earlier = tuple(f"{name} seed {seed}" for name, seed in by_cell if (name, seed) not in now)
+    records = [record for rows in by_cell.values() for record in rows]
     summaries = summarise(records, grid.order)
     write_records(where / RECORDS, records)
     atomic_write_text(where / TABLE, table_csv(summaries))
     _copy_samples(outcomes, where / SAMPLES)
-    return SweepResult(grid, outcomes, records, summaries, where, round(wall_s, 1))
+    return SweepResult(grid, outcomes, records, summaries, where, round(wall_s, 1), earlier)
+
+
+_Cell = tuple[str, int]
+"""Name and seed."""
+
+
+def _stored(where: Path) -> dict[_Cell, list[Record]]:
+    """The records that are there."""
+    out: dict[_Cell, list[Record]] = {}
+    for record in read_records(where / RECORDS) if (where / RECORDS).is_file() else ():
+        out.setdefault((str(record.cell), int(record.seed or 0)), []).append(record)
+    return out
+
+
+def _by_cell(
+    grid: Grid, outcomes: Iterable[CellOutcome], before: Mapping[_Cell, list[Record]]
+) -> dict[_Cell, list[Record]]:
+    """In the order of the grid the records of each cell that is done, else those it had before."""
+    done = {(o.cell.name, o.cell.seed): o.records for o in outcomes if o.state == "done"}
+    known = {**before, **done}
+    return {key: known[key] for cell in grid.cells if (key := (cell.name, cell.seed)) in known}
 
 
 def _copy_samples(outcomes: list[CellOutcome], where: Path) -> None:

@@ -34,8 +34,9 @@ from ambient_train.evaluation.features import Extractor, default_extractors, get
 from ambient_train.evaluation.floors import cautions
 from ambient_train.evaluation.memorisation import Memorisation
 from ambient_train.evaluation.metrics import TABLE as METRICS
+from ambient_train.evaluation.metrics import metric_name
 from ambient_train.evaluation.references import Reference, is_statistics_file, open_reference
-from ambient_train.evaluation.scores import Score, average_seeds, metric_name, score_images
+from ambient_train.evaluation.scores import Score, average_seeds, score_images
 from ambient_train.interchange.load import Trained, is_trained, load_trained
 from ambient_train.networks.execution import one_thread_for_small
 from ambient_train.runs.directory import RunDirectory

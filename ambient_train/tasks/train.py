@@ -24,6 +24,7 @@ from ambient_train.runs.loggers import check_loggers, make_loggers
 from ambient_train.runs.precision import check_precision, settled, with_precision
 from ambient_train.runs.resolve import Job, resolve
 from ambient_train.runs.run import execute
+from ambient_train.runs.score import check_features
 from ambient_train.settings.config import AUTO
 from ambient_train.settings.layers import TrainSettings
 from ambient_train.settings.run_options import RunOptions, process_share
@@ -152,6 +153,8 @@ def train(
         one_thread_for_small(job.config.arch, world.device)
         if dry_run:
             world.by_leader(lambda: RunDirectory(path).check(job.config))
+            if options.score:
+                check_features(job.evaluation, job.shape[0])
             return _dry_run(job, path, world, options) if world.leader else None
         return _train(job, settings, path, options, world, log, quiet)
 

@@ -179,6 +179,11 @@ def test_dry_run_writes_nothing(tmp_path: Path, tiny_config: Path) -> None:
         (["--resolution", "7"], 2, "7"),
         (["--arch", "transformer"], 2, "architecture"),
         (["--seed", "x"], 2, "seed"),
+        (["--metric", "fjd"], 2, "choose from fd"),
+        (["--metric", "is", "--extractor", "pixels"], 2, "needs class probabilities"),
+        (["--extractor", "resnet"], 2, "not one of effnet-lite0"),
+        (["--extractor", "torchscript:none.pt"], 3, "none.pt"),
+        (["--extractor", "inception:none.pth"], 2, "none.pth"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_no_traceback(

@@ -12,7 +12,8 @@ from ambient_theory.shared.errors import UsageError
 from ambient_train.evaluation.extractors import TABLE as EXTRACTORS
 from ambient_train.evaluation.features import default_extractors, get_extractor
 from ambient_train.evaluation.metrics import TABLE as METRICS
-from ambient_train.evaluation.scores import floor, metric_name, score_images
+from ambient_train.evaluation.metrics import metric_name
+from ambient_train.evaluation.scores import floor, score_images
 
 MEAN_GREY = '''"""The mean of each channel."""
 

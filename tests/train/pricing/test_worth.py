@@ -81,10 +81,11 @@ class Clock:
     """Stops the campaign after so many trainings, whatever the machine."""
 
     def __init__(self, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cells = cells
         following = campaign.Campaign.next
 
-        def next_cell(self: campaign.Campaign, adviser: Any) -> Any:
-            return following(self, adviser) if len(self.asked) < cells else None
+        def next_cell(of: campaign.Campaign, adviser: Any) -> Any:
+            return following(of, adviser) if len(of.asked) < self.cells else None
 
         monkeypatch.setattr(campaign.Campaign, "next", next_cell)
 
@@ -153,6 +154,29 @@ def test_a_stop_loses_nothing_and_the_same_command_goes_on(
     strip = ("page", "records", "spent_s")
     first, second = ({k: v for k, v in json.loads(x.stdout).items() if k not in strip} for x in (whole, resumed))
     assert first == second
+
+
+def test_time_that_is_added_begins_longer_trainings(
+    tiny: None, no_page: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "LONGEST", 256)
+    monkeypatch.setattr(run, "_rates", lambda *_: stages.Rates(4, 1e9))  # 16 s for 64 images
+    clock = Clock(6, monkeypatch)
+    short = ask(tmp_path, pictures, "--resolution", 8, "--time", "300s", "--json")
+    assert short.exit_code == 0, short.output
+    assert json.loads(short.stdout)["duration_nimg"] == 64
+    clock.cells = 12
+    little_more = json.loads(ask(tmp_path, pictures, "--resolution", 8, "--time", "400s", "--dry-run", "--json").stdout)
+    assert [s["duration_nimg"] for s in little_more["stages"]] == [64]  # twice as long is not worth beginning anew
+    plan = json.loads(ask(tmp_path, pictures, "--resolution", 8, "--time", "2000s", "--dry-run", "--json").stdout)
+    assert [s["duration_nimg"] for s in plan["stages"]] == [64, 256]
+    assert plan["trainings"] == pytest.approx((2000 - stages.PAGE_S) / (64 + stages.CELL_S), rel=0.1)  # none of 64
+    long = ask(tmp_path, pictures, "--resolution", 8, "--time", "2000s", "--json")
+    assert long.exit_code == 0, long.output
+    assert "time for longer trainings now: of 256 images each" in long.stderr
+    assert json.loads(long.stdout)["duration_nimg"] == 256
+    asked = json.loads((tmp_path / "answer" / "worth.json").read_text())["asked"]
+    assert [row[0] for row in asked] == [0] * 6 + [1] * 6
 
 
 @pytest.mark.slow

@@ -98,6 +98,16 @@ def test_half_a_question_is_refused(grid: Path, options: list[str], words: str) 
     assert words in found.stderr
 
 
+def test_another_file_of_that_name_stays(tmp_path: Path, grid: Path) -> None:
+    mine = tmp_path / f"{read_grid(grid).name}-next.toml"
+    mine.write_text("mine")
+    asked = ("sweep", "plan", grid, "--target", "price", "--sigma", 0.25, "--cells", 3, "--outdir", tmp_path, "--json")
+    first = json.loads(ambient(*asked).stdout)
+    assert Path(first["grid"]).name == f"{mine.stem}-2.toml"
+    assert json.loads(ambient(*asked).stdout) == first
+    assert mine.read_text() == "mine"
+
+
 def test_a_written_grid_reads_as_it_was(tmp_path: Path, grid: Path) -> None:
     table = read_toml(grid)
     write_grid(tmp_path / "copy.toml", table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from invoke import ambient
 
@@ -36,6 +37,19 @@ def test_the_clean_part_is_that_of_the_mixture(tmp_path: Path, share: float) -> 
     assert jobs["clean"].n_clean == jobs["mixture"].n_clean + jobs["mixture"].n_noisy
 
 
+def test_clean_cells_take_no_noisy_image_of_data_that_came_with_some(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "partly.npz", images=images, sigma=np.repeat([0.0, 0.3], [20, 40]))
+    grid = tmp_path / "grid.toml"
+    made = ambient("sweep", "init", grid, "--data", tmp_path / "partly.npz", "--corruption", 0.75, "--sigma", 0.3)
+    assert made.exit_code == 0, made.output
+    alone = next(c for c in read_grid(grid).cells if c.name == "clean part alone")
+    config = resolve(alone.settings).config
+    assert config.n_noisy == 0
+    assert config.n_clean > 0
+
+
 def test_what_the_comments_offer_is_taken(tmp_path: Path) -> None:
     grid = tmp_path / "grid.toml"
     assert ambient("sweep", "init", grid).exit_code == 0
@@ -59,6 +73,7 @@ def test_what_the_comments_offer_is_taken(tmp_path: Path) -> None:
         (["nowhere/grid.toml"], 3, "no such directory"),
         (["grid.toml", "--sigma", "0"], 2, "must be > 0"),
         (["grid.toml", "--corruption", "1"], 2, "must be > 0 and < 1"),
+        (["there.toml", "--overwrite", "--sigma", "0.2", "--sigma", "0.2"], 2, "two cells are called"),
     ],
 )
 def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:

@@ -6,14 +6,15 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from invoke import ambient
 
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.reading import read_records
-from ambient_train.sweep import report
-from ambient_train.sweep.grid import read_grid
+from ambient_train.sweep import pool, report
+from ambient_train.sweep.grid import SweepCell, read_grid
 
 GRID = """
 name = "tiny"
@@ -145,6 +146,33 @@ def test_a_sweep_that_dies_leaves_the_records_of_what_was_done(
 
 @pytest.mark.multiproc
 @pytest.mark.slow
+def test_records_stay_of_what_a_later_command_does_not_get_to(
+    tmp_path: Path, grid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    run = ("sweep", "run", grid, "--runs", runs, "--outdir", out, "--device", "cpu", "--quiet")
+    assert ambient(*run).exit_code == 0
+    files = {name: (out / name).read_bytes() for name in (report.RECORDS, report.TABLE)}
+    shutil.rmtree(runs)  # as on another machine: every cell is trained again
+    one = pool.run_cell
+
+    def stopped_at_the_second(cell: SweepCell, *arguments: Any) -> pool.CellOutcome:
+        if cell.label.startswith("mixed"):
+            return pool.CellOutcome(cell, "stopped", message="stopped", exit_code=130)
+        return one(cell, *arguments)
+
+    monkeypatch.setattr(pool, "run_cell", stopped_at_the_second)
+    monkeypatch.setattr(report, "REWRITE_S", 0.0)
+    again = ambient(*run, "--json")
+    assert again.exit_code == 130
+    assert json.loads(again.stdout)["earlier"] == [
+        *("mixed sigma 0.2 seed 0", "mixed sigma 0.6 seed 0", "clean seed 1"),
+        *("mixed sigma 0.2 seed 1", "mixed sigma 0.6 seed 1"),
+    ]
+    assert (out / report.TABLE).read_bytes() == files[report.TABLE]
+    assert len(list(read_records(out / report.RECORDS))) == len(files[report.RECORDS].splitlines())
+
+
 def test_workers_give_the_records_of_one_process(tmp_path: Path, grid: Path) -> None:
     answers = []
     for workers in (1, 2):
