@@ -168,6 +168,9 @@ class Preparation:
         }
         if self.source.values is not None:
             self.identity["values"] = self.source.values.to_dict()
+        recolours = self.source.tree is not None or config.colour != "auto"
+        if recolours and self.source.sigma_n is not None and self.source.sigma_n.any():
+            self.identity["levels"] = "of the colours written"  # archives made before that stated those read
         self.hash = content_hash(self.identity, 64)
 
     def where(self, index: int) -> str:

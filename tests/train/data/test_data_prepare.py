@@ -33,7 +33,9 @@ from invoke import ambient
 from PIL import Image
 
 from ambient_theory.shared.errors import DataError, UsageError
+from ambient_theory.shared.files import content_hash
 from ambient_train.data.load import load_images
+from ambient_train.data.prepare import prepare as module
 from ambient_train.data.prepare.archives import finished_config
 from ambient_train.data.prepare.check import check
 from ambient_train.data.prepare.prepare import CHUNK, PrepareConfig, prepare
@@ -139,6 +141,25 @@ def test_grey_of_noisy_colour_images_states_the_noise_that_it_has(tmp_path: Path
     assert "0.6686 of that stated" in next(iter(result.converted))
     # the deviation of n normal numbers has the relative standard error 1/sqrt(2 n)
     assert abs(loaded.pixels().std() / stated - 1) < 4 / np.sqrt(2 * count * side**2)
+
+
+def test_archives_of_noisy_images_from_before_their_levels_were_right_are_not_taken_for_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, levels in (("noisy", [0.2, 0.0, 0.2]), ("clean", [0.0, 0.0, 0.0])):
+        np.savez(tmp_path / f"{name}.npz", images=rgb(3), sigma=np.array(levels, np.float32))
+        config = _config(tmp_path / f"{name}.npz", tmp_path / f"{name}-grey.npz", colour="grey")
+        with monkeypatch.context() as before:
+            before.setattr(
+                module, "content_hash", lambda of, n: content_hash({k: of[k] for k in of if k != "levels"}, n)
+            )
+            prepare(config)
+        if name == "clean":
+            assert prepare(config).status == "done"
+            continue
+        with pytest.raises(UsageError, match="--overwrite"):
+            prepare(config)
+        prepare(config, overwrite=True)
 
 
 def test_noisy_images_whose_conversion_leaves_no_white_noise_are_refused(tmp_path: Path) -> None:
