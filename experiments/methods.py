@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import few_clean
 import numpy as np
@@ -28,34 +29,48 @@ from ambient_theory.shared.replicates import replicates
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "experiments/results", ROOT / "docs/methods.md"
 LEARNING = "learning_screen.jsonl.gz"
+USUAL_DRAW = "sigma-first"
 FEW_CLEAN, RATES, GAP = "noisy_only.jsonl.gz", "distill_rate.jsonl.gz", "noisy_gap.json"
 SCREENS = (
     (
-        "methods_fashion.jsonl.gz",
-        "Confirmation, 8x8 Fashion-MNIST, {seeds} of five seeds (experiments/methods_fashion.toml)",
+        ("methods_fashion", "clean_first_fashion"),
+        "Confirmation, 8x8 Fashion-MNIST, {seeds} of five seeds",
     ),
     (
-        "methods_digits.jsonl.gz",
-        "Confirmation, digits, {seeds} of five seeds (experiments/methods_digits.toml)",
+        ("methods_digits", "clean_first_digits"),
+        "Confirmation, digits, {seeds} of five seeds",
     ),
-    ("methods_screen_muon.jsonl.gz", "Screen with Muon, the first of two seeds (experiments/methods_screen_muon.toml)"),
-    ("methods_screen.jsonl.gz", "First screen, with Adam, stopped after 15 of 40 trainings (methods_screen.toml)"),
+    (("clean_first",), "Screen of the draw clean-first, {seeds} of three seeds"),
+    (("methods_screen_muon",), "Screen with Muon, the first of two seeds"),
+    (("methods_screen",), "First screen, with Adam, stopped after 15 of 40 trainings"),
 )
-SAME_ALONE = ("x0", "optimal")
-"""Weights under which models of clean images only, and of noisy ones of one level only, are the same training."""
+"""Grids whose trainings are compared with each other, and what they are."""
+SAME_ALONE = {"weight": ("x0", "optimal"), "draw": ("sigma-first", "clean-first")}
+"""Choices under which models of clean images only, and of noisy ones of one level only, are the same training."""
 
 
 def with_shared_parts(records: Iterable[Record]) -> list[Record]:
-    """The records, and the parts alone under every weight of `SAME_ALONE` that a mixture was trained with."""
+    """The records, and the parts alone under every method of a mixture that differs in `SAME_ALONE` at most.
+
+    `settings` of a method hold what a draw is told, so that other settings must be those of one grid.
+    """
     rows = list(records)
-    used = {r.method["weight"] for r in rows if r.n_clean and r.n_noisy and isinstance(r.method, Mapping)}
+    methods = {method_words(r.method): r.method for r in rows if r.n_clean and r.n_noisy}
     out = []
     for r in rows:
         out.append(r)
-        if not (r.n_clean and r.n_noisy) and isinstance(r.method, Mapping) and r.method["weight"] in SAME_ALONE:
-            others = [w for w in SAME_ALONE if w in used and w != r.method["weight"]]
-            out.extend(replace(r, method={**r.method, "weight": w}) for w in others)
+        if not (r.n_clean and r.n_noisy):
+            out.extend(replace(r, method=m) for m in methods.values() if m != r.method and _same_alone(m, r.method))
     return out
+
+
+def _same_alone(a: Mapping[str, Any] | str | None, b: Mapping[str, Any] | str | None) -> bool:
+    if not (isinstance(a, Mapping) and isinstance(b, Mapping)):
+        return False
+    differ = {k for k in a.keys() | b.keys() if a.get(k) != b.get(k)}
+    if "draw" in differ:
+        differ -= {"settings"}
+    return all(k in SAME_ALONE and {a.get(k), b.get(k)} <= {*SAME_ALONE[k]} for k in differ)
 
 
 # ---------------------------------------------------------------------------------------------------------- learning
@@ -148,6 +163,8 @@ def _by_duration(found: Found) -> list[str]:
 
 def _in_full(found: Found, rows: Iterable[Record]) -> list[str]:
     """Each mixture after the longest training: where it is closest to losing, and its scores beside its parts'."""
+    if not found:
+        return []
     totals = _totals(rows)
     last = max(t.key.duration_nimg for t, _ in found)
     lines = ["", f"After {last:,} images:", ""]
@@ -165,10 +182,12 @@ def _in_full(found: Found, rows: Iterable[Record]) -> list[str]:
 
 
 def short_method(method: str) -> str:
-    """Weight and dropout of a method in words."""
+    """Weight, dropout and draw of a method in words; the draw where it is another than in most of these trainings."""
     parts = dict(part.rsplit(" ", 1) for part in method.split(", "))
     dropout = float(parts.get("dropout", 0))
-    return parts.get("weight", "?") + (f", dropout {dropout:g}" if dropout else "")
+    draw = parts.get("draw", USUAL_DRAW)
+    words = parts.get("weight", "?") + (f", dropout {dropout:g}" if dropout else "")
+    return words if draw == USUAL_DRAW else f"{words}, {draw}"
 
 
 Totals = dict[tuple[str, int | None, str | None, int, int, float | None, str], list[float]]
@@ -287,10 +306,12 @@ def page() -> str:
     if (RESULTS / RATES).exists():
         parts += [few_clean.RATES, "\n".join(few_clean.rate_table(read_records(RESULTS / RATES))) + "\n"]
     parts.append(DOMINANCE)
-    for name, title in SCREENS:
-        if (RESULTS / name).exists():
-            records = read_records(RESULTS / name)
-            shown = title.format(seeds=seeds_text(records))
+    for grids, title in SCREENS:
+        there = [name for name in grids if (RESULTS / f"{name}.jsonl.gz").exists()]
+        if there:
+            records = [r for name in there for r in read_records(RESULTS / f"{name}.jsonl.gz")]
+            files = ", ".join(f"experiments/{name}.toml" for name in there)
+            shown = f"{title.format(seeds=seeds_text(records))} ({files})"
             parts += [f"\n### {shown}\n", *continued(records), "\n".join(dominance_tables(records)) + "\n"]
     return "".join(parts)
 

@@ -120,5 +120,18 @@ def test_the_page_counts_lost_levels_by_duration_and_shows_scores_and_copies(scr
     [row] = [line for line in text.splitlines() if line.startswith("| 100 clean + 200 noisy")]
     assert row.endswith("| -, -, - | 3.25 | 0.41 |")
     assert "lost" not in row
+    assert script.dominance_tables([r for r in rows if r.n_clean and r.n_noisy]) == []  # no parts, no comparison
     alone = "\n".join(script.dominance_tables([r for r in rows if r.seed == 0]))
     assert "Levels lost" not in alone  # one seed has no standard error
+
+
+def test_parts_alone_serve_mixtures_under_every_draw_and_weight_that_is_nothing_to_them(script: ModuleType) -> None:
+    own = {"weight": "x0", "dropout": 0.1, "draw": "sigma-first", "settings": "a"}
+    late = {**own, "draw": "clean-first", "settings": "b"}
+    other = {**own, "dropout": 0.2}
+    rows = [replace(r, method=m) for m in (own, late, other) for r in trained(0.0, seeds=1) if r.n_clean and r.n_noisy]
+    parts = [replace(r, method=own) for r in trained(0.0, seeds=1) if not (r.n_clean and r.n_noisy)]
+    shared = [r for r in script.with_shared_parts([*rows, *parts]) if not (r.n_clean and r.n_noisy)]
+    assert [r.method for r in shared if r.method != own] == [late] * len(parts)
+    assert [r for r in shared if r.method == own] == parts
+    assert script.short_method("draw clean-first, dropout 0.1, weight x0") == "x0, dropout 0.1, clean-first"
