@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ambient_theory.bounds.laws import identifiability_band
+from ambient_theory.compare.by_level.beside import extremes
 from ambient_theory.compare.by_level.findings import LevelFindings
 from ambient_theory.compare.by_level.goods import NAIVE, ONE, TWO
+from ambient_theory.compare.by_level.judgement import Judgement
 from ambient_theory.compare.by_level.levels import LevelCell, LevelTable
 from ambient_theory.compare.by_level.predicted import mean_worth
 from ambient_theory.compare.by_level.unseen import Unseen
@@ -128,22 +130,26 @@ def formula_prices(found: LevelFindings, grid: Floats) -> tuple[Floats, Floats]:
 
 
 def level_price_figure(found: Sequence[LevelFindings], confidence: float) -> Figure:
-    """Price 1/c above the noise against sigma_n under every checkpoint rule, the formula, and the band of the laws."""
+    """Price 1/c above the noise against sigma_n under every checkpoint rule, the formula, and the band of the laws.
+
+    Where mixtures disagree on one price, those of the two that differ most, each by itself, hollow.
+    """
     figure = new_figure(7.6, 4.4)
     ax = figure.subplots()
-    priced = [(f, s, j.coarse) for f in found for s, j in f.priced.items() if j.coarse is not None]
-    noise = sorted({s for _, s, _ in priced})
+    bars = [(i, f, s, *x) for i, f in enumerate(found) for s, j in f.priced.items() for x in _shown_prices(j)]
+    noise = sorted({s for f in found for s, j in f.priced.items() if j.coarse is not None})
     grid = np.geomspace(noise[0] / 1.6, noise[-1] * 1.6, 120)
     ends = [1.0]
     anchor: tuple[float, float] | None = None
-    for i, f in enumerate(found):
-        for k, (_, sigma_n, worth) in enumerate(x for x in priced if x[0] is f and x[2].value > 0):
-            price = worth.inverse()
-            at, label = sigma_n * 1.035**i, f"{f.table.key.rule}, {100 * confidence:g} %" if k == 0 else None
-            _price_bar(ax, at, price, LEVELS[i % len(LEVELS)], MARKERS[i % len(MARKERS)], label)
-            ends += [x for x in (price.value, price.high) if x is not None and math.isfinite(x)]
-            if anchor is None and not f.priced[sigma_n].undetermined:
-                anchor = (sigma_n, price.value)
+    told = set[int]()
+    for i, f, sigma_n, price, own in bars:
+        at, label = sigma_n * 1.05 ** (i - (len(found) - 1) / 2), f"{f.table.key.rule}, {100 * confidence:g} %"
+        style = LEVELS[i % len(LEVELS)], MARKERS[i % len(MARKERS)]
+        _price_bar(ax, at, price, *style, None if i in told else label, hollow=own)
+        told.add(i)
+        ends += [x for x in (price.value, price.high) if x is not None and math.isfinite(x)]
+        if anchor is None and not own and not f.priced[sigma_n].undetermined:
+            anchor = (sigma_n, price.value)
     low, high = formula_prices(found[0], grid)
     ax.fill_between(grid, np.minimum(low, high), np.maximum(low, high), color=SKY, alpha=0.5, linewidth=0)
     ax.plot(grid, low, color=BLUE, linewidth=1.6, label="V/(V + v), nothing fitted")
@@ -152,7 +158,7 @@ def level_price_figure(found: Sequence[LevelFindings], confidence: float) -> Fig
         label = f"every law through the price at σ {anchor[0]:g}"
         ax.fill_between(grid, band.low, band.high, color=GREY, alpha=0.18, linewidth=0, label=label)
     log_axis(ax, "xy", fine="xy")
-    ax.set_ylim(0.7, 2.5 * max(ends))
+    ax.set_ylim(0.7, 2.5 * min(max(ends), 1e4 * sorted(ends)[len(ends) // 2]))
     ax.set_xlim(grid[0], grid[-1])
     ax.axhline(1, color=GREY, linewidth=0.8)
     ax.set_xlabel("σ of the noisy images (pixels in [−1, 1])")
@@ -161,12 +167,26 @@ def level_price_figure(found: Sequence[LevelFindings], confidence: float) -> Fig
     return figure
 
 
-def _price_bar(ax: Axes, at: float, price: Interval, colour: str, marker: str, label: str | None) -> None:
+def _shown_prices(j: Judgement) -> list[tuple[Interval, bool]]:
+    """The price above the noise, or, where mixtures disagree, those of the two that differ most and True; none where
+    it is not above 0."""
+    if j.coarse is None:
+        return []
+    if not j.apart:
+        return [(j.coarse.inverse(), False)] if j.coarse.value > 0 else []
+    return [(b.worth.inverse(), True) for b in extremes(j.own) if b.worth.value > 0]
+
+
+def _price_bar(
+    ax: Axes, at: float, price: Interval, colour: str, marker: str, label: str | None, *, hollow: bool
+) -> None:
     """An estimate with its interval; an end that is open runs off the axis."""
     low = price.value if price.low is None else max(price.low, 1e-3)
     high = price.value if price.high is None else min(price.high, 1e9)
     bar = [[max(price.value - low, 0.0)], [max(high - price.value, 0.0)]]
-    ax.errorbar([at], [price.value], yerr=bar, fmt=marker, color=colour, capsize=3, markersize=5.5, label=label)
+    face = "white" if hollow else colour
+    style = {"capsize": 3, "markersize": 5.5, "markerfacecolor": face, "elinewidth": 1.0 if hollow else 1.6}
+    ax.errorbar([at], [price.value], yerr=bar, fmt=marker, color=colour, label=label, **style)
 
 
 # -------------------------------------------------------------------------------------------------------- parts alone

@@ -106,12 +106,18 @@ def price_plates(found: Sequence[LevelFindings], prefix: str) -> list[Plate]:
     confidence = found[0].found.confidence
     figure = answer_figures.level_price_figure(found, confidence)
     large, second = found[0].formula.scatters.sizes
+    apart = (
+        " Hollow: no one price, since mixtures disagree; the two that differ most, each by itself."
+        if any(j.apart for f in found for j in f.priced.values())
+        else ""
+    )
     caption = (
         f"{found[0].table.key.dataset}. Points: the price 1/c of a clean image in noisy ones at levels above their "
-        "noise, where noisy images add, with profile intervals; an interval without an end runs off the axis. Blue: "
+        "noise, where noisy images add, with profile intervals; an interval without an end runs off the axis."
+        f"{apart} Blue: "
         f"V/(V + v) with V of {large:,} clean images (band: of {second:,}), each level weighed by the excess nats "
         "between the two models; a price in the same units, from other weights. Grey: every law of the theory through "
-        "the first price; where it is narrow no data tell the laws apart."
+        "the first price that serves all mixtures; where it is narrow no data tell the laws apart."
     )
     return [plate(f"{prefix}-price", "Price of a clean image against the noise", caption, figure)]
 
