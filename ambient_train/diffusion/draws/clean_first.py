@@ -7,7 +7,8 @@ among all images usable at its level with probability
     r(t) = min(1, e/E),
 
 else among the clean ones. A function of the global sample index, so that resume, batch and ranks change nothing.
-Without clean images, and with E = 0, it is sigma-first.
+Without clean images, without noisy ones, and with E = 0, it is sigma-first to the bit, so that the parts of a data set
+alone are one training under both.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def pair(x: DrawInputs) -> tuple[Tensor, Tensor]:
     sigma = x.law.above(x.buffer * x.table.levels[:1], x.u[:, 0])
     usable = x.table.admissible(sigma, x.buffer)
     clean = x.table.n_clean
-    ramp = (x.sample.double() / (x.epochs * clean)).clamp_max(1.0) if x.epochs * clean else sigma.new_ones(())
+    ramps = x.epochs > 0 and 0 < clean < len(x.levels)
+    ramp = (x.sample.double() / (x.epochs * clean)).clamp_max(1.0) if ramps else sigma.new_ones(())
     among_all = x.u[:, 1] < ramp
     share = (x.u[:, 1] / ramp.clamp_min(1e-300)).where(among_all, (x.u[:, 1] - ramp) / (1 - ramp).clamp_min(1e-300))
     chosen = usable.where(among_all, usable.new_full((), clean))

@@ -86,9 +86,9 @@ def test_clean_first_brings_noisy_images_in_over_the_epochs_of_the_clean_ones() 
         assert stats.chisquare(used.numpy()).pvalue > 1e-3  # each clean image as often as any other
 
 
-def test_clean_first_without_a_ramp_or_a_clean_image_is_sigma_first() -> None:
+def test_clean_first_without_a_ramp_or_a_mixture_is_sigma_first() -> None:
     mixed, noisy = mixture(64, 0.5), torch.full((64,), 0.3).double()
-    for levels, epochs in ((mixed, 0.0), (noisy, 40.0)):
+    for levels, epochs in ((mixed, 0.0), (noisy, 40.0), (0 * noisy, 40.0)):
         one, two = (draw(TABLE[x], 3, torch.arange(99), levels, epochs=epochs) for x in ("clean-first", "sigma-first"))
         assert torch.equal(one[0], two[0])
         assert torch.equal(one[1], two[1])
