@@ -13,7 +13,7 @@ from ambient_train import stateless
 from ambient_train.data.images import to_uint8
 from ambient_train.diffusion.ablation_sampler import general_sampler
 from ambient_train.diffusion.sampler_settings import AnySampler, GeneralSamplerConfig, OneStep
-from ambient_train.diffusion.sampling import Denoiser, edm_sampler
+from ambient_train.diffusion.sampling import SEEDS_END, Denoiser, edm_sampler
 from ambient_train.networks.execution import arithmetic, autocast
 from ambient_train.networks.precond import EDMPrecond
 
@@ -42,8 +42,11 @@ def generate(
     """Batches of uint8 images [b, C, H, W], one per seed, in order; with `floats` as float32 in units of [-1, 1].
 
     classes: for a conditional network one class for all, one per seed, or None: class `seed mod label_dim`.
-    Raises UsageError for a class the network does not have, before the first one is made.
+    Raises UsageError for a class the network does not have and for a seed that is too large, before the first one is
+    made.
     """
+    if beyond := [s for s in seeds if abs(s) >= SEEDS_END]:
+        raise UsageError(f"seed {beyond[0]}: a seed is a whole number below 10^15")
     labels = _labels(network, seeds, classes)
     shape = (network.img_channels, network.img_resolution, network.img_resolution)
 

@@ -188,6 +188,10 @@ MOST_SEEDS = 10_000_000
 """Images of one range of seeds."""
 
 
+SEEDS_END = 10**15
+"""Seeds of images lie below it."""
+
+
 def parse_seeds(text: str) -> list[int]:
     """`0-49999`, `1,5,9-12`: the listed seeds in order. Raises UsageError on anything else."""
     seeds: list[int] = []
@@ -195,7 +199,7 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise UsageError(f"seeds {text!r}: give numbers and ranges such as 0-63 or 1,5,9-12")
-        if max(len(first), len(last)) > 15:
+        if max(len(first), len(last)) >= len(str(SEEDS_END)):
             raise UsageError(f"seeds {text!r}: a seed is a whole number below 10^15")
         low, high = int(first), int(last if dash else first)
         if high - low >= MOST_SEEDS:

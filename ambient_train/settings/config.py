@@ -176,7 +176,7 @@ class TrainConfig(Checked):
         panel=_OPTIMISER,
     )
     weight: str = option("x0", "Loss weight; y is the paper's", choices=lambda: WEIGHTS.names, panel=_LOSS)
-    draw: str = option("sigma-first", "How noise level and image are drawn", choices=lambda: DRAWS.names, panel=_LOSS)
+    draw: str = option("clean-first", "How noise level and image are drawn", choices=lambda: DRAWS.names, panel=_LOSS)
     draw_epochs: float = option(
         100.0,
         "Epochs of the clean images within which noisy ones come in, for the draw clean-first",

@@ -39,7 +39,11 @@ class ScoreOptions(Checked):
         panel=_PANEL,
     )
     seed: int = option(
-        1_000_000, "Seed of the first generated image; image k has seed + k", flag="--eval-seed", panel=_PANEL
+        1_000_000,
+        "Seed of the first generated image; image k has seed + k",
+        at_most=10**14,
+        flag="--eval-seed",
+        panel=_PANEL,
     )
     extractors: tuple[str, ...] = option(
         ("pixels", "smallcnn"),

@@ -12,6 +12,7 @@ from typing import Any
 from ambient_theory.shared.errors import DataError, UsageError
 from ambient_theory.shared.files import read_sealed
 from ambient_train.diffusion.draws import TABLE as DRAWS
+from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.edm_presets import EDM_PRESETS
 from ambient_train.settings.merging import merged
 
@@ -51,7 +52,7 @@ def inherited(first: Mapping[str, Any]) -> dict[str, Any]:
     """Flat settings of a training that its distillation shares."""
     own = {"distill", *OPTIMISATION} - {"batch", "precision"}
     kept = {k: v for k, v in first.items() if k not in own and not k.startswith(("consistency", "distill_"))}
-    if DRAWS[kept.get("draw", "sigma-first")].ramps:  # the critic learns all that the data are from the start
+    if DRAWS[kept.get("draw", TrainConfig.draw)].ramps:  # the critic learns all that the data are from the start
         kept["draw_epochs"] = 0.0
     if "evaluation" in kept:
         kept["evaluation"] = {k: v for k, v in dict(kept["evaluation"]).items() if k not in ONLY_DENOISERS}

@@ -166,6 +166,8 @@ def test_a_model_generates_what_the_command_generates(run: Any, tmp_path: Path) 
     assert "images [1, 8, 8]" in repr(model)
     with pytest.raises(UsageError, match="no seeds"):
         model.generate([])
+    with pytest.raises(UsageError, match=r"seed 1180591620717411303424: a seed is a whole number below 10\^15"):
+        model.generate([0, 2**70])
     with pytest.raises(UsageError, match="sigma_min"):
         generate(run.directory, tmp_path / "other", stepss=3)
     assert not (tmp_path / "other").exists()

@@ -111,7 +111,8 @@ def losses(run: Path) -> list[float]:
     ("extra", "said"),
     [
         (["--compat", "paper"], {"weight": "y", "draw": "paper", "buffer": 1.0}),
-        (["--weight", "optimal"], {"weight": "optimal", "draw": "sigma-first", "buffer": 1.05}),
+        (["--weight", "optimal"], {"weight": "optimal", "draw": "clean-first", "buffer": 1.05}),
+        (["--draw", "sigma-first"], {"weight": "x0", "draw": "sigma-first", "buffer": 1.05}),
         (["--draw", "image-first", "--buffer", "1.5"], {"weight": "x0", "draw": "image-first", "buffer": 1.5}),
     ],
 )
@@ -180,6 +181,7 @@ def test_dry_run_writes_nothing(tmp_path: Path, tiny_config: Path) -> None:
         (["--arch", "transformer"], 2, "architecture"),
         (["--seed", "x"], 2, "seed"),
         (["--metric", "fjd"], 2, "choose from fd"),
+        (["--eval-seed", str(2**70)], 2, "must be <= "),
         (["--metric", "is", "--extractor", "pixels"], 2, "needs class probabilities"),
         (["--extractor", "resnet"], 2, "not one of effnet-lite0"),
         (["--extractor", "torchscript:none.pt"], 3, "none.pt"),

@@ -217,7 +217,7 @@ def test_noise_that_is_written_down_is_that_of_training(tmp_path: Path, noise: s
         noise = f"variance-map:{tmp_path / 'map.npy'}"
     dest = tmp_path / "noisy.npz"
     write_corrupted("digits", dest, CorruptOptions(sigma_n=0.25, share=0.9, seed=3, noise=noise))
-    common = {**TINY, "corruption": 0.9, "seed": 3}
+    common = {**TINY, "corruption": 0.9, "seed": 3, "draw": "sigma-first"}  # noisy images from the start
     fresh_job = resolve(settings_from({**common, "data": "digits", "sigma": 0.25, "noise": noise}))
     job = resolve(settings_from({**common, "data": str(dest)}))
     fresh, written = (make_training_set(r.config, r.source) for r in (fresh_job, job))

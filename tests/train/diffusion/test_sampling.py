@@ -117,7 +117,7 @@ def test_sampling_stops_at_the_level_asked_for_with_the_denoised_image_there() -
 def test_seed_lists() -> None:
     assert parse_seeds("0-3") == [0, 1, 2, 3]
     assert parse_seeds("1,5,9-11") == [1, 5, 9, 10, 11]
-    for bad in ("", "a", "3-1", "1--2", "-1", "1.5"):
+    for bad in ("", "a", "3-1", "1--2", "-1", "1.5", "1000000000000000", "0-1000000000000000"):
         with pytest.raises(UsageError):
             parse_seeds(bad)
 

@@ -198,9 +198,10 @@ def test_a_setting_that_is_added_later_keeps_the_names_of_earlier_runs() -> None
 
 def test_the_second_stage_of_a_ramp_learns_from_all_images_at_once() -> None:
     assert inherited({"draw": "clean-first", "draw_epochs": 40.0})["draw_epochs"] == 0
+    assert inherited({})["draw_epochs"] == 0  # of the default draw
     assert "draw_epochs" not in inherited({"draw": "sigma-first"})
     with pytest.raises(UsageError, match="draw 'sigma-first' has no epochs in which noisy images come in"):
-        settings_from({"preset": "digits", "keep": 0.5, "draw_epochs": 40.0})
+        settings_from({"preset": "digits", "keep": 0.5, "draw": "sigma-first", "draw_epochs": 40.0})
     made = settings_from({"preset": "digits", "keep": 0.5, "draw": "clean-first", "draw_epochs": 40.0}).train
     assert made.identity()["draw_epochs"] == 40.0
     assert "draw_epochs" not in settings_from({"preset": "digits", "keep": 0.5}).train.identity()
