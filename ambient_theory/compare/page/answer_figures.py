@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -185,7 +186,12 @@ def _price_bar(
     high = price.value if price.high is None else min(price.high, 1e9)
     bar = [[max(price.value - low, 0.0)], [max(high - price.value, 0.0)]]
     face = "white" if hollow else colour
-    style = {"capsize": 3, "markersize": 5.5, "markerfacecolor": face, "elinewidth": 1.0 if hollow else 1.6}
+    style: dict[str, Any] = {
+        "capsize": 3,
+        "markersize": 5.5,
+        "markerfacecolor": face,
+        "elinewidth": 1.0 if hollow else 1.6,
+    }
     ax.errorbar([at], [price.value], yerr=bar, fmt=marker, color=colour, label=label, **style)
 
 
