@@ -263,11 +263,11 @@ the share of generated images that are nearer to one of the run's clean images t
 held-out images are (.05 if nothing is copied), where it was measured. A training that repeats its images also shows as
 nats that are far larger at fixed compute than at the held-out best.
 
-Today's default is *x0, dropout 0.1, clean-first*: noisy images come in while the clean ones are repeated, from none at the
-start to their full share after 100 epochs of the clean images (not tuned). With noisy images from the start (no draw
-named, draw `sigma-first`) a mixture with many clean images loses to them alone, since its steps go to noisy images while
-clean ones still teach more. The draw was chosen by the screen below and is confirmed on other seeds; the parts alone are
-one training under both.
+Today's default is *x0, dropout 0.1, clean-first*: noisy images come in while the clean ones are repeated, from none at
+the start to their full share after 100 epochs of the clean images (not tuned). With noisy images from the start (no
+draw named, draw `sigma-first`) a mixture with many clean images loses to them alone, since its steps go to noisy images
+while clean ones still teach more. The draw was chosen by the screen below and is confirmed on other seeds; the parts
+alone are one training under both.
 """
 
 
