@@ -320,7 +320,7 @@ def test_example_first_steps_notebook(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(names["answers"]) == 3
     said = capsys.readouterr().out
     assert "memorisation:" in said
-    assert "one clean image is worth" in said
+    assert "above the noise level" in said
 
 
 @pytest.mark.slow
