@@ -9,7 +9,7 @@ from dataclasses import replace
 from ambient_theory.compare.by_level.beside import ABOVE, ALL, Beside, beside
 from ambient_theory.compare.by_level.levels import DENOISE, RULES, level_tables
 from ambient_theory.compare.scores.words import span
-from ambient_theory.shared.records import Record
+from ambient_theory.shared.records import HELDOUT_BEST, Record
 
 HEAD = """
 ## Does training decide what a noisy image is worth?
@@ -43,6 +43,33 @@ def table(started: Sequence[Record], after: Sequence[Record]) -> list[str]:
         told = [span(b.worth) if (b := at.get((when, part))) else "–" for part in parts for when in WHEN]
         lines.append(f"| {name} | {rule} | {' | '.join(told)} |")
     return lines
+
+
+TESTED = (400, 1600, 0.2)
+"""The mixture (clean images, noisy ones, sigma) whose worth was expected to come up to that of long trainings."""
+
+
+def verdict(started: Sequence[Record], after: Sequence[Record], long: Sequence[Record]) -> str:
+    """What was expected of the worth of `TESTED`, at the held-out best over all levels, and what was found."""
+    method = next(r.method for r in started if not r.n_noisy)
+    clean = [r for r in started if not r.n_noisy]
+    worths = (_tested(long), _tested([*clean, *(replace(r, method=method) for r in after)]))
+    (goal, images), (found, _) = worths
+    held = found.worth.contains(goal.worth.value)
+    told = {True: "which does not exclude that", False: "which excludes that", None: "without an interval"}[held]
+    return (
+        f"\nExpected of {goal.cell.name} at the held-out best, over all levels: {span(goal.worth)}, that of trainings "
+        f"of {images:,} images with noisy images from the start (two seeds of evidence_long.toml). Found with "
+        f"`clean-first`: {span(found.worth)}, {told}.\n"
+    )
+
+
+def _tested(records: Iterable[Record]) -> tuple[Beside, int]:
+    """`TESTED` after the longest training at the held-out best over all levels, and of how many images that is."""
+    rows = [r for r in records if r.metric == DENOISE]
+    last = max(r.duration_nimg or 0 for r in rows)
+    own = (b for rule, b in _worths(rows) if rule == RULES[HELDOUT_BEST] and b.part == ALL)
+    return next(b for b in own if (b.cell.n_clean, b.cell.n_noisy, b.cell.sigma_n) == TESTED), last
 
 
 def _worths(records: Iterable[Record]) -> list[tuple[str, Beside]]:

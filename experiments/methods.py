@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "experiments/results", ROOT / "docs/methods.md"
 LEARNING = "learning_screen.jsonl.gz"
 USUAL_DRAW = "sigma-first"
-DRAWS = "evidence_fashion", "evidence_clean_first"
+DRAWS, LONG = ("evidence_fashion", "evidence_clean_first"), "pilot_evidence_long.jsonl.gz"
 FEW_CLEAN, RATES, GAP = "noisy_only.jsonl.gz", "distill_rate.jsonl.gz", "noisy_gap.json"
 SCREENS = (
     (
@@ -323,9 +323,10 @@ def page() -> str:
             parts += [f"\n### {shown}\n", *continued(records), "\n".join(dominance_tables(records)) + "\n"]
     started, after = (RESULTS / f"{name}.jsonl.gz" for name in DRAWS)
     if started.exists() and after.exists():
-        records = list(read_records(after))
+        first, records = list(read_records(started)), list(read_records(after))
         parts.append(draw_price.HEAD.format(seeds=seeds_text(records)))
-        parts.append("\n".join(draw_price.table(list(read_records(started)), records)) + "\n")
+        parts.append("\n".join(draw_price.table(first, records)) + "\n")
+        parts.append(draw_price.verdict(first, records, list(read_records(RESULTS / LONG))))
     return "".join(parts)
 
 
