@@ -57,6 +57,9 @@ def verdict(started: Sequence[Record], after: Sequence[Record], long: Sequence[R
     (goal, images), (found, _) = worths
     held = found.worth.contains(goal.worth.value)
     told = {True: "which does not exclude that", False: "which excludes that", None: "without an interval"}[held]
+    before, _ = _tested(started)
+    if found.worth.contains(before.worth.value):
+        told += f", nor that nothing changed ({span(before.worth)} with noisy images from the start)"
     return (
         f"\nExpected of {goal.cell.name} at the held-out best, over all levels: {span(goal.worth)}, that of trainings "
         f"of {images:,} images with noisy images from the start (two seeds of evidence_long.toml). Found with "

@@ -131,13 +131,62 @@ def _number(x: tuple[float, float | None] | None, least: float) -> str:
 def dominance_tables(records: Sequence[Record]) -> list[str]:
     """Levels lost by method, rule and duration; then every mixture beside its parts after the longest training."""
     rows = with_shared_parts(records)
+    found = _found(rows)
+    return [*_by_duration(found), *_in_full(found, rows)]
+
+
+def _found(rows: Iterable[Record]) -> list[tuple[LevelTable, list[PartComparison]]]:
     found = [
         (t, compared)
         for t in level_tables(r for r in rows if r.metric == DENOISE)
         if t.key.checkpoint in RULES and (compared := compare_with_parts(t))
     ]
     found.sort(key=lambda x: (x[0].key.dataset, x[0].key.checkpoint, short_method(x[0].key.method)))
-    return [*_by_duration(found), *_in_full(found, rows)]
+    return found
+
+
+SAME = "#### The same mixtures and seeds under both draws"
+"""Heading of the comparison of today's default with the one before."""
+
+
+def both_draws(records: Sequence[Record]) -> list[str]:
+    """Levels lost by either draw over the mixtures and seeds that have both, and paired differences of their totals."""
+    by: dict[str, dict[tuple[int, int, object], set[int]]] = defaultdict(lambda: defaultdict(set))
+    for r in records:
+        if r.n_clean and r.n_noisy and isinstance(r.method, Mapping) and r.method["weight"] == "x0":
+            by[r.method["draw"]][r.n_clean, r.n_noisy, r.sigma_n].add(r.seed or 0)
+    if len(by) < 2:
+        return []
+    first, second = (by[draw] for draw in SAME_ALONE["draw"])
+    common = {m: seeds for m in first if len(seeds := first[m] & second[m]) > 1}
+
+    def compared(r: Record) -> bool:
+        if not (r.n_clean and r.n_noisy):
+            return True
+        own = isinstance(r.method, Mapping) and r.method["weight"] == "x0"
+        return own and (r.seed or 0) in common.get((r.n_clean, r.n_noisy, r.sigma_n), ())
+
+    chosen = [r for r in records if compared(r)]
+    last = max(r.duration_nimg or 0 for r in chosen)
+    totals: dict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
+    for r in chosen:
+        if r.n_clean and r.n_noisy and r.duration_nimg == last and r.reference == "heldout-clean":
+            key = (r.n_clean, r.n_noisy, r.sigma_n)
+            totals[*key, r.checkpoint, r.metric, r.level, r.method["draw"]][r.seed or 0] = r.value
+    lines = ["", SAME, *_by_duration(_found(with_shared_parts(chosen)))]
+    lines += ["", "Clean-first less from the start, paired by seed:", ""]
+    lines += ["| mixture | rule | seeds | nats | FD |", "|---|---|---|---|---|"]
+    for (n_clean, n_noisy, sigma), seeds in common.items():
+        for rule in ("last", HELDOUT_BEST):
+            told = []
+            for metric in (NATS, "fd"):
+                own = (totals[n_clean, n_noisy, sigma, rule, metric, None, draw] for draw in SAME_ALONE["draw"])
+                before, after = own
+                found = replicates([after[s] - before[s] for s in sorted(before.keys() & after.keys())])
+                told.append(f"{found.mean:+.2f} ± {found.stderr or 0:.2f}")
+            name = f"{n_clean:,} clean + {n_noisy:,} noisy (σ {sigma:g})"
+            lines.append(f"| {name} | {RULES[rule]} | {len(seeds)} | {' | '.join(told)} |")
+    return lines
 
 
 Found = Sequence[tuple[LevelTable, list[PartComparison]]]
@@ -321,6 +370,8 @@ def page() -> str:
             files = ", ".join(f"experiments/{name}.toml" for name in there)
             shown = f"{title.format(seeds=seeds_text(records))} ({files})"
             parts += [f"\n### {shown}\n", *continued(records), "\n".join(dominance_tables(records)) + "\n"]
+            if len(there) > 1:
+                parts.append("\n".join(both_draws(records)) + "\n")
     started, after = (RESULTS / f"{name}.jsonl.gz" for name in DRAWS)
     if started.exists() and after.exists():
         first, records = list(read_records(started)), list(read_records(after))

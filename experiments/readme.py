@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from marked_page import MarkedPage
+from methods import SAME
 
 from ambient_theory.compare.by_level.beside import ALL
 from ambient_theory.compare.by_level.findings import LevelFindings, analyse_levels
@@ -62,7 +63,8 @@ def numbers(findings: str, methods: str) -> str:
     titles = [f"{clean} clean + {noisy} noisy" for clean, noisy in sizes]
     out = [
         "Noisy images for one clean one, in nats of the held-out denoising error over all levels, of each mixture by "
-        "itself; right, above the noise, one price where mixtures agree, else the least and the greatest of theirs:\n",
+        "itself, trained with noisy images from the start (`--draw sigma-first`, not today's default); right, above the "
+        "noise, one price where mixtures agree, else the least and the greatest of theirs:\n",
         f"| noise σ | {' | '.join(titles)} | above σ | law that survives |",
         "|---" * (len(titles) + 3) + "|",
     ]
@@ -81,7 +83,8 @@ def numbers(findings: str, methods: str) -> str:
     for section in confirmed:
         body = methods[section.end() :].partition("\n### ")[0]
         faulty += re.findall(r"^\*\*(\d+ of these \d+) trainings", body, re.MULTILINE)
-        lost = {(row["method"], row["rule"]): row["65,536 images"] for row in rows_of(methods, section[0])}
+        same = rows_of(body, SAME)  # the same mixtures and seeds under both draws
+        lost = {(row["method"], row["rule"]): row["65,536 images"] for row in same}
         own = [m for m in (DEFAULT, BEFORE) if (m, "at fixed compute") in lost]
         each = (
             f"{lost[m, 'at the held-out best']} are lost at the held-out best checkpoint and "
@@ -91,7 +94,7 @@ def numbers(findings: str, methods: str) -> str:
         kept.append(f"{section[1]}: {', '.join(each)}")
     out.append(
         "\nDoes a mixture lose to a part of its own data? Of the levels compared (by chance at most), after 65,536 "
-        f"training images, {'; '.join(kept)}."
+        f"training images, over the same mixtures and seeds, {'; '.join(kept)}."
     )
     if faulty:
         out.append(

@@ -23,6 +23,7 @@ from ambient_train.pricing.campaign import Asked, Campaign, stored_state
 from ambient_train.pricing.images import NoCleanImages, SmallImages, small_images, write_images
 from ambient_train.pricing.stages import Rates, Stage, first_cells, stage, stages_for
 from ambient_train.runs.resolve import resolve
+from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.layers import TrainSettings, settings_from
 from ambient_train.settings.worth import WorthOptions
 from ambient_train.sweep.grid import Grid, SweepCell, write_grid
@@ -118,6 +119,7 @@ def worth(
         "images": small.content_hash[:16],
         "resolution": small.resolution,
         "sigmas": list(sigmas.values()),
+        "draw": TrainConfig.draw,
         **({"noise": small.noise.content} if small.noise.kind else {}),
     }
     stored = stored_state(folder)
@@ -255,6 +257,7 @@ def table_for(data: str, chosen: Stage, denoise: int) -> dict[str, Any]:
     return {
         "preset": PRESET,
         "data": data,
+        "draw": TrainConfig.draw,
         "duration_nimg": chosen.duration_nimg,
         "score_at": list(chosen.score_at[:-1]),
         # a few samples to look at; models are judged by the held-out denoising error

@@ -70,7 +70,9 @@ def execute(
         with world.together():
             data = job.training_set()
             job.check_references()
-            if options.score:
+        before = world.by_leader(lambda: [int(n) for n in directory.scores(job.config, job.evaluation)])
+        if options.score and not {*job.schedule.scored} <= {*before}:
+            with world.together():
                 check_features(job.evaluation, job.shape[0])
         stack.enter_context(sole_user(path, world))
         known = world.by_leader(lambda: _claim(directory, job, details or {}))

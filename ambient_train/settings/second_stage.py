@@ -52,7 +52,8 @@ def inherited(first: Mapping[str, Any]) -> dict[str, Any]:
     """Flat settings of a training that its distillation shares."""
     own = {"distill", *OPTIMISATION} - {"batch", "precision"}
     kept = {k: v for k, v in first.items() if k not in own and not k.startswith(("consistency", "distill_"))}
-    if DRAWS[kept.get("draw", TrainConfig.draw)].ramps:  # the critic learns all that the data are from the start
+    ramps = "compat" not in kept and DRAWS[kept.get("draw", TrainConfig.draw)].ramps
+    if ramps:  # the critic learns all that the data are from the start
         kept["draw_epochs"] = 0.0
     if "evaluation" in kept:
         kept["evaluation"] = {k: v for k, v in dict(kept["evaluation"]).items() if k not in ONLY_DENOISERS}

@@ -107,14 +107,15 @@ def next_cells(
     seeds = _fresh_seeds(advice, known, min(c.seed for c in grid.cells))
     target = None
     if advice.steps:
-        target = _written(outdir, f"{grid.name}-next", grid_text(_table(path, grid, candidates, advice, seeds)))
+        target = _written(outdir, f"{grid.name}-next", _table(path, grid, candidates, advice, seeds))
     return NextCells(advice, sigma_n, seeds, len(known), target)
 
 
-def _written(outdir: Path, name: str, text: str) -> Path:
-    """The file NAME.toml of that text; the first of NAME-2.toml, NAME-3.toml, ... where another one has the name."""
+def _written(outdir: Path, name: str, table: dict[str, Any]) -> Path:
+    """The file NAME.toml of a grid, which has that name; NAME-2, NAME-3, ... where another one is there."""
     for count in itertools.count(1):
-        path = outdir / (f"{name}.toml" if count == 1 else f"{name}-{count}.toml")
+        own = name if count == 1 else f"{name}-{count}"
+        path, text = outdir / f"{own}.toml", grid_text({**table, "name": own})
         if not os.path.lexists(path):
             atomic_write_text(path, text)
             return path

@@ -168,10 +168,14 @@ def _stored(where: Path) -> dict[_Cell, list[Record]]:
 def _by_cell(
     grid: Grid, outcomes: Iterable[CellOutcome], before: Mapping[_Cell, list[Record]]
 ) -> dict[_Cell, list[Record]]:
-    """In the order of the grid the records of each cell that is done, else those it had before."""
+    """In the order of the grid the records of each cell that is done, else those it had before; then those of seeds
+    that are not in the grid. Not those of a cell that was trained in another way than it is now: a mean over both would
+    be of nothing."""
     done = {(o.cell.name, o.cell.seed): o.records for o in outcomes if o.state == "done"}
-    known = {**before, **done}
-    return {key: known[key] for cell in grid.cells if (key := (cell.name, cell.seed)) in known}
+    methods = {name: rows[0].method for (name, _), rows in done.items() if rows}
+    known = {k: rows for k, rows in before.items() if rows[0].method == methods.get(k[0], rows[0].method)} | done
+    places = dict.fromkeys([*((cell.name, cell.seed) for cell in grid.cells), *known])
+    return {key: known[key] for key in places if key in known}
 
 
 def _copy_samples(outcomes: list[CellOutcome], where: Path) -> None:

@@ -15,6 +15,7 @@ from ambient_theory.shared.plain_text import duration_text
 from ambient_theory.shared.progress import progress_listener
 from ambient_theory.shared.records import Record
 from ambient_theory.shared.toml_text import toml_value
+from ambient_train.diffusion.draws import TABLE as DRAWS
 from ambient_train.diffusion.sampler_settings import OneStep
 from ambient_train.interchange.load import starting_weights
 from ambient_train.networks.execution import one_thread_for_small
@@ -228,6 +229,13 @@ def announce(job: Job) -> list[str]:
     if job.start is not None:
         out.append(
             f"beginning from {c.init} (weights {c.start}): what images are worth here is what they add to its own"
+        )
+    ramp = c.draw_epochs * c.n_clean if DRAWS[c.draw].ramps and c.n_noisy else 0.0
+    if ramp > (end := job.schedule.duration_nimg):
+        out.append(
+            f"note: noisy images come in over {ramp:,.0f} images ({c.draw_epochs:g} epochs of the clean ones), and "
+            f"these are {end:,}: at the end they have {100 * end / ramp:.2g} % of their share. Beside so many clean "
+            "images they cost steps; a longer --duration uses them, --draw sigma-first does from the start"
         )
     sampler = job.evaluation.sampler
     if c.n_clean == 0 and not isinstance(sampler, OneStep):

@@ -107,7 +107,8 @@ def price_plates(found: Sequence[LevelFindings], prefix: str) -> list[Plate]:
     figure = answer_figures.level_price_figure(found, confidence)
     large, second = found[0].formula.scatters.sizes
     apart = (
-        " Hollow: no one price, since mixtures disagree; the two that differ most, each by itself."
+        " Hollow: no one price, since mixtures disagree; the two that differ most, each by itself, but for one "
+        "whose noisy images do no good, which has no price."
         if any(j.apart for f in found for j in f.priced.values())
         else ""
     )

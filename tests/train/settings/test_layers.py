@@ -200,6 +200,7 @@ def test_the_second_stage_of_a_ramp_learns_from_all_images_at_once() -> None:
     assert inherited({"draw": "clean-first", "draw_epochs": 40.0})["draw_epochs"] == 0
     assert inherited({})["draw_epochs"] == 0  # of the default draw
     assert "draw_epochs" not in inherited({"draw": "sigma-first"})
+    assert "draw_epochs" not in inherited({"compat": "paper"})
     with pytest.raises(UsageError, match="draw 'sigma-first' has no epochs in which noisy images come in"):
         settings_from({"preset": "digits", "keep": 0.5, "draw": "sigma-first", "draw_epochs": 40.0})
     made = settings_from({"preset": "digits", "keep": 0.5, "draw": "clean-first", "draw_epochs": 40.0}).train

@@ -144,8 +144,6 @@ def test_a_sweep_that_dies_leaves_the_records_of_what_was_done(
     assert [(r.cell, r.seed) for r in left[:: 2 * 19]] == [(c.name, c.seed) for c in read_grid(grid).cells]
 
 
-@pytest.mark.multiproc
-@pytest.mark.slow
 def test_records_stay_of_what_a_later_command_does_not_get_to(
     tmp_path: Path, grid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,8 +169,15 @@ def test_records_stay_of_what_a_later_command_does_not_get_to(
     ]
     assert (out / report.TABLE).read_bytes() == files[report.TABLE]
     assert len(list(read_records(out / report.RECORDS))) == len(files[report.RECORDS].splitlines())
+    grid.write_text(GRID.replace("seeds = [0, 1]", "seeds = [0]").replace("batch = 16", "batch = 16\nlr = 0.5"))
+    assert ambient(*run).exit_code == 130
+    kept = {(r.cell, r.seed) for r in read_records(out / report.RECORDS)}
+    assert ("clean", 1) not in kept  # the cell is trained in another way now
+    assert {("mixed sigma 0.2", 1), ("mixed sigma 0.6", 1)} <= kept
 
 
+@pytest.mark.multiproc
+@pytest.mark.slow
 def test_workers_give_the_records_of_one_process(tmp_path: Path, grid: Path) -> None:
     answers = []
     for workers in (1, 2):
