@@ -63,8 +63,8 @@ def numbers(findings: str, methods: str) -> str:
     titles = [f"{clean} clean + {noisy} noisy" for clean, noisy in sizes]
     out = [
         "Noisy images for one clean one, in nats of the held-out denoising error over all levels, of each mixture by "
-        "itself, trained with noisy images from the start (`--draw sigma-first`, not today's default); right, above the "
-        "noise, one price where mixtures agree, else the least and the greatest of theirs:\n",
+        "itself, trained with noisy images from the start (`--draw sigma-first`, not today's default); right, above "
+        "the noise, one price where mixtures agree, else the least and the greatest of theirs:\n",
         f"| noise σ | {' | '.join(titles)} | above σ | law that survives |",
         "|---" * (len(titles) + 3) + "|",
     ]
