@@ -182,8 +182,11 @@ def both_draws(records: Sequence[Record]) -> list[str]:
             for metric in (NATS, "fd"):
                 own = (totals[n_clean, n_noisy, sigma, rule, metric, None, draw] for draw in SAME_ALONE["draw"])
                 before, after = own
-                found = replicates([after[s] - before[s] for s in sorted(before.keys() & after.keys())])
-                told.append(f"{found.mean:+.2f} ± {found.stderr or 0:.2f}")
+                if less := [after[s] - before[s] for s in sorted(before.keys() & after.keys())]:
+                    found = replicates(less)
+                    told.append(f"{found.mean:+.2f} ± {found.stderr or 0:.2f}")
+            if not told:
+                continue
             name = f"{n_clean:,} clean + {n_noisy:,} noisy (σ {sigma:g})"
             lines.append(f"| {name} | {RULES[rule]} | {len(seeds)} | {' | '.join(told)} |")
     return lines

@@ -14,6 +14,7 @@ from ambient_theory.shared.errors import UsageError
 from ambient_theory.shared.options import Given
 from ambient_theory.shared.toml_text import toml_lines
 from ambient_train.diffusion.sampler_settings import SamplerConfig
+from ambient_train.runs.resolve import resolve
 from ambient_train.settings.amounts import Amounts
 from ambient_train.settings.config import TrainConfig
 from ambient_train.settings.evaluation import EvalConfig
@@ -22,6 +23,7 @@ from ambient_train.settings.requests import GenerateOptions
 from ambient_train.settings.run_options import LaunchOptions, RunOptions
 from ambient_train.settings.second_stage import inherited
 from ambient_train.sweep.grid import read_grid
+from ambient_train.tasks.train import announce
 
 ROOT = Path(__file__).parents[3]
 NO_NETWORK: Given[NetworkFlags] = Given(NetworkFlags, {})
@@ -206,3 +208,14 @@ def test_the_second_stage_of_a_ramp_learns_from_all_images_at_once() -> None:
     made = settings_from({"preset": "digits", "keep": 0.5, "draw": "clean-first", "draw_epochs": 40.0}).train
     assert made.identity()["draw_epochs"] == 40.0
     assert "draw_epochs" not in settings_from({"preset": "digits", "keep": 0.5}).train.identity()
+
+
+def test_a_training_that_ends_before_noisy_images_have_come_in_says_so() -> None:
+    asked = {"preset": "digits", "sigma": 0.2, "corruption": 0.5}
+    short, long, start = (
+        " ".join(announce(resolve(settings_from({**asked, **more}))))
+        for more in ({"duration_nimg": 7210}, {"duration_nimg": 80_000}, {"duration_nimg": 7210, "draw": "sigma-first"})
+    )
+    assert "noisy images come in over 72,100 images (100 epochs of the clean ones), and these are 7,210" in short
+    assert "10 % of their share" in short
+    assert "come in" not in long + start

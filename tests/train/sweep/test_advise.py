@@ -104,6 +104,7 @@ def test_another_file_of_that_name_stays(tmp_path: Path, grid: Path) -> None:
     asked = ("sweep", "plan", grid, "--target", "price", "--sigma", 0.25, "--cells", 3, "--outdir", tmp_path, "--json")
     first = json.loads(ambient(*asked).stdout)
     assert Path(first["grid"]).name == f"{mine.stem}-2.toml"
+    assert read_grid(Path(first["grid"])).name == f"{mine.stem}-2"  # whose results have a folder of their own
     assert json.loads(ambient(*asked).stdout) == first
     assert mine.read_text() == "mine"
 

@@ -135,3 +135,21 @@ def test_parts_alone_serve_mixtures_under_every_draw_and_weight_that_is_nothing_
     assert [r.method for r in shared if r.method != own] == [late] * len(parts)
     assert [r for r in shared if r.method == own] == parts
     assert script.short_method("draw clean-first, dropout 0.1, weight x0") == "x0, dropout 0.1, clean-first"
+
+
+def test_both_draws_are_compared_over_the_mixtures_and_seeds_that_have_both(script: ModuleType) -> None:
+    early = {"weight": "x0", "dropout": 0.1, "draw": "sigma-first", "settings": "a"}
+    rows = [replace(r, method=early, duration_nimg=1000) for r in trained(0.05, seeds=4)]
+    late = [replace(r, method={**early, "draw": "clean-first"}) for r in rows if r.n_clean and r.n_noisy and r.seed]
+    late = [replace(r, value=0.1) for r in late]
+    totals = [
+        replace(r, metric=m, level=None, extractor="x", reference="heldout-clean", value=v + 0.5 * (r.seed or 0))
+        for r in (*rows, *late)
+        if r.n_clean and r.n_noisy and r.level == LEVELS[0]
+        for m, v in ((script.NATS, 90.0 if r in late else 92.0), ("fd", 1.0 if r in late else 1.25))
+    ]
+    text = "\n".join(script.both_draws([*rows, *late, *totals]))
+    assert "| x0, dropout 0.1 | 6 of 6" in text
+    assert "| x0, dropout 0.1, clean-first | 0 of 6" in text
+    assert "| 100 clean + 200 noisy (σ 0.25) | at fixed compute | 3 | -2.00 ± 0.00 | -0.25 ± 0.00 |" in text
+    assert script.both_draws(rows) == []
