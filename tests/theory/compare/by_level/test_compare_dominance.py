@@ -139,7 +139,7 @@ def test_parts_alone_serve_mixtures_under_every_draw_and_weight_that_is_nothing_
 
 def test_both_draws_are_compared_over_the_mixtures_and_seeds_that_have_both(script: ModuleType) -> None:
     early = {"weight": "x0", "dropout": 0.1, "draw": "sigma-first", "settings": "a"}
-    rows = [replace(r, method=early, duration_nimg=1000) for r in trained(0.05, seeds=4)]
+    rows = [replace(r, method=early, duration_nimg=1000) for r in trained(0.3, seeds=4)]
     late = [replace(r, method={**early, "draw": "clean-first"}) for r in rows if r.n_clean and r.n_noisy and r.seed]
     late = [replace(r, value=0.1) for r in late]
     totals = [
