@@ -26,6 +26,8 @@ from ambient_train.training.world import choose_device
 
 RECORDS, TABLE, SAMPLES = "records.jsonl", "table.csv", "samples"
 """What a sweep leaves in its folder; it is known by the records, which are written first."""
+_Cell = tuple[str, int]
+"""Name and seed."""
 REWRITE_S = 10.0
 """Seconds between two writings of the records while a sweep goes on."""
 
@@ -34,7 +36,8 @@ REWRITE_S = 10.0
 class SweepResult:
     """Outcomes of all cells, and where the records and the table were written.
 
-    earlier: labels of cells that were not done now, whose records are those of an earlier command.
+    earlier: labels of cells that were not done now, whose records are those of an earlier command. left_out: of those
+    whose earlier records are of trainings by other settings, and are kept no longer.
     """
 
     grid: Grid
@@ -44,6 +47,7 @@ class SweepResult:
     outdir: Path
     wall_s: float
     earlier: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -53,6 +57,7 @@ class SweepResult:
             "wall_s": self.wall_s,
             "failed": [{"cell": o.cell.label, "message": o.message} for o in self.outcomes if o.state == "failed"],
             "earlier": list(self.earlier),
+            "left_out": list(self.left_out),
             "summary": [asdict(s) for s in self.summaries],
         }
 
@@ -66,9 +71,12 @@ class SweepResult:
         for outcome in self.outcomes:
             if outcome.state == "failed":
                 print(f"failed: {outcome.cell.label}: {outcome.message}")
-        if self.earlier:
-            first = ", ".join(self.earlier[:3]) + (", ..." if len(self.earlier) > 3 else "")
-            say(f"not done now, with the records of an earlier command: {len(self.earlier)} ({first})")
+        for what, labels in (
+            ("not done now, with the records of an earlier command", self.earlier),
+            ("not done now, and left out, since their earlier records are of other settings", self.left_out),
+        ):
+            if labels:
+                say(f"{what}: {len(labels)} ({', '.join(labels[:3])}{', ...' if len(labels) > 3 else ''})")
         print(f"records: {self.outdir / RECORDS}")
 
     def check(self) -> None:
@@ -115,7 +123,7 @@ def run_grid(
             write_records(where / RECORDS, (r for rows in _by_cell(grid, so_far, before).values() for r in rows))
 
     outcomes = run_sweep(grid, runs, workers=workers, device=kind, threads=threads, listener=listen)
-    return report(grid, outcomes, where, time.monotonic() - started)
+    return report(grid, outcomes, where, time.monotonic() - started, before)
 
 
 def sweep_folder(grid: Grid, runs: Path, outdir: Path | None) -> Path:
@@ -137,24 +145,30 @@ def check_folder(where: Path, grid: Grid) -> None:
         )
 
 
-def report(grid: Grid, outcomes: list[CellOutcome], where: Path, wall_s: float) -> SweepResult:
+def report(
+    grid: Grid,
+    outcomes: list[CellOutcome],
+    where: Path,
+    wall_s: float,
+    before: Mapping[_Cell, list[Record]] | None = None,
+) -> SweepResult:
     """Write `records.jsonl`, `table.csv` and the samples of all that is done to `where`.
 
-    Of cells that are not, the records that are there stay.
+    Of cells that are not, the records of `before` stay, by default those that are there.
     """
-    by_cell = _by_cell(grid, outcomes, _stored(where))
+    before = _stored(where) if before is None else before
+    by_cell = _by_cell(grid, outcomes, before)
     now = {(o.cell.name, o.cell.seed) for o in outcomes if o.state == "done"}
-    earlier = tuple(f"{name} seed {seed}" for name, seed in by_cell if (name, seed) not in now)
+    earlier, left_out = (
+        tuple(f"{name} seed {seed}" for name, seed in keys)
+        for keys in ([k for k in by_cell if k not in now], [k for k in before if k not in by_cell])
+    )
     records = [record for rows in by_cell.values() for record in rows]
     summaries = summarise(records, grid.order)
     write_records(where / RECORDS, records)
     atomic_write_text(where / TABLE, table_csv(summaries))
     _copy_samples(outcomes, where / SAMPLES)
-    return SweepResult(grid, outcomes, records, summaries, where, round(wall_s, 1), earlier)
-
-
-_Cell = tuple[str, int]
-"""Name and seed."""
+    return SweepResult(grid, outcomes, records, summaries, where, round(wall_s, 1), earlier, left_out)
 
 
 def _stored(where: Path) -> dict[_Cell, list[Record]]:

@@ -166,7 +166,7 @@ def test_time_that_is_added_begins_longer_trainings(
     assert short.exit_code == 0, short.output
     assert json.loads(short.stdout)["duration_nimg"] == 64
     clock.cells = 12
-    little_more = json.loads(ask(tmp_path, pictures, "--resolution", 8, "--time", "400s", "--dry-run", "--json").stdout)
+    little_more = json.loads(ask(tmp_path, pictures, "--resolution", 8, "--time", "700s", "--dry-run", "--json").stdout)
     assert [s["duration_nimg"] for s in little_more["stages"]] == [64]  # twice as long is not worth beginning anew
     plan = json.loads(ask(tmp_path, pictures, "--resolution", 8, "--time", "2000s", "--dry-run", "--json").stdout)
     assert [s["duration_nimg"] for s in plan["stages"]] == [64, 256]

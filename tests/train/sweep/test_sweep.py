@@ -170,7 +170,9 @@ def test_records_stay_of_what_a_later_command_does_not_get_to(
     assert (out / report.TABLE).read_bytes() == files[report.TABLE]
     assert len(list(read_records(out / report.RECORDS))) == len(files[report.RECORDS].splitlines())
     grid.write_text(GRID.replace("seeds = [0, 1]", "seeds = [0]").replace("batch = 16", "batch = 16\nlr = 0.5"))
-    assert ambient(*run).exit_code == 130
+    edited = ambient(*run, "--json")
+    assert edited.exit_code == 130
+    assert json.loads(edited.stdout)["left_out"] == ["clean seed 1"]
     kept = {(r.cell, r.seed) for r in read_records(out / report.RECORDS)}
     assert ("clean", 1) not in kept  # the cell is trained in another way now
     assert {("mixed sigma 0.2", 1), ("mixed sigma 0.6", 1)} <= kept
