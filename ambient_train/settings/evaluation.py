@@ -72,10 +72,15 @@ class ScoreOptions(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for metric in self.metrics:
-            metric_name(metric)
-        for spec in self.extractors:
-            EXTRACTORS.check(spec.partition(":")[0])
+        for key, names, check in (
+            ("metrics", self.metrics, metric_name),
+            ("extractors", (spec.partition(":")[0] for spec in self.extractors), EXTRACTORS.check),
+        ):
+            for name in names:
+                try:
+                    check(name)
+                except UsageError as error:
+                    raise UsageError(f"{key}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -213,6 +213,8 @@ def test_a_plan_without_a_target_has_no_use_for_folders(tmp_path: Path, grid: Pa
         (GRID.replace('name = "clean"', ""), UsageError),
         (GRID.replace('name = "clean"', 'name = "mixed sigma 0.2"'), UsageError),
         (GRID.replace("[0, 1]", '["a"]'), UsageError),
+        (GRID.replace('["fd"]', '["fjd"]'), UsageError),
+        (GRID.replace('["pixels"]', '["pixel"]'), UsageError),
         ("[[[", DataError),
     ],
 )
