@@ -118,6 +118,9 @@ def test_it_answers_with_sentence_bands_page_and_purchase(
     assert json.loads(again.stdout)["noise_levels"][0]["rules"] == level["rules"]
     other = ask(tmp_path, pictures, "--resolution", 8, sigma=0.3)
     assert (other.exit_code, "another question" in other.stderr) == (2, True)
+    monkeypatch.setattr(run.TrainConfig, "draw", "sigma-first")  # as a version with another default has it
+    other = ask(tmp_path, pictures, "--resolution", 8)
+    assert (other.exit_code, "(other draw)" in other.stderr) == (2, True)
 
 
 @pytest.mark.slow
